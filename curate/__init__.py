@@ -1,0 +1,50 @@
+"""curate: which documents should a language model be trained on, in what proportion, and on what evidence."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from curate.errors import CurateError as CurateError
+    from curate.frames import duckdb as duckdb
+    from curate.io.corpus import scan as scan
+    from curate.scorers import SCORERS as SCORERS
+    from curate.scorers import Dsir as Dsir
+    from curate.selection import Scoring as Scoring
+    from curate.selection import Selection as Selection
+    from curate.selection import draw as draw
+    from curate.selection import score as score
+    from curate.selection import select as select
+    from curate.verify import verify as verify
+
+# Public names and where they live; imported on first use, so that `import curate` is quick.
+_PUBLIC = {
+    "CurateError": "curate.errors",
+    "Dsir": "curate.scorers",
+    "SCORERS": "curate.scorers",
+    "Scoring": "curate.selection",
+    "Selection": "curate.selection",
+    "draw": "curate.selection",
+    "duckdb": "curate.frames.duckdb",
+    "scan": "curate.io.corpus",
+    "score": "curate.selection",
+    "select": "curate.selection",
+    "verify": "curate.verify",
+}
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'curate' has no attribute {name!r}")
+    module = importlib.import_module(_PUBLIC[name])
+    value = module if _PUBLIC[name].endswith(f".{name}") and name == "duckdb" else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

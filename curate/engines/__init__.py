@@ -1,0 +1,5 @@
+"""Engines map one function over partitions; there is no other scheduler."""
+
+from curate.engines.local import LocalEngine
+
+__all__ = ["LocalEngine"]

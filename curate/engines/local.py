@@ -1,0 +1,99 @@
+"""Threads on one machine: readers and kernels release the interpreter's lock."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from types import TracebackType
+from typing import Any, TypeVar
+
+from curate.errors import UsageError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class LocalEngine:
+    """Maps functions over partitions with ``workers`` threads, and over the batches within a partition.
+
+    Two pools: one works on partitions, one on batches, so that a single big file uses all cores too.
+    """
+
+    def __init__(self, workers: int | None = None) -> None:
+        self.workers = available_cores() if workers is None else workers
+        if self.workers < 1:
+            raise UsageError(f"workers={workers}: must be 1 or more")
+        self.in_flight = 2 * self.workers + 2  # batches under way, over all partitions
+        self._slots = threading.Semaphore(self.in_flight)
+        self._partitions = ThreadPoolExecutor(self.workers, thread_name_prefix="partition")
+        self._batches = ThreadPoolExecutor(self.workers, thread_name_prefix="batch")
+
+    def __enter__(self) -> LocalEngine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._partitions.shutdown(wait=True, cancel_futures=True)
+        self._batches.shutdown(wait=True, cancel_futures=True)
+
+    def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
+        """``(item, result)`` as they are done; the first error stops what has not begun."""
+        waiting = iter(items)
+        running: dict[Future[Result], Item] = {}
+        try:
+            while True:
+                while len(running) < self.workers and (item := next(waiting, _END)) is not _END:
+                    running[self._partitions.submit(work, item)] = item  # type: ignore[arg-type]
+                if not running:
+                    return
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield running.pop(future), future.result()
+        finally:
+            for future in running:
+                future.cancel()
+            wait(running)
+
+    def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """Results in the order of the items."""
+        numbered = list(enumerate(items))
+        done = {i: result for (i, _), result in self.each(lambda pair: work(pair[1]), numbered)}
+        return [done[i] for i in range(len(numbered))]
+
+    def pipeline(self, work: Callable[[Item], Result], batches: Iterable[Item]) -> Iterator[Result]:
+        """Results in order, with a few batches under way: called from within a partition's work."""
+        pending: deque[Future[Result]] = deque()
+
+        def oldest() -> Result:
+            try:
+                return pending.popleft().result()
+            finally:
+                self._slots.release()
+
+        try:
+            for batch in batches:
+                while not self._slots.acquire(blocking=not pending):
+                    yield oldest()
+                pending.append(self._batches.submit(work, batch))
+            while pending:
+                yield oldest()
+        finally:
+            for future in pending:
+                future.cancel()
+            wait(pending)
+            for _ in pending:
+                self._slots.release()
+
+
+_END: Any = object()
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,256 @@
+"""A corpus: input files with their hashes, cut into partitions that do not depend on the machine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate.errors import CorruptError, InputError
+from curate.io.paths import Source, find, open_binary, reading
+
+PARTITION_BYTES = 64_000_000  # uncompressed; part of the plan, hence of the output's bytes
+_CHUNK = 1 << 20
+SPLITTABLE = ("jsonl", "txt")  # by byte ranges, when not compressed
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A source with what its bytes are: the identity that resume and manifest rest on."""
+
+    source: Source
+    bytes: int
+    sha256: str
+    cuts: tuple[tuple[int, int], ...] = ()  # (byte, line) where partitions of a line format begin
+    units: tuple[tuple[int, int], ...] = ()  # (rows, uncompressed bytes) of row groups or record batches
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The unit of work: a range of one file. ``start`` and ``stop`` are row groups, bytes, or the whole."""
+
+    index: int
+    file: int
+    start: int
+    stop: int
+    first_row: int
+    n_rows: int | None  # known beforehand for Parquet and Arrow
+    n_bytes: int  # uncompressed where known, else as on disk
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Files and their partitions, and how to read them; it can be walked again and again."""
+
+    files: tuple[InputFile, ...]
+    partitions: tuple[Partition, ...]
+    text_column: str = "text"
+    id_column: str = "id"
+    on_bad_row: str = "raise"
+    passed_over: tuple[str, ...] = field(default=(), compare=False)
+
+    def source(self, partition: Partition) -> Source:
+        return self.files[partition.file].source
+
+    def identity(self, partition: Partition) -> dict[str, Any]:
+        """What determines the rows of a partition, for naming work that is done on it."""
+        file = self.files[partition.file]
+        return {
+            "sha256": file.sha256,
+            "name": file.source.name,
+            "format": [file.source.format, file.source.compression],
+            "range": [partition.start, partition.stop, partition.first_row],
+            "columns": [self.text_column, self.id_column],
+            "on_bad_row": self.on_bad_row,
+        }
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes on disk."""
+        return sum(f.bytes for f in self.files)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "files": [asdict(f) for f in self.files],
+            "partitions": [asdict(p) for p in self.partitions],
+            "text_column": self.text_column,
+            "id_column": self.id_column,
+            "on_bad_row": self.on_bad_row,
+        }
+
+    @classmethod
+    def from_dict(cls, state: dict[str, Any]) -> Corpus:
+        files = tuple(
+            InputFile(
+                Source(**f["source"]),
+                f["bytes"],
+                f["sha256"],
+                tuple(map(tuple, f["cuts"])),
+                tuple(map(tuple, f["units"])),
+            )
+            for f in state["files"]
+        )
+        partitions = tuple(Partition(**p) for p in state["partitions"])
+        return cls(files, partitions, state["text_column"], state["id_column"], state["on_bad_row"])
+
+
+def scan(
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    text_column: str = "text",
+    id_column: str = "id",
+    on_bad_row: str = "raise",
+    over: Callable[[Callable[[Source], InputFile], Iterable[Source]], Iterable[InputFile]] = map,
+) -> Corpus:
+    """Find, hash and cut the input files.
+
+    Parameters
+    ----------
+    paths : files, folders, globs, URLs; `find` says how they are read.
+    over : how to apply a function to many files, in order; an engine's ``map``.
+
+    Returns
+    -------
+    Corpus : the same for the same files, whatever the machine.
+
+    Raises
+    ------
+    InputError : a file is missing, damaged, or has no text column (Parquet and Arrow).
+    """
+    sources, passed_over = find(paths)
+    files = tuple(over(inspect, sources))
+    for file in files:
+        if file.source.format in ("parquet", "arrow"):
+            _require_column(file.source, text_column)
+    partitions = tuple(_partitions(files))
+    return Corpus(files, partitions, text_column, id_column, on_bad_row, tuple(passed_over))
+
+
+def inspect(source: Source) -> InputFile:
+    """Read a file once: its size, its SHA-256 and where it can be cut."""
+    if source.format in SPLITTABLE and source.compression is None:
+        size, digest, cuts = _hash_and_cut(source.path)
+        return InputFile(source, size, digest, cuts=cuts)
+    size, digest = hash_file(source.path)
+    return InputFile(source, size, digest, units=_units(source))
+
+
+def hash_file(path: str) -> tuple[int, str]:
+    """``(bytes, sha256)`` of a file."""
+    digest, size, buffer = hashlib.sha256(), 0, bytearray(_CHUNK)
+    with open_binary(path) as stream, reading(path):
+        while count := _read_into(stream, buffer):
+            digest.update(memoryview(buffer)[:count])
+            size += count
+    return size, digest.hexdigest()
+
+
+def _read_into(stream: Any, buffer: bytearray) -> int:
+    return int(stream.readinto(buffer) or 0)
+
+
+def _hash_and_cut(path: str) -> tuple[int, str, tuple[tuple[int, int], ...]]:
+    """Hash a file of lines, and note the first line that begins after each `PARTITION_BYTES`."""
+    digest, position, lines, buffer = hashlib.sha256(), 0, 0, bytearray(_CHUNK)
+    cuts = [(0, 0)]
+    with open_binary(path) as stream, reading(path):
+        while count := _read_into(stream, buffer):
+            chunk = memoryview(buffer)[:count]
+            digest.update(chunk)
+            newlines = np.flatnonzero(np.frombuffer(chunk, np.uint8) == 10)
+            wanted = cuts[-1][0] + PARTITION_BYTES
+            if position + count > wanted and len(newlines):
+                at = int(np.searchsorted(newlines + position + 1, wanted))
+                if at < len(newlines):
+                    cuts.append((position + int(newlines[at]) + 1, lines + at + 1))
+            lines += len(newlines)
+            position += count
+    if len(cuts) > 1 and cuts[-1][0] >= position:
+        cuts.pop()
+    return position, digest.hexdigest(), tuple(cuts)
+
+
+def _units(source: Source) -> tuple[tuple[int, int], ...]:
+    """Rows and uncompressed bytes of the row groups or record batches of a file."""
+    if source.format == "parquet":
+        with open_binary(source.path) as stream, reading(source.path):
+            metadata = pq.ParquetFile(stream).metadata
+            groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+            return tuple((g.num_rows, g.total_byte_size) for g in groups)
+    if source.format == "arrow":
+        with open_binary(source.path) as stream, reading(source.path):
+            reader = pa.ipc.open_file(stream)
+            batches = (reader.get_batch(i) for i in range(reader.num_record_batches))
+            return tuple((b.num_rows, b.nbytes) for b in batches)
+    return ()
+
+
+def _require_column(source: Source, column: str) -> None:
+    names = column_names(source)
+    if column not in names:
+        raise InputError(no_column(source.path, column, names))
+
+
+def no_column(place: str, column: str, names: Iterable[str]) -> str:
+    """The message for a missing text column."""
+    there = list(names)
+    strings = ", ".join(there) or "none"
+    likely = next((n for n in there if n.lower() in ("text", "content", "body", "document", "raw_content")), None)
+    return (
+        f"{place}: no column {column!r} (there are: {strings}); "
+        f"pass --text-column {likely or (there[0] if there else 'NAME')}"
+    )
+
+
+def column_names(source: Source) -> list[str]:
+    """The columns of a Parquet or Arrow file."""
+    with open_binary(source.path) as stream, reading(source.path):
+        if source.format == "parquet":
+            return list(pq.ParquetFile(stream).schema_arrow.names)
+        return list(pa.ipc.open_file(stream).schema.names)
+
+
+def _partitions(files: Iterable[InputFile]) -> Iterator[Partition]:
+    index = 0
+    for number, file in enumerate(files):
+        for start, stop, first_row, n_rows, n_bytes in _ranges(file):
+            yield Partition(index, number, start, stop, first_row, n_rows, n_bytes)
+            index += 1
+
+
+def _ranges(file: InputFile) -> Iterator[tuple[int, int, int, int | None, int]]:
+    if file.cuts:
+        ends = [cut[0] for cut in file.cuts[1:]] + [file.bytes]
+        for (start, line), stop in zip(file.cuts, ends, strict=True):
+            yield start, stop, line, None, stop - start
+    elif file.source.format in ("parquet", "arrow"):
+        start = first_row = rows = size = 0
+        for i, (unit_rows, unit_bytes) in enumerate(file.units):
+            if size and size + unit_bytes > PARTITION_BYTES:
+                yield start, i, first_row, rows, size
+                start, first_row, rows, size = i, first_row + rows, 0, 0
+            rows += unit_rows
+            size += unit_bytes
+        yield start, len(file.units), first_row, rows, size
+    else:
+        yield 0, file.bytes, 0, None, file.bytes
+
+
+def check_unchanged(corpus: Corpus, again: Corpus) -> None:
+    """Raise when files are not those that a corpus was scanned from.
+
+    Raises
+    ------
+    CorruptError : a file is gone, new, or has other bytes.
+    """
+    before = {f.source.name: f.sha256 for f in corpus.files}
+    now = {f.source.name: f.sha256 for f in again.files}
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name):
+            raise CorruptError(f"{name}: not the file that was scored; score again, or restore it")

@@ -1,0 +1,430 @@
+"""Reading a partition as batches of bounded size: one reader a format, one shape for all of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from curate.errors import CorruptError, InputError
+from curate.io.corpus import Corpus, Partition, no_column
+from curate.io.paths import open_binary, reading
+
+BATCH_BYTES = 8_000_000
+MAX_LINE_BYTES = 64_000_000  # one line, or one document; beyond it something is wrong with the file
+MAX_JSON_BYTES = 512_000_000  # a .json file that is one array is read whole
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that could not be used: where it is, why, and the row as it is (its first 10,000 bytes)."""
+
+    path: str
+    row: int
+    reason: str
+    content: bytes
+
+    @property
+    def place(self) -> str:
+        return f"{self.path} line {self.row + 1}"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows of a partition. ``lines`` holds JSON rows as they are, when they were asked for."""
+
+    rows: np.ndarray  # int64[n], 0-based in the file (for line formats the line)
+    table: pa.Table  # the columns asked for; one that the file lacks is null
+    lines: list[bytes] | None = None
+    bad: list[BadRow] = field(default_factory=list)
+
+
+def read(
+    corpus: Corpus,
+    partition: Partition,
+    columns: Sequence[str] | None,
+    *,
+    batch_bytes: int = BATCH_BYTES,
+    keep_lines: bool = False,
+) -> Iterator[Batch]:
+    """Batches of a partition with ``columns`` (all when None), in the order of the file.
+
+    Raises
+    ------
+    CorruptError : the file is damaged. InputError : a bad row, unless they are quarantined; no text column.
+    """
+    source = corpus.source(partition)
+    batches = (_parse(raw, columns, keep_lines) if isinstance(raw, Lines) else raw
+               for raw in read_raw(corpus, partition, columns, batch_bytes=batch_bytes))
+    for batch in batches:
+        if batch.bad and corpus.on_bad_row == "raise":
+            raise_bad(batch.bad[0])
+        yield batch
+    del source
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A block of JSON Lines before it is parsed: parsing is the dear part and goes to the workers."""
+
+    path: str
+    data: bytes
+    first_row: int
+    text_column: str
+    first_of_file: bool
+    bad: list[BadRow] = field(default_factory=list)
+
+
+def raise_bad(bad: BadRow) -> None:
+    raise InputError(f"{bad.place}: {bad.reason}; mend it, or pass --on-bad-row quarantine to set such rows aside")
+
+
+def read_raw(
+    corpus: Corpus, partition: Partition, columns: Sequence[str] | None, *, batch_bytes: int = BATCH_BYTES
+) -> Iterator[Batch | Lines]:
+    """As `read`, but JSON Lines as unparsed blocks."""
+    source = corpus.source(partition)
+    wanted = None if columns is None else list(dict.fromkeys(columns))
+    if source.format == "parquet":
+        yield from _parquet(source.path, partition, wanted, batch_bytes)
+    elif source.format == "arrow":
+        yield from _arrow(source.path, partition, wanted)
+    elif source.format == "csv":
+        yield from _csv(source.path, source.compression, wanted, batch_bytes, corpus.text_column)
+    elif source.format == "txt":
+        for data, row, bad in _blocks(source.path, source.compression, partition, batch_bytes):
+            yield _text_lines(source.path, data, row, corpus.text_column, wanted, bad)
+    elif source.format == "json" and _is_array(source.path, source.compression):
+        yield from _json_array(source.path, source.compression, corpus.text_column, batch_bytes)
+    else:
+        for data, row, bad in _blocks(source.path, source.compression, partition, batch_bytes):
+            yield Lines(source.path, data, row, corpus.text_column, row == 0, bad)
+
+
+def parse(raw: Batch | Lines, columns: Sequence[str] | None, *, keep_lines: bool = False) -> Batch:
+    """The batch of a block, parsed if it is not yet."""
+    return _parse(raw, columns, keep_lines) if isinstance(raw, Lines) else raw
+
+
+# ---- Parquet and Arrow
+
+
+def _parquet(path: str, partition: Partition, columns: list[str] | None, batch_bytes: int) -> Iterator[Batch]:
+    row = partition.first_row
+    with closing(open_binary(path)) as stream, reading(path):
+        file = pq.ParquetFile(stream, pre_buffer=False)
+        there = set(file.schema_arrow.names)
+        names = None if columns is None else [c for c in columns if c in there]
+        for group in range(partition.start, partition.stop):
+            metadata = file.metadata.row_group(group)
+            if not metadata.num_rows:
+                continue
+            per_row = max(1, metadata.total_byte_size // metadata.num_rows)
+            batch_rows = int(min(65_536, max(1, batch_bytes // per_row)))
+            for batch in file.iter_batches(batch_rows, row_groups=[group], columns=names, use_threads=False):
+                table = _with_missing(pa.Table.from_batches([batch]), columns)
+                yield Batch(np.arange(row, row + batch.num_rows), table)
+                row += batch.num_rows
+
+
+def _arrow(path: str, partition: Partition, columns: list[str] | None) -> Iterator[Batch]:
+    row = partition.first_row
+    with closing(open_binary(path)) as stream, reading(path):
+        reader = pa.ipc.open_file(stream)
+        for i in range(partition.start, partition.stop):
+            batch = reader.get_batch(i)
+            table = pa.Table.from_batches([batch])
+            if columns is not None:
+                table = _with_missing(table.select([c for c in columns if c in table.column_names]), columns)
+            yield Batch(np.arange(row, row + batch.num_rows), table)
+            row += batch.num_rows
+
+
+def _with_missing(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
+    if columns is None or list(columns) == table.column_names:
+        return table
+    n = table.num_rows
+    return pa.table({c: table[c] if c in table.column_names else pa.nulls(n, pa.string()) for c in columns})
+
+
+# ---- lines: blocks of whole lines out of a possibly compressed file
+
+
+def _bytes_of(path: str, compression: str | None) -> Any:
+    stream = open_binary(path)
+    if compression is None:
+        return stream
+    return pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), compression)
+
+
+def _blocks(
+    path: str, compression: str | None, partition: Partition, batch_bytes: int
+) -> Iterator[tuple[bytes, int, list[BadRow]]]:
+    """``(whole lines, number of the first, bad rows before them)``; a line that is too long is a bad row."""
+    whole = compression is not None
+    position, row, rest = (0, 0, b"") if whole else (partition.start, partition.first_row, b"")
+    skipping = 0  # bytes of an overlong line that went by
+    with closing(_bytes_of(path, compression)) as stream, reading(path):
+        if not whole:
+            stream.seek(partition.start)
+        first = row == 0
+        bad: list[BadRow] = []
+        while True:
+            size = batch_bytes if whole else min(batch_bytes, partition.stop - position)
+            chunk = stream.read(size) if size > 0 else b""
+            position += len(chunk)
+            if first and chunk:
+                if not rest and len(chunk) < 3 and position < partition.stop:
+                    rest = chunk
+                    continue
+                chunk, rest, first = (rest + chunk).removeprefix(_BOM), b"", False
+            cut = chunk.rfind(b"\n") + 1
+            if skipping:
+                newline = chunk.find(b"\n") + 1
+                if chunk and not newline:
+                    skipping += len(chunk)
+                    continue
+                bad.append(_overlong(path, row, skipping + newline, rest))
+                chunk, cut, rest, skipping, row = chunk[newline:], max(0, cut - newline), b"", 0, row + 1
+            if not chunk:
+                break
+            if cut:
+                data = b"".join((rest, memoryview(chunk)[:cut])) if rest or cut < len(chunk) else chunk
+                if len(rest) > MAX_LINE_BYTES:
+                    newline = data.find(b"\n") + 1
+                    bad.append(_overlong(path, row, newline, rest))
+                    data, row = data[newline:], row + 1
+                rest = chunk[cut:]
+                yield data, row, bad
+                row, bad = row + data.count(b"\n"), []
+            else:
+                rest += chunk
+            if len(rest) > MAX_LINE_BYTES:
+                rest, skipping = rest[:10_000], len(rest)
+        if rest or bad:
+            yield rest, row, bad
+
+
+def _overlong(path: str, row: int, size: int, start: bytes) -> BadRow:
+    reason = f"a line of {size:,} bytes, the limit is {MAX_LINE_BYTES:,} (one document a line?)"
+    return BadRow(path, row, reason, start[:10_000])
+
+
+def _text_lines(
+    path: str, data: bytes, first_row: int, text_column: str, columns: list[str] | None, bad: list[BadRow]
+) -> Batch:
+    """Plain text: a document a line; blank lines are not documents."""
+    texts, rows, bad = [], [], list(bad)
+    lines = data.split(b"\n")
+    for i, line in enumerate(lines):
+        line = line.removesuffix(b"\r")
+        if not line.strip():
+            continue
+        try:
+            texts.append(line.decode())
+            rows.append(first_row + i)
+        except UnicodeDecodeError as error:
+            bad.append(BadRow(path, first_row + i, f"not UTF-8 ({error.reason} at byte {error.start})", line[:10_000]))
+    table = pa.table({text_column: pa.array(texts, pa.large_string())})
+    return Batch(np.array(rows, np.int64), _with_missing(table, columns), bad=bad)
+
+
+# ---- JSON Lines
+
+
+def _parse(raw: Lines, columns: Sequence[str] | None, keep_lines: bool) -> Batch:
+    """Parse a block with Polars; what it refuses is found by halving, and the rest is kept."""
+    data, bad = raw.data, list(raw.bad)
+    schema = None if columns is None else {c: pl.String for c in columns}
+    rows: np.ndarray | None = None
+    frame = None
+    if not _SURROGATE.search(data):
+        frame = _try_ndjson(data, schema)
+        n_lines = data.count(b"\n") + (not data.endswith(b"\n") and bool(data))
+        if frame is not None and frame.height == n_lines:
+            rows = np.arange(raw.first_row, raw.first_row + n_lines)
+    lines = data.split(b"\n") if rows is None or keep_lines else []
+    if rows is None:
+        numbered = [(raw.first_row + i, line) for i, line in enumerate(lines) if line.strip()]
+        frames, good = [], []
+        for run in _good_runs(raw.path, numbered, schema, bad):
+            frames.append(run[0])
+            good.extend(run[1])
+        frame = pl.concat(frames, how="vertical") if frames else pl.DataFrame(schema=schema or {})
+        rows = np.array([row for row, _ in good], np.int64)
+        lines = [line for _, line in good]
+    elif keep_lines and lines and not lines[-1]:
+        lines.pop()
+    assert frame is not None
+    _require_text(raw, frame, columns)
+    return Batch(rows, frame.to_arrow(), lines if keep_lines else None, bad)
+
+
+def _try_ndjson(data: bytes, schema: Any) -> pl.DataFrame | None:
+    if not data:
+        return pl.DataFrame(schema=schema)
+    try:
+        return pl.read_ndjson(data, schema=schema, infer_schema_length=None)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        return None
+
+
+Numbered = list[tuple[int, bytes]]
+
+
+def _good_runs(path: str, lines: Numbered, schema: Any, bad: list[BadRow]) -> Iterator[tuple[pl.DataFrame, Numbered]]:
+    """Frames of the lines that parse, in order; each line that does not is appended to ``bad``."""
+    if not lines:
+        return
+    if not any(_has_lone_surrogate(line) for _, line in lines):
+        frame = _try_ndjson(b"\n".join(line for _, line in lines), schema)
+        if frame is not None and frame.height == len(lines):
+            yield frame, lines
+            return
+    if len(lines) == 1:
+        row, line = lines[0]
+        bad.append(BadRow(path, row, _why_bad(line), line[:10_000]))
+        return
+    middle = len(lines) // 2
+    yield from _good_runs(path, lines[:middle], schema, bad)
+    yield from _good_runs(path, lines[middle:], schema, bad)
+
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_ESCAPE = re.compile(rb"\\(?:(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|(u[dD][89a-fA-F])|.)", re.DOTALL)
+
+
+def _has_lone_surrogate(line: bytes) -> bool:
+    if not _SURROGATE.search(line):
+        return False
+    return any(match.group(2) for match in _ESCAPE.finditer(line))
+
+
+def _why_bad(line: bytes) -> str:
+    if _has_lone_surrogate(line):
+        return "half of a surrogate pair, which is no character"
+    try:
+        value = json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        return f"not UTF-8 ({error.reason} at byte {error.start})"
+    except json.JSONDecodeError as error:
+        return f"not JSON ({error.msg} at column {error.colno})"
+    except (RecursionError, ValueError) as error:
+        return f"not JSON ({_short(error)})"
+    if not isinstance(value, dict):
+        return f"a JSON {type(value).__name__}, not an object"
+    return "JSON that is outside the standard (NaN, a number out of range, or nesting beyond 1,024)"
+
+
+def _short(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _require_text(raw: Lines, frame: pl.DataFrame, columns: Sequence[str] | None) -> None:
+    """The first block of a file must have the text column somewhere."""
+    name = raw.text_column
+    if not raw.first_of_file or not frame.height or (columns is not None and name not in columns):
+        return
+    if name in frame.columns and frame[name].null_count() < frame.height:
+        return
+    keys: dict[str, None] = {}
+    for line in raw.data.split(b"\n", 100)[:100]:
+        try:
+            keys.update(dict.fromkeys(json.loads(line)))
+        except ValueError:
+            continue
+    if name not in keys:
+        raise InputError(no_column(f"{raw.path} line {raw.first_row + 1}", name, keys))
+
+
+# ---- JSON arrays and CSV
+
+
+def _is_array(path: str, compression: str | None) -> bool:
+    with closing(_bytes_of(path, compression)) as stream, reading(path):
+        return bytes(stream.read(4096)).removeprefix(_BOM).lstrip()[:1] == b"["
+
+
+def _json_array(path: str, compression: str | None, text_column: str, batch_bytes: int) -> Iterator[Lines]:
+    """A file that is one JSON array of objects, handed on as JSON Lines; ``row`` is the place in the array."""
+    with closing(_bytes_of(path, compression)) as stream, reading(path):
+        pieces, size = [], 0
+        while piece := stream.read(batch_bytes):
+            pieces.append(piece)
+            size += len(piece)
+            if size > MAX_JSON_BYTES:
+                raise InputError(f"{path}: a JSON array over {MAX_JSON_BYTES:,} bytes; make it JSON Lines (.jsonl)")
+    try:
+        items = json.loads(b"".join(pieces).removeprefix(_BOM))
+    except (ValueError, RecursionError) as error:
+        raise CorruptError(f"{path}: not JSON ({_short(error)})") from error
+    start, block, size = 0, [], 0
+    for i, item in enumerate(items):
+        line = json.dumps(item).encode()
+        block.append(line)
+        size += len(line)
+        if size >= batch_bytes:
+            yield Lines(path, b"\n".join(block) + b"\n", start, text_column, start == 0)
+            start, block, size = i + 1, [], 0
+    if block:
+        yield Lines(path, b"\n".join(block) + b"\n", start, text_column, start == 0)
+
+
+def _csv(
+    path: str, compression: str | None, columns: list[str] | None, batch_bytes: int, text_column: str
+) -> Iterator[Batch]:
+    """Comma-separated values with a header line; every column is text, nothing is guessed from the data."""
+    bad: list[BadRow] = []
+    seen = 0
+
+    def set_aside(invalid: Any) -> str:
+        reason = f"{invalid.actual_columns} values for {invalid.expected_columns} columns"
+        bad.append(BadRow(path, -1 if invalid.number is None else invalid.number - 2, reason, invalid.text.encode()))
+        return "skip"
+
+    with closing(_bytes_of(path, compression)) as stream, reading(path):
+        probe = bytes(stream.read(1 << 16))
+    if not probe.removeprefix(_BOM).strip():
+        return
+    header = _csv_header(path, probe)
+    if text_column not in header:
+        raise InputError(no_column(path, text_column, header))
+    with closing(_bytes_of(path, compression)) as stream, reading(path):
+        reader = pa.csv.open_csv(
+            stream,
+            read_options=pa.csv.ReadOptions(use_threads=False, block_size=batch_bytes),
+            parse_options=pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=set_aside),
+            convert_options=pa.csv.ConvertOptions(
+                column_types={name: pa.large_string() for name in header}, strings_can_be_null=False
+            ),
+        )
+        for batch in reader:
+            table = pa.Table.from_batches([batch])
+            if columns is not None:
+                table = _with_missing(table.select([c for c in columns if c in table.column_names]), columns)
+            set_aside_now, bad[:] = list(bad), []
+            yield Batch(np.arange(seen, seen + batch.num_rows), table, bad=set_aside_now)
+            seen += batch.num_rows + len(set_aside_now)
+    if bad:
+        empty = pa.table({c: pa.array([], pa.large_string()) for c in columns or header})
+        yield Batch(np.arange(0), empty, bad=list(bad))
+
+
+def _csv_header(path: str, probe: bytes) -> list[str]:
+    import csv
+    import io
+
+    try:
+        return next(csv.reader(io.StringIO(probe.removeprefix(_BOM).decode("utf-8", "ignore"))))
+    except (StopIteration, csv.Error) as error:
+        raise CorruptError(f"{path}: no header line ({error})") from error

@@ -1,0 +1,144 @@
+"""The folder of a run: one owner at a time, one recipe, and a manifest that commits it."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from curate.errors import RunError, UsageError
+from curate.io.paths import atomic, is_url
+
+MANIFEST, SCORES_COMMIT, WORK = "manifest.json", "scores/scores.json", "_work"
+_LOCK = ".curate.lock"
+_DRAWN = ("manifest.json", "shards", "ledger.parquet", "README.md", "croissant.json")
+_SCORED = ("scores", "scorer", "quarantine.parquet")
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON, whole or not at all."""
+    with atomic(path) as part:
+        part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON, or None when the file is not there."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read ({error}); the run is damaged: pass --overwrite") from error
+
+
+class RunFolder:
+    """Paths of a run, and what is in it already."""
+
+    def __init__(self, out: str | os.PathLike[str]) -> None:
+        if is_url(os.fspath(out)):
+            raise UsageError(f"--out {out}: must be a local folder")
+        self.path = Path(out)
+        self.scores, self.scorer, self.shards = (self.path / n for n in ("scores", "scorer", "shards"))
+        self.work = self.path / WORK
+
+    @property
+    def manifest(self) -> dict[str, Any] | None:
+        """The manifest, when the run is complete."""
+        value: dict[str, Any] | None = read_json(self.path / MANIFEST)
+        return value
+
+    @property
+    def scored(self) -> dict[str, Any] | None:
+        """What `scores/` was made from, when it is complete."""
+        value: dict[str, Any] | None = read_json(self.path / SCORES_COMMIT)
+        return value
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Own the folder; a killed owner's lock is gone with it.
+
+        Raises
+        ------
+        RunError : another run has it, or it holds files that are not a run's.
+        """
+        self._refuse_foreign()
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = self.path / _LOCK
+        with open(lock, "a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise RunError(f"{self.path}: another run is writing here; wait for it or choose another folder") from error
+            try:
+                for stray in self.path.rglob(".*.part"):
+                    stray.unlink(missing_ok=True)
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+
+    def _refuse_foreign(self) -> None:
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise RunError(f"{self.path}: is a file; choose a folder")
+        names = {p.name for p in self.path.iterdir()} - {_LOCK}
+        ours = {MANIFEST, WORK, "scores"}
+        if names and not names & ours:
+            raise RunError(f"{self.path}: holds files that are not a run of curate; choose another folder")
+
+    def begin(self, recipe: dict[str, Any], scoring: str, *, overwrite: bool) -> None:
+        """Make the folder ready for a recipe: go on with it, or refuse, or clear what another left.
+
+        ``scoring`` names what the score table depends on; a table of that name is kept in any case.
+        """
+        started = read_json(self.work / "run.json")
+        manifest, scored = self.manifest, self.scored
+        if manifest is not None:
+            other = manifest["recipe_sha256"] if manifest["recipe_sha256"] != digest(recipe) else None
+        elif started is not None:
+            other = started["recipe_sha256"] if started["recipe_sha256"] != digest(recipe) else None
+        else:
+            other = None if scored is None or scored["key"] == scoring else scored["key"]
+        if other and not overwrite:
+            raise RunError(
+                f"{self.path} was written by recipe {other[:8]}, this is {digest(recipe)[:8]}: "
+                "choose another folder or pass --overwrite"
+            )
+        if other:
+            self._remove(*_DRAWN, WORK)
+        if scored is not None and scored["key"] != scoring:
+            self._remove(*_SCORED)
+        write_json(self.work / "run.json", {"recipe_sha256": digest(recipe), "scoring": scoring})
+
+    def finished(self, recipe: dict[str, Any]) -> bool:
+        """Whether the run of this recipe is complete already."""
+        manifest = self.manifest
+        return manifest is not None and manifest["recipe_sha256"] == digest(recipe)
+
+    def _remove(self, *names: str) -> None:
+        for name in names:  # the manifest first: from then on it is no run
+            path = self.path / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def commit(self, manifest: dict[str, Any]) -> None:
+        """Write the manifest: from here on it is a run."""
+        write_json(self.path / MANIFEST, manifest)
+        self.clean()
+
+    def clean(self) -> None:
+        """Remove what only an unfinished run needs."""
+        shutil.rmtree(self.work, ignore_errors=True)

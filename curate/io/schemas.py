@@ -1,0 +1,97 @@
+"""The columns of JSON rows, found from the rows that are written and agreed upon over all files."""
+
+from __future__ import annotations
+
+import json
+
+import polars as pl
+import pyarrow as pa
+
+
+def inferred(lines: bytes) -> pa.Schema:
+    """Columns of some JSON Lines; a column that mixes kinds of value is text (its JSON)."""
+    try:
+        return _schema(pl.read_ndjson(lines, infer_schema_length=None))
+    except pl.exceptions.PolarsError:
+        return _inferred_by_column(lines)
+
+
+def _schema(frame: pl.DataFrame) -> pa.Schema:
+    schema: pa.Schema = frame.clear().to_arrow().schema
+    return schema
+
+
+def _inferred_by_column(lines: bytes) -> pa.Schema:
+    rows = [json.loads(line) for line in lines.splitlines()]
+    names = dict.fromkeys(name for row in rows for name in row)
+    fields = []
+    for name in names:
+        column = b"\n".join(json.dumps({name: row[name]}).encode() for row in rows if name in row)
+        try:
+            fields.append(_schema(pl.read_ndjson(column, infer_schema_length=None)).field(0))
+        except pl.exceptions.PolarsError:
+            fields.append(pa.field(name, pa.large_string()))
+    return pa.schema(fields)
+
+
+def merged(a: pa.Schema, b: pa.Schema) -> pa.Schema:
+    """A schema that rows of both can be written in; where kinds differ beyond repair, text."""
+    try:
+        return pa.unify_schemas([a, b], promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        fields = {field.name: field for field in a}
+        for field in b:
+            fields[field.name] = _merged_field(fields[field.name], field) if field.name in fields else field
+        return pa.schema(list(fields.values()))
+
+
+def _merged_field(a: pa.Field, b: pa.Field) -> pa.Field:
+    try:
+        return pa.unify_schemas([pa.schema([a]), pa.schema([b])], promote_options="permissive").field(0)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.field(a.name, pa.large_string())
+
+
+def writable(schema: pa.Schema) -> pa.Schema:
+    """As `schema`, with what Parquet readers stumble over replaced: all-null columns are text."""
+    return pa.schema(
+        [pa.field(f.name, pa.large_string()) if pa.types.is_null(f.type) else f.remove_metadata() for f in schema]
+    )
+
+
+def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table with exactly the columns of a schema: cast where they differ, null where it has none."""
+    columns = []
+    for field in schema:
+        if field.name not in table.column_names:
+            columns.append(pa.nulls(table.num_rows, field.type))
+            continue
+        column = table[field.name]
+        columns.append(column if column.type == field.type else _cast(column, field.type))
+    return pa.table(columns, schema=schema)
+
+
+def _cast(column: pa.ChunkedArray, to: pa.DataType) -> pa.ChunkedArray:
+    try:
+        return column.cast(to)
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+        text = [None if v is None else v if isinstance(v, str) else json.dumps(v, default=str) for v in column.to_pylist()]
+        return pa.chunked_array([pa.array(text, to)])
+
+
+def from_lines(lines: list[bytes], schema: pa.Schema) -> pa.Table:
+    """Parse JSON rows into the columns of a schema."""
+    of = pl.from_arrow(schema.empty_table())
+    assert isinstance(of, pl.DataFrame)
+    frame = pl.read_ndjson(b"\n".join(lines), schema=of.schema)
+    return conformed(frame.to_arrow(), schema)
+
+
+def dumped(schema: pa.Schema) -> str:
+    """A schema as text that `loaded` reads."""
+    return bytes(schema.serialize()).hex()
+
+
+def loaded(text: str) -> pa.Schema:
+    """The schema that `dumped` wrote."""
+    return pa.ipc.read_schema(pa.py_buffer(bytes.fromhex(text)))

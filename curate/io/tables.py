@@ -1,0 +1,69 @@
+"""Arrow tables in files: rows regrouped so that bytes do not depend on batches, and a key that names the work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate.io.paths import atomic
+
+GROUP_ROWS = 100_000  # rows of a row group in score tables and ledgers
+_KEY = b"curate_key"
+
+
+def regrouped(tables: Iterable[pa.Table], rows: int = GROUP_ROWS) -> Iterator[pa.Table]:
+    """The same rows in tables of exactly ``rows``, the last one shorter."""
+    waiting: list[pa.Table] = []
+    count = 0
+    for table in tables:
+        while count + table.num_rows >= rows:
+            take = rows - count
+            yield pa.concat_tables([*waiting, table.slice(0, take)])
+            table, waiting, count = table.slice(take), [], 0
+        if table.num_rows:
+            waiting.append(table)
+            count += table.num_rows
+    if waiting:
+        yield pa.concat_tables(waiting)
+
+
+def write_table(path: Path, schema: pa.Schema, tables: Iterable[pa.Table], key: str = "") -> int:
+    """Write rows to Parquet, whole or not at all; returns how many. ``key`` names the work that made them."""
+    rows = 0
+    if key:
+        schema = schema.with_metadata({_KEY: key.encode()})
+    with atomic(path) as part, pq.ParquetWriter(part, schema, compression="zstd", compression_level=1) as writer:
+        for table in regrouped(tables):
+            writer.write_table(table.cast(schema), row_group_size=GROUP_ROWS)
+            rows += table.num_rows
+    return rows
+
+
+def is_done(path: Path, key: str) -> bool:
+    """Whether a file is there and was made by the work of this name."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (OSError, pa.ArrowInvalid):
+        return False
+    return metadata.get(_KEY) == key.encode()
+
+
+def batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """The row groups of a Parquet file."""
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        for group in range(file.num_row_groups):
+            yield file.read_row_group(group, columns=columns, use_threads=False)
+
+
+def count_rows(path: Path) -> int:
+    """Rows of a Parquet file, from its footer."""
+    return int(pq.read_metadata(path).num_rows)
+
+
+def numpy(column: Any) -> Any:
+    """A column as a NumPy array; nulls of floats become nan."""
+    return column.combine_chunks().to_numpy(zero_copy_only=False)

@@ -1,0 +1,1 @@
+"""Compiled loops over Arrow string buffers; the only package that imports numba."""

@@ -1,0 +1,336 @@
+"""From texts to the buckets of their n-grams, and from buckets to counts and log importance weights.
+
+Order of the n-grams of a document: token by token, and at each token the n-grams that end there from
+order 1 up. Sums over a document run in four lanes (n-gram i goes to lane i mod 4, then
+``(0 + 1) + (2 + 3)``), which the processor overlaps; every path sums so, hence to the same last bit.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from curate.kernels.hashing import K1, K2, K3, extend, hash_bytes, start_state
+from curate.kernels.sha256 import START, sha256_buckets
+from curate.kernels.tokens import PADDING, fold, spans
+from curate.kernels.unicode import unicode_tables
+from curate.kernels.vector import fold_product, high_product, load_u64
+
+MAX_ORDER = 8
+SEGMENT_BYTES = 1 << 15  # what is worked on at a time, so that it stays in the processor's first caches
+EIGHT = np.uint64(8)
+
+
+def bucket_dtype(n_buckets: int) -> type[np.unsignedinteger]:
+    """The smallest unsigned type that holds a bucket."""
+    return np.uint16 if n_buckets <= 1 << 16 else np.uint32
+
+
+@njit(nogil=True, cache=True)
+def capacity(n_bytes):
+    """Bytes that a document of ``n_bytes`` needs when lowered (U+0130 grows from 2 to 3), with padding."""
+    return n_bytes + n_bytes // 2 + PADDING
+
+
+@njit(nogil=True, cache=True)
+def hash_tokens(folded, starts, ends, n_tokens, state, hashes):
+    """The hash of every token; short ones, nearly all, without a loop."""
+    for t in range(n_tokens):
+        start = starts[t]
+        length = ends[t] - start
+        if length <= 8:
+            word = load_u64(folded, start) & (~np.uint64(0) >> (np.uint64(64) - EIGHT * np.uint64(length)))
+            hashes[t] = fold_product((state ^ np.uint64(length)) ^ word, K1)
+        else:
+            hashes[t] = hash_bytes(folded, start, start + length, state)
+
+
+@njit(nogil=True, cache=True)
+def hash_buckets(hashes, n_tokens, n, n_buckets, grams, seen, out, at):
+    """The buckets of all n-grams of orders 1..n that end in a row of tokens; returns the next position.
+
+    ``bucket = high 64 bits of hash * n_buckets``. ``grams[i]`` is the hash of the n-gram of order i + 1
+    that ended at the token before, of which the document had ``seen``: a document may come in pieces.
+    """
+    t = 0
+    if n == 2:
+        before = grams[0]
+        if seen == 0 and n_tokens > 0:
+            before = hashes[0]
+            out[at] = high_product(before, n_buckets)
+            at += 1
+            t = 1
+        for i in range(t, n_tokens):
+            token = hashes[i]
+            out[at] = high_product(token, n_buckets)
+            out[at + 1] = high_product(fold_product(before ^ K2, token ^ K3), n_buckets)
+            before = token
+            at += 2
+        grams[0] = before
+        return at
+    for i in range(n_tokens):
+        token = hashes[i]
+        top = min(n - 1, seen + i)
+        for order in range(top, 0, -1):
+            grams[order] = extend(grams[order - 1], token)
+        grams[0] = token
+        for order in range(top + 1):
+            out[at] = high_product(grams[order], n_buckets)
+            at += 1
+    return at
+
+
+@njit(nogil=True, cache=True)
+def lane_sum(table, buckets, start, stop):
+    """Sum of ``table`` over ``buckets[start:stop]``, in four lanes."""
+    a = b = c = d = 0.0
+    i = start
+    while i + 4 <= stop:
+        a += table[buckets[i]]
+        b += table[buckets[i + 1]]
+        c += table[buckets[i + 2]]
+        d += table[buckets[i + 3]]
+        i += 4
+    if i < stop:
+        a += table[buckets[i]]
+    if i + 1 < stop:
+        b += table[buckets[i + 1]]
+    if i + 2 < stop:
+        c += table[buckets[i + 2]]
+    return (a + b) + (c + d)
+
+
+@njit(nogil=True, cache=True)
+def _longest(offsets):
+    longest = 0
+    for i in range(len(offsets) - 1):
+        longest = max(longest, offsets[i + 1] - offsets[i])
+    return longest
+
+
+@njit(nogil=True, cache=True)
+def _segment_end(data, start, stop):
+    """Where a long document can be cut: white space ends every token, and every context of `str.lower`."""
+    i = start + SEGMENT_BYTES
+    while i < stop and not (9 <= data[i] <= 13 or 28 <= data[i] <= 32):
+        i += 1
+    return min(i, stop)
+
+
+@njit(nogil=True, cache=True)
+def _stream(data, offsets, tables, n, n_buckets, state, buckets, ends, n_tokens):
+    room = capacity(min(_longest(offsets), 2 * SEGMENT_BYTES))
+    folded, classes = np.empty(room, np.uint8), np.empty(room, np.uint8)
+    starts, stops = np.empty(room, np.int32), np.empty(room, np.int32)
+    hashes, tail = np.empty(room, np.uint64), np.empty(PADDING, np.uint8)
+    grams = np.zeros(MAX_ORDER, np.uint64)
+    at = 0
+    for doc in range(len(offsets) - 1):
+        position, stop, seen = offsets[doc], offsets[doc + 1], 0
+        while position < stop:
+            end = _segment_end(data, position, stop)
+            if capacity(end - position) > room:
+                room = capacity(end - position)
+                folded, classes = np.empty(room, np.uint8), np.empty(room, np.uint8)
+                starts, stops = np.empty(room, np.int32), np.empty(room, np.int32)
+                hashes = np.empty(room, np.uint64)
+            size = fold(data, position, end, tables, folded, classes, tail)
+            count = spans(folded, classes, size, starts, stops)
+            hash_tokens(folded, starts, stops, count, state, hashes)
+            at = hash_buckets(hashes, count, n, n_buckets, grams, seen, buckets, at)
+            seen += count
+            position = end
+        ends[doc] = at
+        n_tokens[doc] = seen
+    return at
+
+
+@njit(nogil=True, cache=True)
+def _stream_sha256(
+    data, offsets, tables, n, n_buckets, state, start_state, keys, values, buckets, ends, n_tokens
+):
+    room = capacity(_longest(offsets))
+    folded, classes = np.empty(room, np.uint8), np.empty(room, np.uint8)
+    starts, stops = np.empty(room, np.int32), np.empty(room, np.int32)
+    hashes, tail = np.empty(room, np.uint64), np.empty(PADDING, np.uint8)
+    gram = np.empty(room + MAX_ORDER, np.uint8)
+    at = 0
+    for doc in range(len(offsets) - 1):
+        size = fold(data, offsets[doc], offsets[doc + 1], tables, folded, classes, tail)
+        count = spans(folded, classes, size, starts, stops)
+        hash_tokens(folded, starts, stops, count, state, hashes)
+        at = sha256_buckets(
+            folded, starts, stops, hashes, count, n, n_buckets, start_state, keys, values, gram, buckets, at
+        )
+        ends[doc] = at
+        n_tokens[doc] = count
+    return at
+
+
+@njit(nogil=True, cache=True)
+def _stream_ids(ids, offsets, id_hashes, n, n_buckets, buckets, ends):
+    grams = np.zeros(MAX_ORDER, np.uint64)
+    hashes = np.empty(_longest(offsets) + 1, np.uint64)
+    at = 0
+    for doc in range(len(offsets) - 1):
+        count = offsets[doc + 1] - offsets[doc]
+        for t in range(count):
+            hashes[t] = id_hashes[ids[offsets[doc] + t]]
+        at = hash_buckets(hashes, count, n, n_buckets, grams, 0, buckets, at)
+        ends[doc] = at
+    return at
+
+
+@njit(nogil=True, cache=True)
+def _sums(buckets, ends, table, out):
+    start = 0
+    for doc in range(len(ends)):
+        out[doc] = lane_sum(table, buckets, start, ends[doc])
+        start = ends[doc]
+
+
+@njit(nogil=True, cache=True)
+def _counts_by_level(buckets, ends, levels, lowest, counts):
+    start = 0
+    for doc in range(len(ends)):
+        level = levels[doc]
+        if level >= lowest:
+            row = counts[level]
+            for i in range(start, ends[doc]):
+                row[buckets[i]] += 1
+        start = ends[doc]
+
+
+@njit(nogil=True, cache=True)
+def _moments(buckets, ends, touched, counts, squares, products):
+    start = 0
+    for doc in range(len(ends)):
+        length = ends[doc] - start
+        for i in range(start, ends[doc]):
+            touched[buckets[i]] += 1
+        for i in range(start, ends[doc]):
+            b = buckets[i]
+            c = touched[b]
+            if c:
+                counts[b] += c
+                squares[b] += c * c
+                products[b] += c * length
+                touched[b] = 0
+        start = ends[doc]
+
+
+class NgramStream(NamedTuple):
+    """The buckets of the n-grams of some documents, document after document.
+
+    ``buckets``: uint16 or uint32 [n_ngrams]; ``ends``: int64[n_docs], where each document's end;
+    ``n_tokens``: int64[n_docs].
+    """
+
+    buckets: np.ndarray
+    ends: np.ndarray
+    n_tokens: np.ndarray
+
+
+class _Scratch(threading.local):
+    """Big arrays that a thread uses again: fresh memory costs more than what is done with it."""
+
+    def __init__(self) -> None:
+        self.buckets: dict[Any, np.ndarray] = {}
+        self.cache: tuple[Any, np.ndarray, np.ndarray] | None = None
+
+
+_scratch = _Scratch()
+
+
+def room_for(n_bytes: int, n: int, n_buckets: int, own: bool) -> np.ndarray:
+    """A bucket array for the n-grams of ``n_bytes`` of text (at most a token a byte).
+
+    With ``own`` it belongs to the caller; else it is the thread's, valid until the thread's next call.
+    """
+    dtype, size = np.dtype(bucket_dtype(n_buckets)), n * n_bytes + 1
+    if own:
+        return np.empty(size, dtype)
+    kept = _scratch.buckets.get(dtype)
+    if kept is None or len(kept) < size:
+        kept = _scratch.buckets[dtype] = np.empty(max(size, 1 << 20), dtype)
+    return kept
+
+
+def bucket_stream(
+    data: np.ndarray,
+    offsets: np.ndarray,
+    *,
+    n: int,
+    n_buckets: int,
+    seed: int = 0,
+    sha256: bool = False,
+    out: np.ndarray | None = None,
+) -> NgramStream:
+    """Word-punctuation n-grams of texts, hashed into buckets.
+
+    Parameters
+    ----------
+    data : uint8[...], the UTF-8 bytes of all texts. offsets : int64[n_docs + 1] into it.
+    n : highest order, 1 to 8. seed : of the fast hash. sha256 : the reference package's buckets instead.
+    out : where the buckets go; without it into memory that the thread's next call uses again.
+    """
+    n_docs = len(offsets) - 1
+    ends, n_tokens = np.empty(n_docs, np.int64), np.empty(n_docs, np.int64)
+    buckets = room_for(int(offsets[-1] - offsets[0]), n, n_buckets, own=False) if out is None else out
+    state, tables = start_state(seed), unicode_tables()
+    if sha256:
+        keys, values = _gram_cache(n_buckets, len(data))
+        args = (state, START, keys, values, buckets, ends, n_tokens)
+        size = _stream_sha256(data, offsets, tables, n, np.uint64(n_buckets), *args)
+    else:
+        size = _stream(data, offsets, tables, n, np.uint64(n_buckets), state, buckets, ends, n_tokens)
+    return NgramStream(buckets[:size], ends, n_tokens)
+
+
+def _gram_cache(n_buckets: int, n_bytes: int) -> tuple[np.ndarray, np.ndarray]:
+    slots = 1 << (22 if n_bytes > 1_000_000 else 14)
+    kept = _scratch.cache
+    if kept is None or kept[0] != n_buckets or len(kept[1]) < slots:
+        kept = _scratch.cache = (n_buckets, np.zeros(slots, np.uint64), np.zeros(slots, np.uint32))
+    return kept[1], kept[2]
+
+
+def id_stream(ids: np.ndarray, offsets: np.ndarray, id_hashes: np.ndarray, *, n: int, n_buckets: int) -> NgramStream:
+    """As `bucket_stream`, from token ids (int32) and the hash of each id's piece (uint64[vocabulary])."""
+    ends, n_tokens = np.empty(len(offsets) - 1, np.int64), np.diff(offsets)
+    buckets = room_for(len(ids), n, n_buckets, own=True)
+    size = _stream_ids(ids, offsets, id_hashes, n, np.uint64(n_buckets), buckets, ends)
+    return NgramStream(buckets[:size], ends, n_tokens)
+
+
+def sums(buckets: np.ndarray, ends: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """float64[n_docs]: the sum of ``table`` (float64[n_buckets]) over each document's buckets."""
+    out = np.empty(len(ends))
+    _sums(buckets, ends, table, out)
+    return out
+
+
+def add_counts_by_level(stream: NgramStream, levels: np.ndarray, lowest: int, counts: np.ndarray) -> None:
+    """Add each document's n-grams to ``counts[level of the document]`` (int64[n_levels, n_buckets]).
+
+    Documents of a level under ``lowest`` are passed over.
+    """
+    _counts_by_level(stream.buckets, stream.ends, levels, lowest, counts)
+
+
+class Moments(NamedTuple):
+    """Sums over documents, by bucket: of the counts c, of c*c, and of c times the document's n-grams."""
+
+    counts: np.ndarray  # int64[n_buckets]
+    squares: np.ndarray
+    products: np.ndarray
+
+
+def moments(stream: NgramStream, n_buckets: int) -> Moments:
+    """What the cluster variance of a bucket distribution needs; add them up over batches."""
+    touched, *totals = (np.zeros(n_buckets, np.int64) for _ in range(4))
+    _moments(stream.buckets, stream.ends, touched, *totals)
+    return Moments(*totals)

@@ -1,0 +1,141 @@
+"""The few machine operations that numba does not offer: 64 bytes at once, bit scans, 128-bit products."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+WIDTH = 64  # bytes a step: one bit each in a uint64 mask, whatever registers the machine has
+_I8, _I64, _I128 = ir.IntType(8), ir.IntType(64), ir.IntType(128)
+_VECTOR = ir.VectorType(_I8, WIDTH)
+
+
+def _splat(byte: int) -> ir.Constant:
+    return ir.Constant(_VECTOR, [byte] * WIDTH)
+
+
+def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any, to: Any) -> Any:
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), to.as_pointer())
+
+
+def _load(context: Any, builder: Any, array_type: Any, array: Any, index: Any, of: Any) -> Any:
+    value = builder.load(_pointer(context, builder, array_type, array, index, of))
+    value.align = 1
+    return value
+
+
+def _in_range(builder: Any, value: Any, low: int, size: int) -> Any:
+    return builder.icmp_unsigned("<", builder.sub(value, _splat(low)), _splat(size))
+
+
+@intrinsic
+def fold_ascii(typing_context: Any, source: Any, i: Any, folded: Any, k: Any) -> Any:
+    """Copy 64 bytes from ``source[i:]`` to ``folded[k:]`` with A-Z lowered; bit j set: byte j is >= 0x80."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value = _load(context, builder, signature.args[0], args[0], args[1], _VECTOR)
+        upper = _in_range(builder, value, ord("A"), 26)
+        lowered = builder.or_(value, builder.select(upper, _splat(32), _splat(0)))
+        store = builder.store(lowered, _pointer(context, builder, signature.args[2], args[2], args[3], _VECTOR))
+        store.align = 1
+        return builder.bitcast(builder.icmp_signed("<", value, _splat(0)), _I64)
+
+    return types.uint64(source, types.int64, folded, types.int64), codegen
+
+
+def _mask(test: Any) -> Any:
+    """An intrinsic ``(bytes, i) -> uint64`` whose bit j is ``test`` of byte i + j."""
+
+    @intrinsic
+    def mask(typing_context: Any, data: Any, i: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            value = _load(context, builder, signature.args[0], args[0], args[1], _VECTOR)
+            return builder.bitcast(test(builder, value), _I64)
+
+        return types.uint64(data, types.int64), codegen
+
+    return mask
+
+
+def _is_folded_word(builder: Any, v: Any) -> Any:
+    letter_or_digit = builder.or_(_in_range(builder, v, ord("a"), 26), _in_range(builder, v, ord("0"), 10))
+    return builder.or_(letter_or_digit, builder.icmp_unsigned("==", v, _splat(ord("_"))))
+
+
+word_mask = _mask(_is_folded_word)  # ASCII \w of text that is lowered already
+space_mask = _mask(lambda b, v: b.or_(_in_range(b, v, 9, 5), _in_range(b, v, 28, 5)))  # ASCII \s of `re`
+high_mask = _mask(lambda b, v: b.icmp_signed("<", v, _splat(0)))  # bytes >= 0x80
+bit0_mask = _mask(lambda b, v: b.icmp_unsigned("!=", b.and_(v, _splat(1)), _splat(0)))
+bit1_mask = _mask(lambda b, v: b.icmp_unsigned("!=", b.and_(v, _splat(2)), _splat(0)))
+newline_mask = _mask(lambda b, v: b.icmp_unsigned("==", v, _splat(10)))
+
+
+@intrinsic
+def load_u64(typing_context: Any, data: Any, i: Any) -> Any:
+    """The 8 bytes at ``data[i:]`` as a little-endian integer, at any alignment."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _load(context, builder, signature.args[0], args[0], args[1], _I64)
+
+    return types.uint64(data, types.int64), codegen
+
+
+@intrinsic
+def trailing_zeros(typing_context: Any, mask: Any) -> Any:
+    """Index of the lowest set bit of a uint64; 64 for zero."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.uint64), codegen
+
+
+@intrinsic
+def leading_zeros(typing_context: Any, mask: Any) -> Any:
+    """Number of zero bits above the highest set bit of a uint64; 64 for zero."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ctlz(args[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.uint64), codegen
+
+
+@intrinsic
+def bit_count(typing_context: Any, mask: Any) -> Any:
+    """Number of set bits of a uint64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return types.int64(types.uint64), codegen
+
+
+def _product(builder: Any, a: Any, b: Any) -> tuple[Any, Any]:
+    wide = builder.mul(builder.zext(a, _I128), builder.zext(b, _I128))
+    high = builder.trunc(builder.lshr(wide, ir.Constant(_I128, 64)), _I64)
+    return builder.trunc(wide, _I64), high
+
+
+@intrinsic
+def fold_product(typing_context: Any, a: Any, b: Any) -> Any:
+    """Low half XOR high half of the 128-bit product of two uint64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        low, high = _product(builder, args[0], args[1])
+        return builder.xor(low, high)
+
+    return types.uint64(types.uint64, types.uint64), codegen
+
+
+@intrinsic
+def high_product(typing_context: Any, a: Any, b: Any) -> Any:
+    """High half of the 128-bit product of two uint64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _product(builder, args[0], args[1])[1]
+
+    return types.uint64(types.uint64, types.uint64), codegen

@@ -1,0 +1,1 @@
+"""Measures of weights, distributions and samples: plain functions on arrays."""

@@ -1,0 +1,1 @@
+"""Renderings of what a run found."""

@@ -1,0 +1,203 @@
+"""The dataset card (Hugging Face README) and the Croissant description of a selection."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+_SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+!|&~$])")
+CONTEXT: dict[str, Any] = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "citeAs": "cr:citeAs",
+    "column": "cr:column",
+    "conformsTo": "dct:conformsTo",
+    "cr": "http://mlcommons.org/croissant/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileObject": "cr:fileObject",
+    "fileProperty": "cr:fileProperty",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
+    "sc": "https://schema.org/",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
+}
+
+
+def plain(text: str) -> str:
+    """Text from a corpus or a path, made harmless in Markdown and HTML."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))[:200]
+
+
+def size_category(n: int) -> str:
+    """The Hugging Face size category of a number of rows."""
+    return next((name for limit, name in _SIZES if n < limit), "n>10M")
+
+
+def dataset_card(manifest: Mapping[str, Any]) -> str:
+    """README.md with the ``configs`` block that ``datasets.load_dataset`` reads."""
+    stats = manifest["stats"]
+    pattern = "shards/*.parquet" if manifest["shards"][0]["path"].endswith("parquet") else "shards/*.jsonl.zst"
+    lines = [
+        "---",
+        "configs:",
+        "- config_name: default",
+        "  data_files:",
+        "  - split: train",
+        f"    path: {pattern}",
+        "size_categories:",
+        f"- {size_category(stats['n_selected'])}",
+        "tags:",
+        "- curate",
+        "---",
+        "",
+        f"# {plain(manifest['name'])}",
+        "",
+        f"{stats['n_selected']:,} of {stats['n_documents']:,} documents "
+        f"({stats['n_bytes_selected']:,} bytes of text, {stats['n_tokens_selected']:,} tokens), selected by "
+        f"[curate](https://pypi.org/project/curate-data/) {manifest['tool_version']}.",
+        "",
+        "| | |",
+        "| --- | --- |",
+        f"| method | {plain(manifest['recipe']['method'])} |",
+        f"| target | {plain(', '.join(t['name'] for t in manifest['targets']))} |",
+        f"| draw | {plain(manifest['recipe']['draw']['draw'])}, seed {manifest['seed']} |",
+        f"| budget | {plain(str(manifest['recipe']['draw']['budget']))} |",
+        f"| tokens | {plain(manifest['tokenizer'])} |",
+        f"| recipe | `{manifest['recipe_sha256'][:16]}` |",
+        "",
+        *_length_table(stats["diagnostics"]),
+        *_source_table(stats["diagnostics"]),
+        *_warnings(stats["warnings"]),
+        "`curate_score` is the document's score (higher is better), `curate_weight` its sampling weight. The licence "
+        "of each document is that of its origin. `manifest.json` has every input with its hash; "
+        "`ledger.parquet` says of every document why it was kept or not.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _length_table(diagnostics: Sequence[Mapping[str, Any]]) -> list[str]:
+    raw, selected = diagnostics[0]["length_raw"], diagnostics[0]["length_selected"]
+    if not selected:
+        return []
+    head = "| tokens | " + " | ".join(raw) + " |"
+    rows = [f"| {name} | " + " | ".join(f"{v:,}" for v in of.values()) + " |" for name, of in (("raw", raw), ("selected", selected))]
+    return [head, "| --- |" + " ---: |" * len(raw), *rows, ""]
+
+
+def _source_table(diagnostics: Sequence[Mapping[str, Any]]) -> list[str]:
+    raw, selected = diagnostics[0]["sources_raw"], diagnostics[0]["sources_selected"]
+    if not raw:
+        return []
+    names = list(dict.fromkeys([*list(selected)[:15], *list(raw)[:15]]))
+    rows = [f"| {plain(n) or '(none)'} | {raw.get(n, 0):.1%} | {selected.get(n, 0):.1%} |" for n in names]
+    return ["| source | raw | selected |", "| --- | ---: | ---: |", *rows, ""]
+
+
+def _warnings(found: Sequence[str]) -> list[str]:
+    return ["## Warnings", "", *(f"- {plain_long(w)}" for w in found), ""] if found else []
+
+
+def plain_long(text: str) -> str:
+    """A sentence of curate's own that may quote names of files or values."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+
+
+def croissant(manifest: Mapping[str, Any], schema: pa.Schema) -> dict[str, Any]:
+    """The Croissant 1.0 JSON-LD of a selection: each shard with its hash, and the columns."""
+    parquet = manifest["shards"][0]["path"].endswith("parquet")
+    encoding = "application/x-parquet" if parquet else "application/jsonlines"
+    files = [
+        {
+            "@type": "cr:FileObject",
+            "@id": shard["path"],
+            "name": shard["path"],
+            "contentUrl": shard["path"],
+            "contentSize": f"{shard['bytes']} B",
+            "encodingFormat": encoding if parquet else "application/zstd",
+            "sha256": shard["sha256"],
+        }
+        for shard in manifest["shards"]
+    ]
+    file_set = {
+        "@type": "cr:FileSet",
+        "@id": "shards",
+        "name": "shards",
+        "containedIn": [{"@id": f["@id"]} for f in files],
+        "encodingFormat": encoding,
+        "includes": "*.parquet" if parquet else "*.jsonl.zst",
+    }
+    fields = [_field(field, parquet) for field in schema if _data_type(field.type)]
+    return {
+        "@context": CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "name": re.sub(r"[^A-Za-z0-9_.-]+", "-", manifest["name"]) or "selection",
+        "description": f"{manifest['stats']['n_selected']:,} of {manifest['stats']['n_documents']:,} documents, "
+        f"selected by curate {manifest['tool_version']}.",
+        "version": "1.0.0",
+        "datePublished": manifest["creation_date"],
+        "license": "see the licence of each document's origin",
+        "url": "https://pypi.org/project/curate-data/",
+        "creator": {"@type": "sc:Organization", "name": "curate"},
+        "citeAs": "curate",
+        "distribution": [*files, file_set],
+        "recordSet": [{"@type": "cr:RecordSet", "@id": "documents", "name": "documents", "field": fields}],
+    }
+
+
+def _field(field: pa.Field, parquet: bool) -> dict[str, Any]:
+    extract = {"column": field.name} if parquet else {"jsonPath": f"$.{field.name}"}
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", field.name)
+    return {
+        "@type": "cr:Field",
+        "@id": f"documents/{name}",
+        "name": name,
+        "dataType": _data_type(field.type),
+        "source": {"fileSet": {"@id": "shards"}, "extract": extract},
+    }
+
+
+def _data_type(kind: pa.DataType) -> str | None:
+    """Croissant's name of a type; None for nested ones, which it would need spelt out."""
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return "sc:Text"
+    if pa.types.is_boolean(kind):
+        return "sc:Boolean"
+    if pa.types.is_integer(kind):
+        return "sc:Integer"
+    if pa.types.is_floating(kind):
+        return "sc:Float"
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        return "sc:Date"
+    return None
+
+
+def croissant_json(manifest: Mapping[str, Any], schema: pa.Schema) -> str:
+    """`croissant` as text."""
+    return json.dumps(croissant(manifest, schema), indent=2, ensure_ascii=False) + "\n"

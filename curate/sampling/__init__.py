@@ -1,0 +1,1 @@
+"""From scores to a sample: budgets, keyed noise, exact cuts by streaming."""

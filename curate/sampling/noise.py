@@ -1,0 +1,48 @@
+"""Randomness that is a function of a seed and a document's id, so that it depends on nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+FIT, GUMBEL, UNIFORM, TIE = 1, 2, 3, 4  # what a hash is for; each purpose is independent of the others
+
+
+def keyed_hashes(doc_ids: Any, seed: int, purpose: int) -> np.ndarray:
+    """uint64[n_docs] from (seed, purpose, doc_id)."""
+    from curate.kernels.hashing import hash_strings
+    from curate.kernels.text import string_buffers
+
+    key = (seed * 0x9E3779B97F4A7C15 + purpose * 0xD6E8FEB86659FD93) % (1 << 64)
+    hashes = hash_strings(*string_buffers(doc_ids), key)
+    return mix(hashes)
+
+
+def mix(hashes: np.ndarray) -> np.ndarray:
+    """A last stirring of 64-bit hashes (the finaliser of SplitMix64), so that every bit is fair."""
+    h = hashes.copy()
+    h ^= h >> np.uint64(30)
+    h *= np.uint64(0xBF58476D1CE4E5B9)
+    h ^= h >> np.uint64(27)
+    h *= np.uint64(0x94D049BB133111EB)
+    return h ^ (h >> np.uint64(31))
+
+
+def uniform(doc_ids: Any, seed: int, purpose: int = UNIFORM) -> np.ndarray:
+    """float64[n_docs] in the open interval (0, 1)."""
+    return ((keyed_hashes(doc_ids, seed, purpose) >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+
+
+def gumbel(doc_ids: Any, seed: int) -> np.ndarray:
+    """float64[n_docs], standard Gumbel."""
+    return -np.log(-np.log(uniform(doc_ids, seed, GUMBEL)))
+
+
+def levels(doc_ids: Any, n_levels: int) -> np.ndarray:
+    """int64[n_docs]: level 0 for half of the ids, 1 for a quarter, ...: those of level >= l are a 2**-l sample."""
+    hashes = keyed_hashes(doc_ids, 0, FIT)
+    lengths = np.zeros(len(hashes), np.int64)
+    for bit in range(1, n_levels):
+        lengths += hashes < (np.uint64(1) << np.uint64(64 - bit))
+    return lengths

@@ -1,0 +1,820 @@
+"""The five verbs in a row: scan, fit, score, draw, write; and what comes out of them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pyarrow as pa
+
+from curate import __version__
+from curate.engines import LocalEngine
+from curate.errors import InputError, RunError, UsageError, unknown
+from curate.features import NgramFeatures
+from curate.features.ngrams import file_sha256
+from curate.io.columns import columns_of
+from curate.io.corpus import PARTITION_BYTES, Corpus, Partition, check_unchanged, scan
+from curate.io.paths import atomic
+from curate.io.run import SCORES_COMMIT, RunFolder, digest, read_json, write_json
+from curate.io.tables import write_table
+from curate.metrics.diagnostics import Diagnostics, shares, warnings
+from curate.metrics.weights import LengthHistogram
+from curate.progress import Progress
+from curate.sampling.budget import Budget, parse_budget
+from curate.scorers import Dsir, scorer
+from curate.scorers.dsir import TargetCounts
+from curate.steps.count import BAD_SCHEMA, Buffers, CountJob, FitSample, count_partition, raw_counts
+from curate.steps.documents import RESERVED, documents, raw_batches, score_columns
+from curate.steps.draw import (
+    Decision,
+    DrawSpec,
+    ScoreTable,
+    Statistics,
+    add_sizes,
+    draw_table,
+    duplicate_ids,
+    statistics,
+    write_ledger,
+)
+from curate.steps.keep import KeepJob, keep_partition, kept_lengths
+from curate.steps.score import ScoreJob, score_partition
+from curate.steps.write import WriteJob, WriteSpec, output_schema, plan_shards, write_shard
+
+FORMAT = 1  # of the score table and what names it
+BASE_BYTES = 450_000_000  # what the program itself takes, with its libraries
+MIN_MEMORY = 600_000_000
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+Targets = Paths | Mapping[str, Paths]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a selection did, and where it is."""
+
+    out: Path
+    n_documents: int
+    n_selected: int
+    n_bytes_selected: int
+    n_tokens_selected: int
+    shards: tuple[Path, ...]
+    diagnostics: tuple[dict[str, Any], ...]
+    warnings: tuple[str, ...]
+    manifest: Mapping[str, Any] = field(repr=False)
+    seconds: Mapping[str, float] = field(default_factory=dict)  # by step; empty when nothing was left to do
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What scoring a corpus did, and where the score table is."""
+
+    out: Path
+    n_documents: int
+    n_eligible: int
+    reasons: Mapping[str, int]
+    key: str
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Workers and memory: they change how fast a run is, never what comes out.
+
+    ``spill``: keep buckets on disk between fit and score instead of reading the text twice; None: when
+    they take less than half of the free space.
+    """
+
+    workers: int | None = None
+    memory_limit: int = 2_000_000_000
+    spill: bool | None = None
+
+    def batch_bytes(self, engine: LocalEngine) -> int:
+        """Text in a batch, so that all that are under way fit."""
+        if self.memory_limit < MIN_MEMORY:
+            raise UsageError(
+                f"memory limit {self.memory_limit:,} bytes: at least {MIN_MEMORY:,} are needed for the program itself"
+            )
+        each = (self.memory_limit - BASE_BYTES) // (engine.in_flight * 6)
+        return int(min(8_000_000, max(500_000, each)))
+
+
+def parse_bytes(text: str | int) -> int:
+    """A number of bytes: 1000000, "64MB", "2GB"."""
+    if isinstance(text, int):
+        return text
+    budget = parse_budget(text)
+    if budget.unit not in ("bytes", "documents"):
+        raise UsageError(f"{text!r}: not a number of bytes (examples: 64MB, 2GB)")
+    return int(budget.amount)
+
+
+def select(
+    raw: Paths,
+    *,
+    target: Targets,
+    out: str | os.PathLike[str],
+    method: str = "dsir",
+    settings: Mapping[str, Any] | None = None,
+    budget: str | int | Budget | None = "10%",
+    draw: str = "gumbel",
+    seed: int = 0,
+    threshold: float | None = None,
+    per: str | None = None,
+    proportions: Mapping[str, float] | None = None,
+    text_column: str = "text",
+    id_column: str = "id",
+    target_text_column: str | None = None,
+    on_bad_row: str = "raise",
+    format: str = "parquet",
+    shard_size: str | int = "128MB",
+    name: str | None = None,
+    workers: int | None = None,
+    memory_limit: str | int = "2GB",
+    spill: bool | None = None,
+    scores_from: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    progress: bool | None = False,
+) -> Selection:
+    """Select documents of ``raw`` that are like ``target``, and write them to ``out``.
+
+    Parameters
+    ----------
+    raw : files, folders, globs or URLs of the raw corpus.
+    target : examples of what is wanted: paths, or paths by name.
+    method, settings : the scorer and its settings, see `curate.scorers.Dsir`.
+    budget : how much: 10000 (documents), "10%", "500MB", "2B-tokens".
+    draw : "gumbel" (sample by weight), "topk", "threshold" (scores of at least ``threshold``), "uniform".
+    per, proportions : a column whose values each get their part of the budget; by default as in raw.
+    on_bad_row : "raise", or "quarantine": rows that cannot be read go to ``quarantine.parquet``.
+    format : "parquet" or "jsonl.zst". shard_size : bytes of text in a shard.
+    scores_from : folder of an earlier run over the same files and target, whose scores are used again.
+    overwrite : replace what another recipe left in ``out``; scores that still hold are kept.
+    progress : bars on stderr; None: when that is a terminal.
+
+    Returns
+    -------
+    Selection
+
+    Raises
+    ------
+    CurateError : in one of its kinds, see `curate.errors`; what is finished is kept for the next try.
+    """
+    spec = DrawSpec(None if budget is None else parse_budget(budget), draw, seed, threshold, per, proportions)
+    writing = WriteSpec(format, parse_bytes(shard_size))
+    resources = Resources(workers, parse_bytes(memory_limit), spill)
+    job = _ScoringSpec(
+        _listed(raw), _named(target), method, dict(settings or {}), text_column, id_column, target_text_column,
+        on_bad_row, per,
+    )
+    return _Session(out, resources, Progress(progress)).select(job, spec, writing, name, scores_from, overwrite)
+
+
+def score(
+    raw: Paths,
+    *,
+    target: Targets,
+    out: str | os.PathLike[str],
+    method: str = "dsir",
+    settings: Mapping[str, Any] | None = None,
+    per: str | None = None,
+    text_column: str = "text",
+    id_column: str = "id",
+    target_text_column: str | None = None,
+    on_bad_row: str = "raise",
+    workers: int | None = None,
+    memory_limit: str | int = "2GB",
+    spill: bool | None = None,
+    overwrite: bool = False,
+    progress: bool | None = False,
+) -> Scoring:
+    """Fit a scorer and score every document, without drawing; `draw` goes on from there."""
+    resources = Resources(workers, parse_bytes(memory_limit), spill)
+    job = _ScoringSpec(
+        _listed(raw), _named(target), method, dict(settings or {}), text_column, id_column, target_text_column,
+        on_bad_row, per,
+    )
+    return _Session(out, resources, Progress(progress)).score(job, overwrite)
+
+
+def draw(
+    run: str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    budget: str | int | Budget | None = "10%",
+    draw: str = "gumbel",
+    seed: int = 0,
+    threshold: float | None = None,
+    per: str | None = None,
+    proportions: Mapping[str, float] | None = None,
+    format: str = "parquet",
+    shard_size: str | int = "128MB",
+    name: str | None = None,
+    workers: int | None = None,
+    memory_limit: str | int = "2GB",
+    overwrite: bool = False,
+    progress: bool | None = False,
+) -> Selection:
+    """Draw from the scores of ``run`` (a folder that `score` or `select` made); no text is scored again.
+
+    Without ``out`` the selection is written into the same folder.
+    """
+    spec = DrawSpec(None if budget is None else parse_budget(budget), draw, seed, threshold, per, proportions)
+    scored = RunFolder(run).scored
+    if scored is None:
+        raise RunError(f"{run}: no scores there; run curate score or curate select first")
+    job = _ScoringSpec(**scored["spec"])
+    resources = Resources(workers, parse_bytes(memory_limit))
+    session = _Session(out or run, resources, Progress(progress))
+    return session.select(job, spec, WriteSpec(format, parse_bytes(shard_size)), name, run, overwrite)
+
+
+def _listed(paths: Paths) -> list[str]:
+    if isinstance(paths, (str, os.PathLike)):
+        return [os.fspath(paths)]
+    return [os.fspath(p) for p in paths]
+
+
+_GENERIC = ("train", "target", "targets", "data", "examples", "texts")
+
+
+def _named(target: Targets) -> dict[str, list[str]]:
+    """Targets by name: the name given, else that of the file, or of its folder when the file's says nothing."""
+    if isinstance(target, Mapping):
+        return {name: _listed(paths) for name, paths in target.items()}
+    named: dict[str, list[str]] = {}
+    for path in _listed(target):
+        parts = path.rstrip("/").replace("://", "/").split("/")
+        name = parts[-1].split(".")[0] or "target"
+        if name in _GENERIC and len(parts) > 1 and parts[-2] not in ("", ".", ".."):
+            name = parts[-2]
+        while name in named:
+            name += "_"
+        named[name] = [path]
+    return named
+
+
+@dataclass(frozen=True)
+class _ScoringSpec:
+    """The part of a recipe that scores depend on."""
+
+    raw: list[str]
+    target: dict[str, list[str]]
+    method: str
+    settings: dict[str, Any]
+    text_column: str
+    id_column: str
+    target_text_column: str | None
+    on_bad_row: str
+    per: str | None
+
+    def __post_init__(self) -> None:
+        if self.on_bad_row not in ("raise", "quarantine"):
+            raise unknown("--on-bad-row", self.on_bad_row, ("raise", "quarantine"))
+        if not self.target:
+            raise UsageError("no target: name at least one file of examples")
+
+
+@dataclass
+class _Scored:
+    """A corpus with its scores in place."""
+
+    corpus: Corpus
+    targets: dict[str, Corpus]
+    model: Dsir
+    table: ScoreTable
+    commit: dict[str, Any]
+
+
+class _Session:
+    """One call of select, score or draw: a folder, an engine, progress, and the clock."""
+
+    def __init__(self, out: str | os.PathLike[str], resources: Resources, progress: Progress) -> None:
+        self.folder = RunFolder(out)
+        self.resources = resources
+        self.progress = progress
+        self.seconds: dict[str, float] = {}
+
+    def score(self, job: _ScoringSpec, overwrite: bool) -> Scoring:
+        with ExitStack() as stack:
+            engine = stack.enter_context(LocalEngine(self.resources.workers))
+            model = scorer(job.method, **job.settings)
+            stack.enter_context(self.folder.locked())
+            corpus, targets, carry = self._scan(job, engine)
+            key = _scoring_key(job, corpus, targets, model, carry)
+            self.folder.begin({"score": _spec_dict(job, model)}, key, overwrite=overwrite)
+            scored = self._scored(job, corpus, targets, model, carry, key, engine)
+            self.folder.clean()
+            stats = statistics(scored.table, engine, None)
+            return Scoring(self.folder.path, stats.n_documents, stats.n_eligible, stats.reasons, key, self.seconds)
+
+    def select(
+        self,
+        job: _ScoringSpec,
+        spec: DrawSpec,
+        writing: WriteSpec,
+        name: str | None,
+        scores_from: str | os.PathLike[str] | None,
+        overwrite: bool,
+    ) -> Selection:
+        with ExitStack() as stack:
+            engine = stack.enter_context(LocalEngine(self.resources.workers))
+            model = scorer(job.method, **job.settings)
+            stack.enter_context(self.folder.locked())
+            corpus, targets, carry = self._scan(job, engine)
+            recipe = _recipe(job, model, spec, writing, name or self.folder.path.resolve().name)
+            key = _scoring_key(job, corpus, targets, model, carry)
+            if self.folder.finished(recipe) and (self.folder.scored or {}).get("key") == key:
+                self.folder.clean()
+                return _result(self.folder, self.folder.manifest or {}, {})
+            self.folder.begin(recipe, key, overwrite=overwrite)
+            if scores_from is not None:
+                _adopt_scores(RunFolder(scores_from), self.folder, key)
+            scored = self._scored(job, corpus, targets, model, carry, key, engine)
+            if spec.per and spec.per not in (*scored.table.carry, "path"):
+                raise UsageError(f"--per {spec.per}: not among the scores; score with --per {spec.per} first")
+            manifest = self._drawn(scored, recipe, spec, writing, engine)
+            self.folder.commit(manifest)
+            return _result(self.folder, manifest, self.seconds)
+
+    # ---- scan
+
+    def _scan(self, job: _ScoringSpec, engine: LocalEngine) -> tuple[Corpus, dict[str, Corpus], tuple[str, ...]]:
+        with self._timed("scan"):
+            corpus = scan(
+                job.raw, text_column=job.text_column, id_column=job.id_column, on_bad_row=job.on_bad_row, over=engine.map
+            )
+            targets = {
+                name: scan(paths, text_column=job.target_text_column or job.text_column, over=engine.map)
+                for name, paths in job.target.items()
+            }
+            there = columns_of(corpus)
+        carry = [c for c in ("source", job.per) if c in there and c is not None]
+        if job.per and job.per != "path" and job.per not in there:
+            raise unknown("column to draw by", job.per, [*there, "path"])
+        for column in carry:
+            if column in RESERVED:
+                raise UsageError(f"--per {column}: that name is taken in the score table; rename the column")
+        return corpus, targets, tuple(dict.fromkeys(carry))
+
+    # ---- fit and score
+
+    def _scored(
+        self,
+        job: _ScoringSpec,
+        corpus: Corpus,
+        targets: dict[str, Corpus],
+        model: Dsir,
+        carry: tuple[str, ...],
+        key: str,
+        engine: LocalEngine,
+    ) -> _Scored:
+        commit = self.folder.scored
+        if commit is None or commit["key"] != key:
+            commit = self._fit_and_score(job, corpus, targets, model, carry, key, engine)
+        else:
+            check_unchanged(Corpus.from_dict(commit["corpus"]), corpus)
+        fitted = Dsir.load(self.folder.scorer)
+        parts = tuple(self.folder.scores / f"part-{p.index:05d}.parquet" for p in corpus.partitions)
+        columns = tuple(score_columns(fitted.target_names_, fitted.separate_targets))
+        table = ScoreTable(parts, columns, carry, tuple(fitted.target_proportions_))
+        return _Scored(corpus, targets, fitted, table, commit)
+
+    def _fit_and_score(
+        self,
+        job: _ScoringSpec,
+        corpus: Corpus,
+        targets: dict[str, Corpus],
+        model: Dsir,
+        carry: tuple[str, ...],
+        key: str,
+        engine: LocalEngine,
+    ) -> dict[str, Any]:
+        count = CountJob(
+            corpus,
+            model.features,
+            carry,
+            self.folder.work / "count",
+            self._spills(corpus, model.features),
+            self.resources.batch_bytes(engine),
+            engine,
+            FitSample(model.fit_quota),
+            Buffers(),
+        )
+        with self._timed("fit"):
+            counted = self._each("fit", partial(count_partition, count), corpus.partitions, engine)
+            counts, level = raw_counts(count)
+            totals = {name: _count_target(of, model.features, count, engine) for name, of in targets.items()}
+            model.fit_counts(totals, counts)
+            model.save(self.folder.scorer)
+        job_of_scores = ScoreJob(count, model, self.folder.scores, key)
+        with self._timed("score"):
+            self._each("score", partial(score_partition, job_of_scores), corpus.partitions, engine)
+            n_bad = _write_quarantine(self.folder.path / "quarantine.parquet", count, counted)
+        commit = {
+            "key": key,
+            "spec": asdict(job),
+            "corpus": corpus.as_dict(),
+            "carry": list(carry),
+            "fit": {"level": level, "n_ngrams": int(counts.sum()), "n_documents": _documents_at(counted)},
+            "n_bad_rows": n_bad,
+        }
+        write_json(self.folder.path / SCORES_COMMIT, commit)
+        shutil.rmtree(count.folder, ignore_errors=True)
+        return commit
+
+    def _spills(self, corpus: Corpus, features: NgramFeatures) -> bool:
+        """Whether buckets are kept on disk between fit and score."""
+        if self.resources.spill is not None:
+            return self.resources.spill
+        return estimated_spill(corpus, features) < shutil.disk_usage(self.folder.path).free // 2
+
+    # ---- draw and write
+
+    def _drawn(
+        self, scored: _Scored, recipe: dict[str, Any], spec: DrawSpec, writing: WriteSpec, engine: LocalEngine
+    ) -> dict[str, Any]:
+        folder, corpus = self.folder, scored.corpus
+        with self._timed("draw"):
+            found = statistics(scored.table, engine, spec.per)
+            decision = draw_table(scored.table, spec, found, engine)
+            top = decision if spec.draw in ("topk", "threshold") else draw_table(
+                scored.table, replace(spec, draw="topk"), found, engine
+            )
+        keep = KeepJob(
+            corpus, decision, folder.work / "keep", digest([recipe["draw"], scored.commit["key"]]),
+            self.resources.batch_bytes(engine),
+        )
+        with self._timed("keep"):
+            kept = self._each("keep", partial(keep_partition, keep), corpus.partitions, engine)
+            n_selected = sum(k["n_documents"] for k in kept)
+            if not n_selected:
+                raise InputError(f"nothing selected: no document fits the budget ({spec.budget}) or the threshold")
+        weight = 1.0 / n_selected
+        separate = scored.model.separate_targets
+        with self._timed("write"):
+            job = WriteJob(
+                keep, writing, kept, output_schema(keep, kept, separate), weight, folder.shards,
+                folder.work / "written", tuple(scored.model.target_names_) if separate else (),
+            )
+            shards = plan_shards(keep, kept, writing.shard_bytes)
+            ledger = folder.path / "ledger.parquet"
+            tasks: list[Any] = [None, *shards]
+            with self.progress.stage("write", len(tasks), in_bytes=False) as stage:
+                entries: list[dict[str, Any]] = []
+                for _task, entry in engine.each(partial(_write, job, decision, ledger, weight), tasks):
+                    stage.advance(1)
+                    if entry is not None:
+                        entries.append(entry)
+            entries.sort(key=lambda e: e["path"])
+            lengths, overlap = kept_lengths(decision, top, engine)
+        found_warnings, diagnostics = _diagnose(scored, found, spec, kept, lengths, overlap, n_selected)
+        manifest = _manifest(scored, recipe, found, kept, entries, diagnostics, found_warnings)
+        from curate.report.card import croissant_json, dataset_card
+
+        for path, text in (("README.md", dataset_card(manifest)), ("croissant.json", croissant_json(manifest, job.schema))):
+            with atomic(folder.path / path) as part:
+                part.write_text(text, encoding="utf-8")
+        return manifest
+
+    # ---- helpers
+
+    def _each(self, name: str, work: Any, partitions: Sequence[Partition], engine: LocalEngine) -> list[Any]:
+        """Results of a step over all partitions, in their order, with a bar in bytes."""
+        done: dict[int, Any] = {}
+        with self.progress.stage(name, sum(p.n_bytes for p in partitions)) as stage:
+            for partition, result in engine.each(work, partitions):
+                done[partition.index] = result
+                stage.advance(partition.n_bytes)
+        return [done[p.index] for p in partitions]
+
+    def _timed(self, name: str) -> _Timer:
+        return _Timer(self.seconds, name)
+
+
+class _Timer:
+    """Adds the seconds of a block to a dictionary; disk-full errors get their place and way out."""
+
+    def __init__(self, seconds: dict[str, float], name: str) -> None:
+        self._seconds, self._name = seconds, name
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._seconds[self._name] = round(self._seconds.get(self._name, 0) + time.perf_counter() - self._start, 3)
+
+
+def _write(job: WriteJob, decision: Decision, ledger: Path, weight: float, task: Any) -> dict[str, Any] | None:
+    """One of the files of the write step: a shard, or the ledger."""
+    if task is not None:
+        return write_shard(job, task)
+    write_ledger(ledger, decision, weight)
+    return None
+
+
+def estimated_spill(corpus: Corpus, features: NgramFeatures) -> int:
+    """Bytes that the buckets of a corpus take on disk: real text has a token every five bytes."""
+    text = sum(
+        p.n_bytes * (4 if corpus.source(p).compression else 1) for p in corpus.partitions
+    )
+    return int(text * 0.22 * features.n * features.bucket_bytes)
+
+
+def _count_target(corpus: Corpus, features: NgramFeatures, count: CountJob, engine: LocalEngine) -> TargetCounts:
+    total = TargetCounts.zero(features.n_buckets)
+    for partition in corpus.partitions:
+        for raw in raw_batches(corpus, partition, (), count.batch_bytes):
+            docs = documents(corpus, partition, raw, ())
+            total.add(features.stream(docs.texts))
+    return total
+
+
+def _write_quarantine(path: Path, count: CountJob, counted: Iterable[dict[str, Any]]) -> int:
+    """Gather the bad rows of all partitions into one file; returns how many there are."""
+    rows: list[list[Any]] = []
+    for partition, found in zip(count.corpus.partitions, counted, strict=True):
+        rows += found["bad"] if count.spill else (read_json(count.path(partition, "bad.json")) or [])
+    if rows:
+        columns = zip(*((p, r, why, bytes.fromhex(content)) for p, r, why, content in rows), strict=True)
+        write_table(path, BAD_SCHEMA, [pa.table([pa.array(c) for c in columns], schema=BAD_SCHEMA)])
+    else:
+        path.unlink(missing_ok=True)
+    return len(rows)
+
+
+def _documents_at(counted: Iterable[dict[str, Any]]) -> int:
+    return sum(found["n_documents"] for found in counted)
+
+
+def _spec_dict(job: _ScoringSpec, model: Dsir) -> dict[str, Any]:
+    return asdict(job) | {"settings": model.settings()}
+
+
+def _recipe(job: _ScoringSpec, model: Dsir, spec: DrawSpec, writing: WriteSpec, name: str) -> dict[str, Any]:
+    """Everything that a run's result depends on, but for the files themselves."""
+    drawing = {
+        "budget": None if spec.budget is None else {"amount": spec.budget.amount, "unit": spec.budget.unit},
+        "draw": spec.draw,
+        "seed": spec.seed,
+        "threshold": spec.threshold,
+        "per": spec.per,
+        "proportions": None if spec.proportions is None else dict(spec.proportions),
+    }
+    scoring = _spec_dict(job, model)
+    scoring.pop("per")
+    return scoring | {"name": name, "draw": drawing, "write": asdict(writing)}
+
+
+def _scoring_key(
+    job: _ScoringSpec, corpus: Corpus, targets: Mapping[str, Corpus], model: Dsir, carry: Sequence[str]
+) -> str:
+    """The name of a score table: all that its bytes depend on."""
+    return digest(
+        {
+            "format": FORMAT,
+            "partition_bytes": PARTITION_BYTES,
+            "raw": [corpus.identity(p) for p in corpus.partitions],
+            "target": {n: [[f.source.name, f.sha256] for f in c.files] for n, c in targets.items()},
+            "target_text_column": job.target_text_column or job.text_column,
+            "method": job.method,
+            "settings": model.settings() | model.features.identity(),
+            "carry": list(carry),
+        }
+    )
+
+
+def _adopt_scores(source: RunFolder, folder: RunFolder, key: str) -> None:
+    """Take over the score table of another run: by hard links where the file system has them."""
+    if source.path.resolve() == folder.path.resolve() or (folder.scored or {}).get("key") == key:
+        return
+    scored = source.scored
+    if scored is None or scored["key"] != key:
+        why = "has no scores" if scored is None else "was scored with other files, target or settings"
+        raise RunError(f"{source.path}: {why}; leave out --scores-from, or make them the same")
+    for path in sorted([*source.scores.glob("part-*.parquet"), *source.scorer.iterdir()]):
+        _link(path, folder.path / path.relative_to(source.path))
+    if (source.path / "quarantine.parquet").exists():
+        _link(source.path / "quarantine.parquet", folder.path / "quarantine.parquet")
+    write_json(folder.path / SCORES_COMMIT, scored)
+
+
+def _link(source: Path, to: Path) -> None:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    to.unlink(missing_ok=True)
+    try:
+        os.link(source, to)
+    except OSError:
+        with atomic(to) as part:
+            shutil.copyfile(source, part)
+
+
+def _diagnose(
+    scored: _Scored,
+    found: Statistics,
+    spec: DrawSpec,
+    kept: Sequence[dict[str, Any]],
+    lengths: LengthHistogram,
+    overlap: float,
+    n_selected: int,
+) -> tuple[list[str], list[dict[str, Any]]]:
+    sources: dict[str, dict[str, int]] = {}
+    for part in kept:
+        for value, sizes in part["sources"].items():
+            add_sizes(sources, value, sizes)
+    texts: list[str] = []
+    all_of_it: list[dict[str, Any]] = []
+    model = scored.model
+    for i, moments in enumerate(found.moments):
+        one = Diagnostics(
+            target=model.target_names_[i] if model.separate_targets else "",
+            n_documents=found.n_documents,
+            n_eligible=moments.n,
+            n_selected=n_selected,
+            draw=spec.draw,
+            score_mean=moments.mean,
+            score_std=moments.std,
+            score_min=moments.minimum,
+            score_max=moments.maximum,
+            effective_sample_size=moments.effective_sample_size,
+            length_correlation=moments.length_correlation,
+            top_k_overlap=overlap,
+            length_raw=found.lengths.quantiles(),
+            length_selected=lengths.quantiles(),
+            sources_raw=shares(found.sources),
+            sources_selected=shares(sources),
+            normalize=model.normalize,
+            adequacy=model.adequacy_[i],
+        )
+        texts += warnings(one)
+        all_of_it.append(one.as_dict())
+    return texts + _data_warnings(scored, found, spec, kept), all_of_it
+
+
+def _data_warnings(
+    scored: _Scored, found: Statistics, spec: DrawSpec, kept: Sequence[dict[str, Any]]
+) -> list[str]:
+    texts = []
+    short = found.n_documents - found.n_eligible
+    if short > found.n_documents // 2:
+        why = ", ".join(f"{n:,} {reason}" for reason, n in sorted(found.reasons.items()))
+        texts.append(f"{short:,} of {found.n_documents:,} documents have no score ({why}); see --set min_tokens")
+    twice = duplicate_ids(scored.table)
+    if twice:
+        texts.append(
+            f"{twice:,} documents share their id with another one; they are drawn together or not at all: "
+            "pass --id-column, or one that the corpus does not have to number them"
+        )
+    if scored.commit["n_bad_rows"]:
+        texts.append(f"{scored.commit['n_bad_rows']:,} rows could not be read; they are in quarantine.parquet")
+    if scored.corpus.passed_over:
+        names = ", ".join(os.path.basename(p) for p in scored.corpus.passed_over[:3])
+        texts.append(f"{len(scored.corpus.passed_over):,} files were passed over, their names end in nothing known ({names})")
+    if spec.budget is not None and not spec.proportions:
+        n = sum(k["n_documents"] for k in kept)
+        if n == found.n_eligible and spec.draw != "threshold" and spec.budget.unit != "percent":
+            texts.append(f"the budget ({spec.budget}) is more than there is: all {n:,} documents with a score were kept")
+    return texts
+
+
+def _manifest(
+    scored: _Scored,
+    recipe: dict[str, Any],
+    found: Statistics,
+    kept: Sequence[dict[str, Any]],
+    shards: list[dict[str, Any]],
+    diagnostics: list[dict[str, Any]],
+    texts: list[str],
+) -> dict[str, Any]:
+    settings = recipe["settings"]
+    tokenizer = settings.get("tokenizer")
+    rows = _rows_by_file(scored)
+    stats = {
+        "n_documents": found.n_documents,
+        "n_eligible": found.n_eligible,
+        "n_selected": sum(k["n_documents"] for k in kept),
+        "n_bytes": found.n_bytes,
+        "n_bytes_selected": sum(k["n_bytes"] for k in kept),
+        "n_tokens": found.n_tokens,
+        "n_tokens_selected": sum(k["n_tokens"] for k in kept),
+        "n_bad_rows": scored.commit["n_bad_rows"],
+        "reasons": dict(sorted(found.reasons.items())),
+        "fit": scored.commit["fit"],
+        "diagnostics": diagnostics,
+        "warnings": texts,
+    }
+    return {
+        "version": 1,
+        "uuid": str(uuid4()),
+        "name": recipe["name"],
+        "creation_date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "tool_version": __version__,
+        "command": reproduction_command(recipe),
+        "recipe": recipe,
+        "recipe_sha256": digest(recipe),
+        "seed": recipe["draw"]["seed"],
+        "inputs": [
+            {"path": f.source.path, "name": f.source.name, "bytes": f.bytes, "sha256": f.sha256, "rows": rows[i]}
+            for i, f in enumerate(scored.corpus.files)
+        ],
+        "targets": [
+            {"name": name, "path": f.source.path, "bytes": f.bytes, "sha256": f.sha256}
+            for name, corpus in scored.targets.items()
+            for f in corpus.files
+        ],
+        "tokenizer": f"SentencePiece {file_sha256(tokenizer)[:16]}" if tokenizer else "word-punctuation",
+        "shards": shards,
+        "stats": stats,
+        "parents": _parents(scored),
+    }
+
+
+def _rows_by_file(scored: _Scored) -> list[int]:
+    from curate.io.tables import count_rows
+
+    rows = [0] * len(scored.corpus.files)
+    for partition, part in zip(scored.corpus.partitions, scored.table.parts, strict=True):
+        rows[partition.file] += count_rows(part)
+    return rows
+
+
+def _parents(scored: _Scored) -> list[dict[str, str]]:
+    """Manifests beside or above the inputs: of runs whose shards these are."""
+    parents: dict[str, dict[str, str]] = {}
+    for file in scored.corpus.files:
+        if "://" in file.source.path:
+            continue
+        folder = Path(file.source.path).parent.parent
+        if (folder / "manifest.json").is_file():
+            above = read_json(folder / "manifest.json")
+            if isinstance(above, dict) and "uuid" in above and "recipe_sha256" in above:
+                parents[above["uuid"]] = {"uuid": above["uuid"], "recipe_sha256": above["recipe_sha256"]}
+    return [parents[key] for key in sorted(parents)]
+
+
+def reproduction_command(recipe: Mapping[str, Any]) -> str:
+    """The command line of a recipe, in its shortest form, ready for a shell."""
+    words = ["curate", "select", *recipe["raw"]]
+    for name, paths in recipe["target"].items():
+        for path in paths:
+            words += ["--target", f"{name}={path}"]
+    drawing, writing = recipe["draw"], recipe["write"]
+    if drawing["budget"]:
+        words += ["--budget", _budget_word(drawing["budget"])]
+    defaults = Dsir(compat=recipe["settings"]["compat"]).settings()
+    for option, value, default in (
+        ("--method", recipe["method"], "dsir"),
+        ("--draw", drawing["draw"], "gumbel"),
+        ("--seed", drawing["seed"], 0),
+        ("--threshold", drawing["threshold"], None),
+        ("--per", drawing["per"], None),
+        ("--text-column", recipe["text_column"], "text"),
+        ("--id-column", recipe["id_column"], "id"),
+        ("--target-text-column", recipe["target_text_column"], None),
+        ("--on-bad-row", recipe["on_bad_row"], "raise"),
+        ("--format", writing["format"], "parquet"),
+        ("--shard-size", writing["shard_bytes"], 128_000_000),
+        ("--name", recipe["name"], None),
+    ):
+        if value != default:
+            words += [option, str(value)]
+    for key, value in (drawing["proportions"] or {}).items():
+        words += ["--proportion", f"{key}={value}"]
+    if recipe["settings"]["compat"]:
+        words += ["--set", "compat=true"]
+    for key, value in recipe["settings"].items():
+        if value != defaults[key]:
+            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            words += ["--tokenizer", text] if key == "tokenizer" else ["--set", f"{key}={text}"]
+    return shlex.join([*words, "--out", "OUT"])
+
+
+def _budget_word(budget: Mapping[str, Any]) -> str:
+    amount = f"{budget['amount']:.15g}"
+    return {"percent": f"{amount}%", "bytes": f"{amount}B", "tokens": f"{amount}-tokens"}.get(budget["unit"], amount)
+
+
+def _result(folder: RunFolder, manifest: Mapping[str, Any], seconds: Mapping[str, float]) -> Selection:
+    stats = manifest["stats"]
+    return Selection(
+        folder.path,
+        stats["n_documents"],
+        stats["n_selected"],
+        stats["n_bytes_selected"],
+        stats["n_tokens_selected"],
+        tuple(folder.path / s["path"] for s in manifest["shards"]),
+        tuple(stats["diagnostics"]),
+        tuple(stats["warnings"]),
+        manifest,
+        dict(seconds),
+    )
+
+

@@ -1,0 +1,100 @@
+"""The documents of a batch: id, text, length, and the columns that travel with the scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.errors import InputError
+from curate.io.corpus import Corpus, Partition
+from curate.io.formats import BadRow, Batch, Lines, parse, raise_bad, read_raw
+from curate.kernels.text import one_chunk
+
+RESERVED = ("doc_id", "score", "n_tokens", "n_bytes", "path", "row", "reason")
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Some documents of a partition, as columns of equal length."""
+
+    ids: pa.Array
+    rows: np.ndarray  # int64, 0-based in the file
+    texts: pa.Array  # no nulls
+    has_text: np.ndarray
+    n_bytes: np.ndarray  # int64, of the text in UTF-8
+    carried: dict[str, pa.Array]
+    bad: list[BadRow]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def raw_batches(
+    corpus: Corpus, partition: Partition, carry: Sequence[str], batch_bytes: int
+) -> Iterator[Batch | Lines]:
+    """Batches with what `documents` needs, not yet parsed."""
+    return read_raw(corpus, partition, [corpus.text_column, corpus.id_column, *carry], batch_bytes=batch_bytes)
+
+
+def documents(corpus: Corpus, partition: Partition, raw: Batch | Lines, carry: Sequence[str]) -> Documents:
+    """Parse a batch and name its documents.
+
+    A document without an id is ``<name of its file>#<row>``.
+
+    Raises
+    ------
+    InputError : a bad row, unless bad rows are quarantined; a text column that holds no text.
+    """
+    columns = list(dict.fromkeys([corpus.text_column, corpus.id_column, *carry]))
+    batch = parse(raw, columns)
+    if batch.bad and corpus.on_bad_row == "raise":
+        raise_bad(batch.bad[0])
+    source = corpus.source(partition)
+    texts = _strings(batch.table, corpus.text_column, source.path, strict=True)
+    has_text = np.asarray(pc.is_valid(texts))
+    texts = pc.fill_null(texts, "") if texts.null_count else texts
+    ids = _strings(batch.table, corpus.id_column, source.path)
+    if ids.null_count:
+        prefix = pa.scalar(f"{source.name}#", pa.large_string())
+        rows = pa.array(batch.rows).cast(pa.large_string())
+        ids = pc.coalesce(ids, pc.binary_join_element_wise(prefix, rows, pa.scalar("", pa.large_string())))
+    n_bytes = np.asarray(pc.binary_length(texts)).astype(np.int64)
+    carried = {name: _strings(batch.table, name, source.path) for name in carry}
+    return Documents(ids, batch.rows, texts, has_text, n_bytes, carried, batch.bad)
+
+
+def _strings(table: pa.Table, name: str, path: str, *, strict: bool = False) -> pa.Array:
+    """A column as strings; ``strict``: it must be text already."""
+    column = one_chunk(table[name])
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column = column.dictionary_decode()
+        kind = column.type
+    if pa.types.is_string(kind) and strict:
+        return column  # 32-bit offsets will do: the kernel takes both
+    if strict and not (pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_null(kind)):
+        raise InputError(f"{path}: column {name!r} is {kind}, not text; pass --text-column with the one that is")
+    try:
+        return column.cast(pa.large_string())
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+        raise InputError(f"{path}: column {name!r} ({kind}) cannot be written as text") from error
+
+
+def score_schema(score_columns: Sequence[str], carry: Sequence[str]) -> pa.Schema:
+    """Columns of the score table."""
+    fields: list[tuple[str, Any]] = [("doc_id", pa.large_string())]
+    fields += [(name, pa.float64()) for name in score_columns]
+    fields += [("n_tokens", pa.int64()), ("n_bytes", pa.int64())]
+    fields += [("path", pa.dictionary(pa.int32(), pa.large_string())), ("row", pa.int64()), ("reason", pa.string())]
+    fields += [(name, pa.large_string()) for name in carry]
+    return pa.schema(fields)
+
+
+def score_columns(target_names: Sequence[str], separate: bool) -> list[str]:
+    """``score``, or ``score_<target>`` for each separate target."""
+    return [f"score_{name}" for name in target_names] if separate else ["score"]

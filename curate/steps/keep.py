@@ -1,0 +1,224 @@
+"""Fetch the kept documents of a partition, with all their columns, out of the raw files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from curate.engines import LocalEngine
+from curate.io.corpus import Corpus, Partition
+from curate.io.formats import Batch, Lines, read_raw
+from curate.io.paths import atomic
+from curate.io.run import digest, read_json, write_json
+from curate.io.schemas import dumped, inferred, loaded, merged
+from curate.io.tables import batches
+from curate.metrics.weights import LengthHistogram
+from curate.steps.draw import Decision, add_sizes, chosen_scores, sizes_by
+
+FORMAT = 1
+ADDED = ("curate_score", "curate_weight", "curate_target")
+
+
+@dataclass(frozen=True)
+class KeepJob:
+    """What fetching needs to know. ``draw_key`` names the decision."""
+
+    corpus: Corpus
+    decision: Decision
+    folder: Path
+    draw_key: str
+    batch_bytes: int
+
+    def path(self, partition: Partition, ending: str) -> Path:
+        return self.folder / f"part-{partition.index:05d}.{ending}"
+
+    def key(self, partition: Partition) -> str:
+        return digest([FORMAT, "keep", self.draw_key, self.corpus.identity(partition)])
+
+
+@dataclass
+class Kept:
+    """The kept documents of one partition: where their rows and numbers are."""
+
+    rows: np.ndarray  # int64, in the file
+    scores: np.ndarray
+    targets: np.ndarray
+    n_bytes: np.ndarray
+    n_tokens: np.ndarray
+    sources: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+def kept_of(decision: Decision, part: int) -> Kept:
+    """Apply a decision to the score table of one partition."""
+    parts: list[tuple[np.ndarray, ...]] = []
+    sources: dict[str, dict[str, int]] = {}
+    first = 0
+    for rows in batches(decision.table.parts[part]):
+        chosen = decision.targets(part, rows, first)
+        first += rows.num_rows
+        kept = rows.append_column("_target", pa.array(chosen)).filter(pa.array(chosen >= 0))
+        scores = chosen_scores(decision.table, kept, kept["_target"].to_numpy())
+        numbers = (kept[name].to_numpy() for name in ("row", "_target", "n_bytes", "n_tokens"))
+        row, target, n_bytes, n_tokens = numbers
+        parts.append((row, scores, target, n_bytes, n_tokens))
+        if "source" in decision.table.carry:
+            for value, sizes in sizes_by(kept, "source").items():
+                add_sizes(sources, value, sizes)
+    if not parts:
+        empty = np.zeros(0, np.int64)
+        return Kept(empty, np.zeros(0), empty, empty, empty)
+    return Kept(*(np.concatenate(column) for column in zip(*parts, strict=True)), sources=sources)
+
+
+def keep_partition(job: KeepJob, partition: Partition) -> dict[str, Any]:
+    """Write the kept rows of one partition to the work folder, unless that is done; returns what they are."""
+    marker = job.path(partition, "json")
+    found: dict[str, Any] | None = read_json(marker)
+    if found and found["key"] == job.key(partition):
+        return found
+    kept = kept_of(job.decision, partition.index)
+    found = {
+        "key": job.key(partition),
+        "n_documents": len(kept.rows),
+        "n_bytes": int(kept.n_bytes.sum()),
+        "n_tokens": int(kept.n_tokens.sum()),
+        "sources": kept.sources,
+        "kind": None,
+    }
+    if len(kept.rows):
+        with atomic(job.path(partition, "npz")) as part, open(part, "wb") as file:
+            np.savez(file, scores=kept.scores, targets=kept.targets, n_bytes=kept.n_bytes, n_tokens=kept.n_tokens)
+        found |= _fetch(job, partition, kept.rows)
+    write_json(marker, found)
+    return found
+
+
+def _fetch(job: KeepJob, partition: Partition, rows: np.ndarray) -> dict[str, Any]:
+    """Copy rows as they are: JSON rows as lines of text, others as Arrow."""
+    wanted = _Wanted(rows)
+    if partition.n_rows is not None or job.corpus.source(partition).format in ("csv", "txt"):
+        return _fetch_arrow(job, partition, wanted)
+    return _fetch_lines(job, partition, wanted)
+
+
+class _Wanted:
+    """Finds which rows of each batch are kept; batches and rows both come in order."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self._rows, self._at = rows, 0
+
+    def mask(self, rows: np.ndarray) -> np.ndarray:
+        if not len(rows):
+            return np.zeros(0, bool)
+        stop = int(np.searchsorted(self._rows, rows[-1], "right"))
+        mask = np.isin(rows, self._rows[self._at : stop], assume_unique=True)
+        self._at = stop
+        return mask
+
+
+def _fetch_arrow(job: KeepJob, partition: Partition, wanted: _Wanted) -> dict[str, Any]:
+    writer, count = None, 0
+    with atomic(job.path(partition, "arrow")) as part, pa.OSFile(str(part), "wb") as sink:
+        for raw in read_raw(job.corpus, partition, None, batch_bytes=job.batch_bytes):
+            assert isinstance(raw, Batch)
+            table = raw.table.filter(pa.array(wanted.mask(raw.rows)))
+            if not table.num_rows:
+                continue
+            if writer is None:
+                writer = pa.ipc.new_file(sink, table.schema)
+            writer.write_table(table)
+            count += table.num_rows
+        assert writer is not None
+        writer.close()
+    return {"kind": "arrow"}
+
+
+def _fetch_lines(job: KeepJob, partition: Partition, wanted: _Wanted) -> dict[str, Any]:
+    schema = pa.schema([])
+    blocks: list[tuple[int, int]] = []  # (kept rows before, bytes before) of each block of lines
+    count = size = 0
+    with atomic(job.path(partition, "jsonl")) as part, open(part, "wb") as sink:
+        for raw in read_raw(job.corpus, partition, None, batch_bytes=job.batch_bytes):
+            assert isinstance(raw, Lines)
+            lines = raw.data.split(b"\n")
+            keep = np.flatnonzero(wanted.mask(np.arange(raw.first_row, raw.first_row + len(lines))))
+            if not len(keep):
+                continue
+            data = b"".join([lines[i].strip() + b"\n" for i in keep])
+            schema = merged(schema, inferred(data))
+            blocks.append((count, size))
+            sink.write(data)
+            count += len(keep)
+            size += len(data)
+    return {"kind": "jsonl", "schema": dumped(schema), "blocks": blocks}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Kept rows ``start:stop`` of a partition."""
+
+    partition: int
+    start: int
+    stop: int
+
+
+def lines_of(path: Path, found: dict[str, Any], start: int, stop: int) -> Iterator[list[bytes]]:
+    """JSON lines ``start:stop`` of a file that was fetched, a block at a time."""
+    blocks = [*found["blocks"], [found["n_documents"], path.stat().st_size]]
+    with open(path, "rb") as file:
+        for (first, offset), (end, next_offset) in pairwise(blocks):
+            if end <= start or first >= stop:
+                continue
+            file.seek(offset)
+            lines = file.read(next_offset - offset).split(b"\n")[:-1]
+            yield lines[max(0, start - first) : min(end, stop) - first]
+
+
+def tables_of(path: Path, start: int, stop: int) -> Iterator[pa.Table]:
+    """Rows ``start:stop`` of an Arrow file that was fetched, a batch at a time."""
+    with pa.OSFile(str(path)) as source:
+        reader = pa.ipc.open_file(source)
+        first = 0
+        for i in range(reader.num_record_batches):
+            table = pa.Table.from_batches([reader.get_batch(i)])
+            low, high = max(0, start - first), min(table.num_rows, stop - first)
+            first += table.num_rows
+            if low < high:
+                yield table.slice(low, high - low)
+            if first >= stop:
+                return
+
+
+def fetched_schema(path: Path, found: dict[str, Any]) -> pa.Schema:
+    """The columns of a partition's kept rows."""
+    if found["kind"] == "jsonl":
+        return loaded(found["schema"])
+    with pa.OSFile(str(path)) as source:
+        return pa.ipc.open_file(source).schema
+
+
+def kept_lengths(decision: Decision, other: Decision, engine: LocalEngine) -> tuple[LengthHistogram, float]:
+    """Lengths of what is kept, and the share of it that another decision would have kept too."""
+
+    def of(part: int) -> tuple[LengthHistogram, int, int]:
+        lengths, both, n = LengthHistogram(), 0, 0
+        first = 0
+        for rows in batches(decision.table.parts[part]):
+            kept = decision.targets(part, rows, first) >= 0
+            same = kept if other is decision else kept & (other.targets(part, rows, first) >= 0)
+            first += rows.num_rows
+            lengths.add(rows["n_tokens"].to_numpy()[kept])
+            both, n = both + int(same.sum()), n + int(kept.sum())
+        return lengths, both, n
+
+    total, both, n = LengthHistogram(), 0, 0
+    for lengths, same, count in engine.map(of, range(len(decision.table.parts))):
+        total.merge(lengths)
+        both, n = both + same, n + count
+    return total, both / n if n else 0.0

@@ -1,0 +1,120 @@
+"""Score every partition: from kept buckets, or from the text when none were kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from curate.io.corpus import Partition
+from curate.io.formats import BadRow
+from curate.io.run import write_json
+from curate.io.tables import is_done, write_table
+from curate.kernels.ngrams import NgramStream, bucket_dtype
+from curate.scorers import Dsir
+from curate.steps.count import CountJob
+from curate.steps.documents import documents, raw_batches, score_columns, score_schema
+
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """What scoring a partition needs to know. ``key`` names the scoring of the whole corpus."""
+
+    count: CountJob
+    model: Dsir
+    folder: Path
+    key: str
+
+    @property
+    def columns(self) -> list[str]:
+        return score_columns(self.model.target_names_, self.model.separate_targets)
+
+    def path(self, partition: Partition) -> Path:
+        return self.folder / f"part-{partition.index:05d}.parquet"
+
+
+def score_partition(job: ScoreJob, partition: Partition) -> int:
+    """Write the score table of one partition, unless that is done; returns the bytes of text it read."""
+    path = job.path(partition)
+    if is_done(path, job.key):
+        return 0
+    bad: list[BadRow] = []
+    tables = _from_buckets(job, partition) if job.count.spill else _from_text(job, partition, bad)
+    write_table(path, score_schema(job.columns, job.count.carry), tables, job.key)
+    if not job.count.spill and bad:
+        found = [[b.path, b.row, b.reason, b.content.hex()] for b in bad]
+        write_json(job.count.path(partition, "bad.json"), found)
+    return partition.n_bytes
+
+
+def _from_buckets(job: ScoreJob, partition: Partition) -> Iterator[pa.Table]:
+    dtype = np.dtype(bucket_dtype(job.count.features.n_buckets))
+    buffer = np.empty(0, dtype)
+    with (
+        open(job.count.path(partition, "bin"), "rb", buffering=0) as buckets,
+        pa.OSFile(str(job.count.path(partition, "arrow"))) as source,
+    ):
+        docs = pa.ipc.open_file(source)
+        for i in range(docs.num_record_batches):
+            batch = docs.get_batch(i)
+            ends = np.cumsum(batch["n_ngrams"].to_numpy())
+            size = int(ends[-1]) if len(ends) else 0
+            if len(buffer) < size:
+                buffer = np.empty(size + size // 4, dtype)
+            _read_exactly(buckets, memoryview(buffer[:size]).cast("B"))
+            n_tokens = batch["n_tokens"].to_numpy()
+            scores, _ = job.model.score_stream(NgramStream(buffer[:size], ends, n_tokens))
+            numbers = {name: batch[name] for name in ("row", "n_tokens", "n_bytes")}
+            has_text = batch["has_text"].to_numpy(zero_copy_only=False)
+            carried = {name: batch[name] for name in job.count.carry}
+            yield _table(job, partition, batch["doc_id"], numbers, scores, has_text, carried)
+
+
+def _read_exactly(stream: Any, view: memoryview) -> None:
+    while len(view):
+        count = stream.readinto(view)
+        if not count:
+            raise EOFError("a file of buckets is shorter than it was")
+        view = view[count:]
+
+
+def _from_text(job: ScoreJob, partition: Partition, bad: list[BadRow]) -> Iterator[pa.Table]:
+    corpus, carry = job.count.corpus, job.count.carry
+
+    def work(raw: Any) -> tuple[pa.Table, list[BadRow]]:
+        docs = documents(corpus, partition, raw, carry)
+        scores, n_tokens = job.model.score_stream(job.count.features.stream(docs.texts))
+        numbers = {"row": docs.rows, "n_tokens": n_tokens, "n_bytes": docs.n_bytes}
+        return _table(job, partition, docs.ids, numbers, scores, docs.has_text, docs.carried), docs.bad
+
+    batches = raw_batches(corpus, partition, carry, job.count.batch_bytes)
+    for table, bad_rows in job.count.engine.pipeline(work, batches):
+        bad.extend(bad_rows)
+        yield table
+
+
+def _table(
+    job: ScoreJob,
+    partition: Partition,
+    ids: Any,
+    numbers: dict[str, Any],
+    scores: np.ndarray,
+    has_text: np.ndarray,
+    carried: dict[str, Any],
+) -> pa.Table:
+    """The score table of some documents; a document without a score has a reason."""
+    missing = np.isnan(scores[:, 0])
+    reason = np.where(missing, np.where(has_text, "too_short", "no_text"), None)
+    names = pa.array([job.count.corpus.source(partition).name], pa.large_string())
+    path = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(missing), np.int32)), names)
+    columns: dict[str, Any] = {"doc_id": ids}
+    columns |= {name: pa.array(scores[:, i], mask=missing) for i, name in enumerate(job.columns)}
+    columns |= {"n_tokens": numbers["n_tokens"], "n_bytes": numbers["n_bytes"], "path": path, "row": numbers["row"]}
+    columns |= {"reason": pa.array(reason, pa.string()), **carried}
+    return pa.table(columns, schema=score_schema(job.columns, job.count.carry))
+
+
