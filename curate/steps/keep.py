@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from curate.engines import LocalEngine
+from curate.errors import CorruptError
 from curate.io.corpus import Corpus, Partition
 from curate.io.formats import Batch, Lines, read_raw
 from curate.io.paths import atomic
@@ -121,6 +122,17 @@ class _Wanted:
         self._at = stop
         return mask
 
+    def check(self, job: KeepJob, partition: Partition, count: int) -> None:
+        """Every kept row must have been found.
+
+        Raises
+        ------
+        CorruptError : the file is not what it was when it was scored.
+        """
+        if count != len(self._rows):
+            path = job.corpus.source(partition).path
+            raise CorruptError(f"{path}: {len(self._rows):,} rows are kept but {count:,} were found; score it again")
+
 
 def _fetch_arrow(job: KeepJob, partition: Partition, wanted: _Wanted) -> dict[str, Any]:
     writer, count = None, 0
@@ -134,8 +146,9 @@ def _fetch_arrow(job: KeepJob, partition: Partition, wanted: _Wanted) -> dict[st
                 writer = pa.ipc.new_file(sink, table.schema)
             writer.write_table(table)
             count += table.num_rows
-        assert writer is not None
-        writer.close()
+        if writer is not None:
+            writer.close()
+        wanted.check(job, partition, count)
     return {"kind": "arrow"}
 
 
@@ -146,7 +159,7 @@ def _fetch_lines(job: KeepJob, partition: Partition, wanted: _Wanted) -> dict[st
     with atomic(job.path(partition, "jsonl")) as part, open(part, "wb") as sink:
         for raw in read_raw(job.corpus, partition, None, batch_bytes=job.batch_bytes):
             assert isinstance(raw, Lines)
-            lines = raw.data.split(b"\n")
+            lines = raw.data.removesuffix(b"\n").split(b"\n")
             keep = np.flatnonzero(wanted.mask(np.arange(raw.first_row, raw.first_row + len(lines))))
             if not len(keep):
                 continue
@@ -156,6 +169,7 @@ def _fetch_lines(job: KeepJob, partition: Partition, wanted: _Wanted) -> dict[st
             sink.write(data)
             count += len(keep)
             size += len(data)
+        wanted.check(job, partition, count)
     return {"kind": "jsonl", "schema": dumped(schema), "blocks": blocks}
 
 

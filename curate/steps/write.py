@@ -158,6 +158,7 @@ def _write_parquet(job: WriteJob, shard: Shard, part: Path) -> None:
             if rows is not None:
                 writer.write_table(pa.concat_tables(waiting), row_group_size=rows)
                 waiting = []
+        assert not waiting, f"{len(waiting)} tables of shard {shard.index} belong to no row group"
 
 
 def _by_row_group(job: WriteJob, shard: Shard) -> Iterator[tuple[int | None, pa.Table]]:

@@ -1,0 +1,370 @@
+"""The command line: parse, one library call, print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from curate import __version__
+from curate.errors import CurateError, UsageError
+
+EPILOG = "Results go to stdout, progress to stderr. Documentation: README.md"
+
+
+class _Commands(click.Group):
+    """Turns the library's errors into one line and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CurateError as error:
+            click.echo(f"curate: {error}", err=True)
+            ctx.exit(2 if isinstance(error, UsageError) else 1)
+        except KeyboardInterrupt:
+            click.echo("curate: interrupted; the same command goes on from here", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=_Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "CURATE"})
+@click.version_option(__version__, prog_name="curate")
+def main() -> None:
+    """Choose training data for language models: score raw corpora against examples of what you want.
+
+    \b
+    Example:
+      curate select raw/ --target examples.jsonl --budget 10% --out out
+    """
+
+
+Command = Callable[..., Any]
+
+
+def _options(*options: Command) -> Callable[[Command], Command]:
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+_reading = _options(
+    click.option("--text-column", "--text-key", "--text-field", default="text", show_default=True, help="Column of the text."),
+    click.option("--id-column", "--id-key", "--id-field", default="id", show_default=True, help="Column of the id; without it an id is FILE#ROW."),
+    click.option(
+        "--on-bad-row",
+        type=click.Choice(["raise", "quarantine"]),
+        default="raise",
+        show_default=True,
+        help="Stop at a row that cannot be read, or set it aside in quarantine.parquet.",
+    ),
+)
+_scoring = _options(
+    click.option("--target", "-t", "targets", multiple=True, required=True, metavar="[NAME=]PATH", help="Examples of what is wanted; repeat for several."),
+    click.option("--target-text-column", help="Column of the text in the targets, when it is another."),
+    click.option("--method", default="dsir", show_default=True, help="Scorer; curate methods lists them."),
+    click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of the scorer; repeat for several."),
+    click.option("--tokenizer", metavar="MODEL", help="SentencePiece model: counts its pieces instead of words."),
+    click.option("--per", metavar="COLUMN", help="Draw within each value of a column (such as source)."),
+)
+_drawing = _options(
+    click.option("--budget", "-b", default=None, help="How much: 10000 (documents), 10%, 500MB, 2B-tokens.  [default: 10%]"),
+    click.option(
+        "--draw", type=click.Choice(["gumbel", "topk", "threshold", "uniform"]), default="gumbel", show_default=True,
+        help="Sample by weight, take the best, all above a threshold, or at random.",
+    ),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of the draw."),
+    click.option("--threshold", type=float, help="Lowest score, for --draw threshold."),
+    click.option("--proportion", "proportions", multiple=True, metavar="VALUE=SHARE", help="Share of the budget for a value of --per; by default as in raw."),
+    click.option("--format", type=click.Choice(["parquet", "jsonl.zst"]), default="parquet", show_default=True, help="Of the shards."),
+    click.option("--shard-size", default="128MB", show_default=True, help="Bytes of text in a shard."),
+    click.option("--name", help="Of the dataset; by default that of the folder."),
+)
+_running = _options(
+    click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads; by default one a core."),
+    click.option("--memory-limit", default="2GB", show_default=True, help="Memory to stay within."),
+    click.option("--overwrite", is_flag=True, help="Replace what another recipe left in the folder."),
+    click.option("--quiet", "-q", is_flag=True, help="No progress bars."),
+    click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+)
+
+
+def _progress(quiet: bool) -> bool | None:
+    return False if quiet else None
+
+
+def _pairs(items: tuple[str, ...], option: str) -> dict[str, str]:
+    pairs = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise UsageError(f"{option} {item}: must be KEY=VALUE")
+        pairs[key] = value
+    return pairs
+
+
+def _settings(items: tuple[str, ...], tokenizer: str | None) -> dict[str, Any]:
+    settings: dict[str, Any] = {key: _value(value) for key, value in _pairs(items, "--set").items()}
+    if tokenizer:
+        settings["tokenizer"] = tokenizer
+    return settings
+
+
+def _value(text: str) -> Any:
+    """A number, true, false, none, a list of numbers, or text."""
+    lowered = text.lower()
+    if lowered in ("true", "false", "none"):
+        return {"true": True, "false": False, "none": None}[lowered]
+    for kind in (int, float):
+        try:
+            return kind(text.replace("_", ""))
+        except ValueError:
+            continue
+    if "," in text:
+        return [_value(part) for part in text.split(",")]
+    return text
+
+
+def _targets(items: tuple[str, ...]) -> Any:
+    """Paths, or paths by name when names were given."""
+    if not any("=" in item.partition("/")[0] for item in items):
+        return list(items)
+    named: dict[str, list[str]] = {}
+    for item in items:
+        name, equals, path = item.partition("=")
+        if not equals:
+            raise UsageError(f"--target {item}: name all targets or none")
+        named.setdefault(name, []).append(path)
+    return named
+
+
+def _shares(items: tuple[str, ...]) -> dict[str, float] | None:
+    try:
+        return {key: float(value) for key, value in _pairs(items, "--proportion").items()} or None
+    except ValueError as error:
+        raise UsageError(f"--proportion: a share must be a number ({error})") from error
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+@main.command()
+@click.argument("raw", nargs=-1, required=True)
+@click.option("--out", "-o", required=True, type=click.Path(file_okay=False), help="Folder for the selection.")
+@_scoring
+@_drawing
+@_reading
+@click.option("--scores-from", type=click.Path(), help="An earlier run whose scores are used again.")
+@click.option("--dry-run", "--dryrun", is_flag=True, help="Print the plan with time, memory and disk, and stop.")
+@click.option("--engine", type=click.Choice(["local"]), default="local", show_default=True, help="Where partitions are worked on.")
+@_running
+def select(raw: tuple[str, ...], out: str, targets: tuple[str, ...], settings: tuple[str, ...], tokenizer: str | None,
+           proportions: tuple[str, ...], dry_run: bool, engine: str, quiet: bool, as_json: bool, **rest: Any) -> None:  # fmt: skip
+    """Select the documents of RAW that are like the target.
+
+    RAW are files, folders, globs or URLs: .parquet .jsonl .json .csv .txt .arrow, most also .gz and .zst.
+
+    \b
+    Example:
+      curate select samples/raw --target samples/targets/gsm8k/train.jsonl --budget 10% --out out
+    """
+    scorer_settings = _settings(settings, tokenizer)
+    if dry_run:
+        from curate.plan import estimate
+
+        found = estimate(
+            raw, target=_targets(targets), out=out, method=rest["method"], settings=scorer_settings,
+            text_column=rest["text_column"], id_column=rest["id_column"], target_text_column=rest["target_text_column"],
+            on_bad_row=rest["on_bad_row"], budget=_budget(rest), workers=rest["workers"], memory_limit=rest["memory_limit"],
+        )  # fmt: skip
+        _print_json(asdict(found)) if as_json else click.echo(found.as_text())
+        return
+    from curate.selection import select as run
+
+    budget = _budget(rest)
+    rest.pop("budget")
+    result = run(
+        raw, target=_targets(targets), out=out, settings=scorer_settings, budget=budget,
+        proportions=_shares(proportions), progress=_progress(quiet), **rest,
+    )  # fmt: skip
+    _show_selection(result, as_json)
+
+
+def _budget(options: dict[str, Any]) -> str | None:
+    budget: str | None = options["budget"]
+    return budget if budget is not None or options.get("draw") == "threshold" else "10%"
+
+
+def _show_selection(result: Any, as_json: bool) -> None:
+    if as_json:
+        _print_json({"out": str(result.out), "seconds": result.seconds, **result.manifest})
+        return
+    from curate.report.terminal import selection_text
+
+    click.echo(selection_text(result))
+    for warning in result.warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
+@main.command()
+@click.argument("raw", nargs=-1, required=True)
+@click.option("--out", "-o", required=True, type=click.Path(file_okay=False), help="Folder for the scores.")
+@_scoring
+@_reading
+@_running
+def score(raw: tuple[str, ...], targets: tuple[str, ...], settings: tuple[str, ...], tokenizer: str | None,
+          quiet: bool, as_json: bool, **rest: Any) -> None:  # fmt: skip
+    """Fit a scorer and score every document of RAW, without drawing.
+
+    \b
+    Example:
+      curate score samples/raw --target samples/targets/gsm8k/train.jsonl --out scored
+    """
+    from curate.selection import score as run
+
+    result = run(raw, target=_targets(targets), settings=_settings(settings, tokenizer), progress=_progress(quiet), **rest)
+    if as_json:
+        _print_json(asdict(result))
+        return
+    left_out = ", ".join(f"{n:,} {reason}" for reason, n in sorted(result.reasons.items()))
+    click.echo(f"{result.n_eligible:,} of {result.n_documents:,} documents scored" + (f" ({left_out})" if left_out else ""))
+    click.echo(f"scores: {result.out}/scores/*.parquet\nnext:   curate draw {result.out} --budget 10%")
+
+
+@main.command()
+@click.argument("run", type=click.Path(exists=True, file_okay=False))
+@click.option("--out", "-o", type=click.Path(file_okay=False), help="Folder for the selection; by default RUN itself.")
+@click.option("--per", metavar="COLUMN", help="Draw within each value of a column (such as source).")
+@_drawing
+@_running
+def draw(run: str, proportions: tuple[str, ...], quiet: bool, as_json: bool, **rest: Any) -> None:
+    """Draw from the scores of RUN again: another budget, draw or seed, in seconds.
+
+    \b
+    Example:
+      curate draw out --budget 5% --seed 1 --out out-5
+    """
+    from curate.selection import draw as again
+
+    budget = _budget(rest)
+    rest.pop("budget")
+    result = again(run, budget=budget, proportions=_shares(proportions), progress=_progress(quiet), **rest)
+    _show_selection(result, as_json)
+
+
+@main.command()
+@click.argument("raw", nargs=-1, required=True)
+@_reading
+@click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads; by default one a core.")
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+def scan(raw: tuple[str, ...], workers: int | None, as_json: bool, **rest: Any) -> None:
+    """Find the input files and cut them into partitions, the same on any machine.
+
+    \b
+    Example:
+      curate scan samples/raw
+    """
+    from curate.engines import LocalEngine
+    from curate.io.columns import columns_of
+    from curate.io.corpus import scan as find
+
+    with LocalEngine(workers) as engine:
+        corpus = find(raw, over=engine.map, **rest)
+    if as_json:
+        _print_json(corpus.as_dict() | {"columns": columns_of(corpus), "passed_over": corpus.passed_over})
+        return
+    from curate.report.terminal import corpus_text
+
+    click.echo(corpus_text(corpus, columns_of(corpus)))
+
+
+@main.command()
+@click.argument("out", type=click.Path(exists=True, file_okay=False))
+@click.option("--inputs", is_flag=True, help="Check the raw and target files too.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def verify(out: str, inputs: bool, as_json: bool) -> None:
+    """Recheck all hashes and counts of a run.
+
+    \b
+    Example:
+      curate verify out
+    """
+    from curate.verify import verify as check
+
+    result = check(out, inputs=inputs)
+    if as_json:
+        _print_json(asdict(result) | {"ok": result.ok})
+    else:
+        for problem in result.problems:
+            click.echo(problem)
+        click.echo(f"{result.n_checked} checks, {len(result.problems)} problems")
+    sys.exit(0 if result.ok else 1)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
+def methods(as_json: bool) -> None:
+    """Explain the methods and draws, and when to use which.
+
+    \b
+    Example:
+      curate methods
+    """
+    from curate.methods import DRAWS, METHODS
+
+    if as_json:
+        _print_json({"methods": [asdict(m) for m in METHODS], "draws": DRAWS})
+        return
+    for method in METHODS:
+        click.echo(f"{method.name}\n  what      {method.what}\n  when      {method.when}")
+        click.echo(f"  settings  {method.settings}\n  source    {method.source}\n")
+    click.echo("draws")
+    for name, what in DRAWS.items():
+        click.echo(f"  {name:<9} {what}")
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON.")
+def doctor(as_json: bool) -> None:
+    """Check the installation.
+
+    \b
+    Example:
+      curate doctor
+    """
+    from curate.doctor import checks
+
+    found = checks()
+    if as_json:
+        _print_json([asdict(check) for check in found])
+    else:
+        for check in found:
+            click.echo(f"{'ok' if check.ok else 'XX'}  {check.name:<22} {check.found}")
+    sys.exit(0 if all(check.ok for check in found) else 1)
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of a shell.
+
+    \b
+    Example:
+      curate completion bash >> ~/.bashrc
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(main, {}, "curate", "_CURATE_COMPLETE").source())
+
+

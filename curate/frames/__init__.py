@@ -1,0 +1,1 @@
+"""Scorers inside queries: Polars expressions and DuckDB functions, equal to the pipeline's scores."""

@@ -1,0 +1,38 @@
+"""``register(con, model)`` and then ``SELECT dsir(text) FROM 'corpus/*.parquet'``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from curate.scorers import Dsir
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+def register(con: duckdb.DuckDBPyConnection, model: Dsir | str, *, name: str = "dsir", target: str | None = None) -> None:
+    """Give a connection a function ``name(text) -> DOUBLE`` that scores text with a fitted model.
+
+    It runs on all of DuckDB's threads; null where the text is null or too short. Close the connection when
+    done (``with duckdb.connect() as con``), or the interpreter complains at exit.
+
+    Parameters
+    ----------
+    model : a fitted `Dsir`, or the folder of a saved one (``out/scorer``).
+    target : which one, when the model was fitted with separate targets.
+    """
+    from duckdb.func import PythonUDFType
+    from duckdb.sqltypes import DOUBLE, VARCHAR
+
+    from curate.frames.polars import scores_of
+
+    fitted = Dsir.load(model) if isinstance(model, str) else model
+
+    def of(texts: Any) -> pa.Array:
+        scores = scores_of(fitted, texts, target)
+        return pa.array(scores, mask=np.isnan(scores))
+
+    con.create_function(name, of, [VARCHAR], DOUBLE, type=PythonUDFType.ARROW, null_handling="special")

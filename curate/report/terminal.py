@@ -1,0 +1,100 @@
+"""What the command line prints of a corpus and of a selection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from curate.io.corpus import Corpus
+
+SOURCES_SHOWN = 8
+
+
+def size(n: float) -> str:
+    """Bytes with an SI suffix."""
+    for suffix in ("B", "kB", "MB", "GB"):
+        if n < 1000:
+            return f"{n:.0f} {suffix}" if suffix == "B" else f"{n:.1f} {suffix}"
+        n /= 1000
+    return f"{n:.1f} TB"
+
+
+def table(rows: Sequence[Sequence[str]], right: str = "") -> str:
+    """Columns padded to their widest cell; ``right``: "r" for a column that is aligned to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(w) if right[i : i + 1] == "r" else cell.ljust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def corpus_text(corpus: Corpus, columns: Sequence[str]) -> str:
+    """The files of a corpus and how they are cut."""
+    per_file = [0] * len(corpus.files)
+    for partition in corpus.partitions:
+        per_file[partition.file] += 1
+    rows = [("file", "format", "bytes", "rows", "partitions")]
+    for file, count in zip(corpus.files, per_file, strict=True):
+        kind = file.source.format + (f" {file.source.compression}" if file.source.compression else "")
+        n_rows = f"{sum(u[0] for u in file.units):,}" if file.units else "?"
+        rows.append((file.source.name, kind, f"{file.bytes:,}", n_rows, str(count)))
+    lines = [table(rows, " -rrr"), ""]
+    lines.append(f"{len(corpus.files)} files, {size(corpus.n_bytes)}, {len(corpus.partitions)} partitions")
+    lines.append(f"columns: {', '.join(columns)}")
+    if corpus.passed_over:
+        lines.append(f"passed over, not data by their names: {', '.join(corpus.passed_over)}")
+    return "\n".join(lines)
+
+
+def selection_text(result: Any) -> str:
+    """What was selected, and what a reader should look at first."""
+    stats, first = result.manifest["stats"], result.diagnostics[0]
+    lines = [
+        f"{result.n_selected:,} of {result.n_documents:,} documents, {size(result.n_bytes_selected)} of "
+        f"{size(stats['n_bytes'])} of text, {result.n_tokens_selected:,} tokens",
+        "",
+        *_lengths(first),
+        *_sources(first),
+        *[line for d in result.diagnostics for line in _scores(d)],
+    ]
+    if result.seconds:
+        steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items())
+        lines.append(f"seconds  {steps}")
+    lines.append(f"shards   {result.out}/shards/  ({len(result.shards)} files); manifest.json, ledger.parquet, README.md beside them")
+    return "\n".join(lines)
+
+
+def _lengths(of: Mapping[str, Any]) -> list[str]:
+    raw, selected = of["length_raw"], of["length_selected"]
+    rows = [("tokens at", *raw), ("raw", *(f"{v:,}" for v in raw.values())), ("selected", *(f"{v:,}" for v in selected.values()))]
+    return [table(rows, " rrrrr"), ""] if raw and selected else []
+
+
+def _sources(of: Mapping[str, Any]) -> list[str]:
+    raw, selected = of["sources_raw"], of["sources_selected"]
+    if not raw:
+        return []
+    shown = list(selected)[:SOURCES_SHOWN]
+    rows = [("source", "raw", "selected")]
+    rows += [(_line(n) or "(none)", f"{raw.get(n, 0):.1%}", f"{selected[n]:.1%}") for n in shown]
+    left = len(raw) - len(shown)
+    return [table(rows, " rr"), *([f"and {left} more"] if left > 0 else []), ""]
+
+
+def _line(text: str) -> str:
+    """A value of a column, on one line, without control characters."""
+    return "".join(c if c.isprintable() else "?" for c in text)[:60]
+
+
+def _scores(of: Mapping[str, Any]) -> list[str]:
+    name = f"scores for {of['target']}" if of["target"] else "scores "
+    correlation = of["length_correlation"]
+    return [
+        f"{name}  std {of['score_std']:.1f} nats, effective sample size {of['effective_sample_size']:,.1f}, "
+        f"correlation with length {'none' if correlation is None else f'{correlation:+.2f}'}, "
+        f"{of['top_k_overlap']:.0%} of the draw is the top-k"
+    ]
