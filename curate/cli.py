@@ -33,7 +33,11 @@ class _Commands(click.Group):
             ctx.exit(130)
 
 
-@click.group(cls=_Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "CURATE"})
+@click.group(
+    cls=_Commands,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "CURATE"},
+)
 @click.version_option(__version__, prog_name="curate")
 def main() -> None:
     """Choose training data for language models: score raw corpora against examples of what you want.
@@ -57,8 +61,17 @@ def _options(*options: Command) -> Callable[[Command], Command]:
 
 
 _reading = _options(
-    click.option("--text-column", "--text-key", "--text-field", default="text", show_default=True, help="Column of the text."),
-    click.option("--id-column", "--id-key", "--id-field", default="id", show_default=True, help="Column of the id; without it an id is FILE#ROW."),
+    click.option(
+        "--text-column", "--text-key", "--text-field", default="text", show_default=True, help="Column of the text."
+    ),
+    click.option(
+        "--id-column",
+        "--id-key",
+        "--id-field",
+        default="id",
+        show_default=True,
+        help="Column of the id; without it an id is FILE#ROW.",
+    ),
     click.option(
         "--on-bad-row",
         type=click.Choice(["raise", "quarantine"]),
@@ -68,23 +81,55 @@ _reading = _options(
     ),
 )
 _scoring = _options(
-    click.option("--target", "-t", "targets", multiple=True, required=True, metavar="[NAME=]PATH", help="Examples of what is wanted; repeat for several."),
+    click.option(
+        "--target",
+        "-t",
+        "targets",
+        multiple=True,
+        required=True,
+        metavar="[NAME=]PATH",
+        help="Examples of what is wanted; repeat for several.",
+    ),
     click.option("--target-text-column", help="Column of the text in the targets, when it is another."),
     click.option("--method", default="dsir", show_default=True, help="Scorer; curate methods lists them."),
-    click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of the scorer; repeat for several."),
+    click.option(
+        "--set",
+        "-s",
+        "settings",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="A setting of the scorer; repeat for several.",
+    ),
     click.option("--tokenizer", metavar="MODEL", help="SentencePiece model: counts its pieces instead of words."),
     click.option("--per", metavar="COLUMN", help="Draw within each value of a column (such as source)."),
 )
 _drawing = _options(
-    click.option("--budget", "-b", default=None, help="How much: 10000 (documents), 10%, 500MB, 2B-tokens.  [default: 10%]"),
     click.option(
-        "--draw", type=click.Choice(["gumbel", "topk", "threshold", "uniform"]), default="gumbel", show_default=True,
+        "--budget", "-b", default=None, help="How much: 10000 (documents), 10%, 500MB, 2B-tokens.  [default: 10%]"
+    ),
+    click.option(
+        "--draw",
+        type=click.Choice(["gumbel", "topk", "threshold", "uniform"]),
+        default="gumbel",
+        show_default=True,
         help="Sample by weight, take the best, all above a threshold, or at random.",
     ),
     click.option("--seed", type=int, default=0, show_default=True, help="Of the draw."),
     click.option("--threshold", type=float, help="Lowest score, for --draw threshold."),
-    click.option("--proportion", "proportions", multiple=True, metavar="VALUE=SHARE", help="Share of the budget for a value of --per; by default as in raw."),
-    click.option("--format", type=click.Choice(["parquet", "jsonl.zst"]), default="parquet", show_default=True, help="Of the shards."),
+    click.option(
+        "--proportion",
+        "proportions",
+        multiple=True,
+        metavar="VALUE=SHARE",
+        help="Share of the budget for a value of --per; by default as in raw.",
+    ),
+    click.option(
+        "--format",
+        type=click.Choice(["parquet", "jsonl.zst"]),
+        default="parquet",
+        show_default=True,
+        help="Of the shards.",
+    ),
     click.option("--shard-size", default="128MB", show_default=True, help="Bytes of text in a shard."),
     click.option("--name", help="Of the dataset; by default that of the folder."),
 )
@@ -165,7 +210,9 @@ def _print_json(value: Any) -> None:
 @_reading
 @click.option("--scores-from", type=click.Path(), help="An earlier run whose scores are used again.")
 @click.option("--dry-run", "--dryrun", is_flag=True, help="Print the plan with time, memory and disk, and stop.")
-@click.option("--engine", type=click.Choice(["local"]), default="local", show_default=True, help="Where partitions are worked on.")
+@click.option(
+    "--engine", type=click.Choice(["local"]), default="local", show_default=True, help="Where partitions are worked on."
+)
 @_running
 def select(raw: tuple[str, ...], out: str, targets: tuple[str, ...], settings: tuple[str, ...], tokenizer: str | None,
            proportions: tuple[str, ...], dry_run: bool, engine: str, quiet: bool, as_json: bool, **rest: Any) -> None:  # fmt: skip
@@ -231,12 +278,16 @@ def score(raw: tuple[str, ...], targets: tuple[str, ...], settings: tuple[str, .
     """
     from curate.selection import score as run
 
-    result = run(raw, target=_targets(targets), settings=_settings(settings, tokenizer), progress=_progress(quiet), **rest)
+    result = run(
+        raw, target=_targets(targets), settings=_settings(settings, tokenizer), progress=_progress(quiet), **rest
+    )
     if as_json:
         _print_json(asdict(result))
         return
     left_out = ", ".join(f"{n:,} {reason}" for reason, n in sorted(result.reasons.items()))
-    click.echo(f"{result.n_eligible:,} of {result.n_documents:,} documents scored" + (f" ({left_out})" if left_out else ""))
+    click.echo(
+        f"{result.n_eligible:,} of {result.n_documents:,} documents scored" + (f" ({left_out})" if left_out else "")
+    )
     click.echo(f"scores: {result.out}/scores/*.parquet\nnext:   curate draw {result.out} --budget 10%")
 
 
@@ -366,5 +417,3 @@ def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None
     click.echo(kind(main, {}, "curate", "_CURATE_COMPLETE").source())
-
-

@@ -30,7 +30,10 @@ def checks() -> list[Check]:
     """Versions, cores, memory, disk, and a real selection's kernels on one sentence."""
     found = [Check("python", sys.version_info >= (3, 11), platform.python_version())]
     found += [_package(name) for name in BASE]
-    found += [Check(f"curate-data[{extra}]", True, _version(name) or "not installed (optional)") for extra, name in EXTRAS.items()]
+    found += [
+        Check(f"curate-data[{extra}]", True, _version(name) or "not installed (optional)")
+        for extra, name in EXTRAS.items()
+    ]
     from curate.engines.local import available_cores
 
     found.append(Check("cores", True, str(available_cores())))

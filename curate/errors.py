@@ -1,12 +1,12 @@
 """Everything that can go wrong and be told to a user in one line.
 
-    CurateError
-    |-- UsageError          an option or argument that makes no sense (exit 2 at the command line)
-    |-- InputError          a file, row or text that cannot be used as it is
-    |   `-- CorruptError    a file that is damaged: truncated, not what its name says, unreadable
-    |-- RunError            an output folder that belongs to another run, or is locked
-    |-- ResourceError       no space on disk, a memory limit that is too small
-    `-- MissingExtraError   an optional package that is not installed
+CurateError
+|-- UsageError          an option or argument that makes no sense (exit 2 at the command line)
+|-- InputError          a file, row or text that cannot be used as it is
+|   `-- CorruptError    a file that is damaged: truncated, not what its name says, unreadable
+|-- RunError            an output folder that belongs to another run, or is locked
+|-- ResourceError       no space on disk, a memory limit that is too small
+`-- MissingExtraError   an optional package that is not installed
 """
 
 from __future__ import annotations

@@ -50,7 +50,9 @@ class Plan:
         rows = [("step", "seconds", "memory", "disk")]
         rows += [(s.name, f"{s.seconds:,.1f}", size(s.memory), size(s.disk)) for s in self.steps]
         total = sum(s.seconds for s in self.steps)
-        rows.append(("all", f"{total:,.1f}", size(max(s.memory for s in self.steps)), size(max(s.disk for s in self.steps))))
+        rows.append(
+            ("all", f"{total:,.1f}", size(max(s.memory for s in self.steps)), size(max(s.disk for s in self.steps)))
+        )
         return "\n".join(
             [
                 f"{self.n_files} files, {size(self.n_bytes)} on disk, about {size(self.n_text_bytes)} of text in "
@@ -87,7 +89,9 @@ def estimate(
     model = scorer(method, **dict(settings or {}))
     with LocalEngine(workers) as engine:
         start = time.perf_counter()
-        corpus = scan(_listed(raw), text_column=text_column, id_column=id_column, on_bad_row=on_bad_row, over=engine.map)
+        corpus = scan(
+            _listed(raw), text_column=text_column, id_column=id_column, on_bad_row=on_bad_row, over=engine.map
+        )
         for paths in _named(target).values():
             scan(paths, text_column=target_text_column or text_column)
         scan_seconds = time.perf_counter() - start

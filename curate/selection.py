@@ -172,8 +172,15 @@ def select(
     writing = WriteSpec(format, parse_bytes(shard_size))
     resources = Resources(workers, parse_bytes(memory_limit), spill)
     job = _ScoringSpec(
-        _listed(raw), _named(target), method, dict(settings or {}), text_column, id_column, target_text_column,
-        on_bad_row, per,
+        _listed(raw),
+        _named(target),
+        method,
+        dict(settings or {}),
+        text_column,
+        id_column,
+        target_text_column,
+        on_bad_row,
+        per,
     )
     return _Session(out, resources, Progress(progress)).select(job, spec, writing, name, scores_from, overwrite)
 
@@ -199,8 +206,15 @@ def score(
     """Fit a scorer and score every document, without drawing; `draw` goes on from there."""
     resources = Resources(workers, parse_bytes(memory_limit), spill)
     job = _ScoringSpec(
-        _listed(raw), _named(target), method, dict(settings or {}), text_column, id_column, target_text_column,
-        on_bad_row, per,
+        _listed(raw),
+        _named(target),
+        method,
+        dict(settings or {}),
+        text_column,
+        id_column,
+        target_text_column,
+        on_bad_row,
+        per,
     )
     return _Session(out, resources, Progress(progress)).score(job, overwrite)
 
@@ -348,9 +362,14 @@ class _Session:
     # ---- scan
 
     def _scan(self, job: _ScoringSpec, engine: LocalEngine) -> tuple[Corpus, dict[str, Corpus], tuple[str, ...]]:
+        engine.begin(lambda: NgramFeatures().stream(["ready"]))  # kernels load while files are hashed
         with self._timed("scan"):
             corpus = scan(
-                job.raw, text_column=job.text_column, id_column=job.id_column, on_bad_row=job.on_bad_row, over=engine.map
+                job.raw,
+                text_column=job.text_column,
+                id_column=job.id_column,
+                on_bad_row=job.on_bad_row,
+                over=engine.map,
             )
             targets = {
                 name: scan(paths, text_column=job.target_text_column or job.text_column, over=engine.map)
@@ -403,7 +422,7 @@ class _Session:
             model.features,
             carry,
             self.folder.work / "count",
-            self._spills(corpus, model.features),
+            self._spills(corpus, model),
             self.resources.batch_bytes(engine),
             engine,
             FitSample(model.fit_quota),
@@ -431,11 +450,17 @@ class _Session:
         shutil.rmtree(count.folder, ignore_errors=True)
         return commit
 
-    def _spills(self, corpus: Corpus, features: NgramFeatures) -> bool:
-        """Whether buckets are kept on disk between fit and score."""
+    def _spills(self, corpus: Corpus, model: Dsir) -> bool:
+        """Whether buckets are kept on disk between fit and score, instead of reading the text twice.
+
+        Worth it when the fit looks at most of the corpus anyway; a second reading costs less than the disk
+        when it looks at a sample.
+        """
         if self.resources.spill is not None:
             return self.resources.spill
-        return estimated_spill(corpus, features) < shutil.disk_usage(self.folder.path).free // 2
+        size = estimated_spill(corpus, model.features)
+        n_ngrams = size / model.features.bucket_bytes
+        return model.fit_quota > 0.5 * n_ngrams and size < shutil.disk_usage(self.folder.path).free // 2
 
     # ---- draw and write
 
@@ -446,11 +471,16 @@ class _Session:
         with self._timed("draw"):
             found = statistics(scored.table, engine, spec.per)
             decision = draw_table(scored.table, spec, found, engine)
-            top = decision if spec.draw in ("topk", "threshold") else draw_table(
-                scored.table, replace(spec, draw="topk"), found, engine
+            top = (
+                decision
+                if spec.draw in ("topk", "threshold")
+                else draw_table(scored.table, replace(spec, draw="topk"), found, engine)
             )
         keep = KeepJob(
-            corpus, decision, folder.work / "keep", digest([recipe["draw"], scored.commit["key"]]),
+            corpus,
+            decision,
+            folder.work / "keep",
+            digest([recipe["draw"], scored.commit["key"]]),
             self.resources.batch_bytes(engine),
         )
         with self._timed("keep"):
@@ -462,8 +492,14 @@ class _Session:
         separate = scored.model.separate_targets
         with self._timed("write"):
             job = WriteJob(
-                keep, writing, kept, output_schema(keep, kept, separate), weight, folder.shards,
-                folder.work / "written", tuple(scored.model.target_names_) if separate else (),
+                keep,
+                writing,
+                kept,
+                output_schema(keep, kept, separate),
+                weight,
+                folder.shards,
+                folder.work / "written",
+                tuple(scored.model.target_names_) if separate else (),
             )
             shards = plan_shards(keep, kept, writing.shard_bytes)
             ledger = folder.path / "ledger.parquet"
@@ -480,7 +516,10 @@ class _Session:
         manifest = _manifest(scored, recipe, found, kept, entries, diagnostics, found_warnings)
         from curate.report.card import croissant_json, dataset_card
 
-        for path, text in (("README.md", dataset_card(manifest)), ("croissant.json", croissant_json(manifest, job.schema))):
+        for path, text in (
+            ("README.md", dataset_card(manifest)),
+            ("croissant.json", croissant_json(manifest, job.schema)),
+        ):
             with atomic(folder.path / path) as part:
                 part.write_text(text, encoding="utf-8")
         return manifest
@@ -523,9 +562,7 @@ def _write(job: WriteJob, decision: Decision, ledger: Path, weight: float, task:
 
 def estimated_spill(corpus: Corpus, features: NgramFeatures) -> int:
     """Bytes that the buckets of a corpus take on disk: real text has a token every five bytes."""
-    text = sum(
-        p.n_bytes * (4 if corpus.source(p).compression else 1) for p in corpus.partitions
-    )
+    text = sum(p.n_bytes * (4 if corpus.source(p).compression else 1) for p in corpus.partitions)
     return int(text * 0.22 * features.n * features.bucket_bytes)
 
 
@@ -659,9 +696,7 @@ def _diagnose(
     return texts + _data_warnings(scored, found, spec, kept), all_of_it
 
 
-def _data_warnings(
-    scored: _Scored, found: Statistics, spec: DrawSpec, kept: Sequence[dict[str, Any]]
-) -> list[str]:
+def _data_warnings(scored: _Scored, found: Statistics, spec: DrawSpec, kept: Sequence[dict[str, Any]]) -> list[str]:
     texts = []
     short = found.n_documents - found.n_eligible
     if short > found.n_documents // 2:
@@ -677,11 +712,15 @@ def _data_warnings(
         texts.append(f"{scored.commit['n_bad_rows']:,} rows could not be read; they are in quarantine.parquet")
     if scored.corpus.passed_over:
         names = ", ".join(os.path.basename(p) for p in scored.corpus.passed_over[:3])
-        texts.append(f"{len(scored.corpus.passed_over):,} files were passed over, their names end in nothing known ({names})")
+        texts.append(
+            f"{len(scored.corpus.passed_over):,} files were passed over, their names end in nothing known ({names})"
+        )
     if spec.budget is not None and not spec.proportions:
         n = sum(k["n_documents"] for k in kept)
         if n == found.n_eligible and spec.draw != "threshold" and spec.budget.unit != "percent":
-            texts.append(f"the budget ({spec.budget}) is more than there is: all {n:,} documents with a score were kept")
+            texts.append(
+                f"the budget ({spec.budget}) is more than there is: all {n:,} documents with a score were kept"
+            )
     return texts
 
 
@@ -816,5 +855,3 @@ def _result(folder: RunFolder, manifest: Mapping[str, Any], seconds: Mapping[str
         manifest,
         dict(seconds),
     )
-
-

@@ -63,7 +63,11 @@ def _checks(folder: RunFolder, manifest: dict[str, Any], inputs: bool) -> Iterat
     for path in sorted(folder.shards.iterdir()) if folder.shards.is_dir() else []:
         yield None if f"shards/{path.name}" in known else f"shards/{path.name}: not in the manifest"
     total = sum(s["rows"] for s in manifest["shards"])
-    yield None if total == stats["n_selected"] else f"shards hold {total:,} rows, the manifest says {stats['n_selected']:,}"
+    yield (
+        None
+        if total == stats["n_selected"]
+        else f"shards hold {total:,} rows, the manifest says {stats['n_selected']:,}"
+    )
     yield from _ledger(folder.path / "ledger.parquet", stats)
     scored = sum(count_rows(p) for p in sorted(folder.scores.glob("part-*.parquet")))
     expected = stats["n_documents"]

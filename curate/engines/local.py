@@ -40,6 +40,10 @@ class LocalEngine:
         self._partitions.shutdown(wait=True, cancel_futures=True)
         self._batches.shutdown(wait=True, cancel_futures=True)
 
+    def begin(self, work: Callable[[], object]) -> None:
+        """Start something that is needed later; what it raises is of no interest."""
+        self._batches.submit(work)
+
     def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
         """``(item, result)`` as they are done; the first error stops what has not begun."""
         waiting = iter(items)

@@ -15,7 +15,7 @@ import pyarrow as pa
 from curate.errors import InputError, UsageError, unknown
 
 if TYPE_CHECKING:
-    from curate.kernels.ngrams import NgramStream
+    from curate.kernels.streams import NgramStream
 
 HASHES = ("fast", "sha256")
 MAX_ORDER = 8

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     import duckdb
 
 
-def register(con: duckdb.DuckDBPyConnection, model: Dsir | str, *, name: str = "dsir", target: str | None = None) -> None:
+def register(
+    con: duckdb.DuckDBPyConnection, model: Dsir | str, *, name: str = "dsir", target: str | None = None
+) -> None:
     """Give a connection a function ``name(text) -> DOUBLE`` that scores text with a fitted model.
 
     It runs on all of DuckDB's threads; null where the text is null or too short. Close the connection when

@@ -7,17 +7,18 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from curate.errors import CorruptError, InputError
 from curate.io.corpus import Corpus, Partition, no_column
 from curate.io.paths import open_binary, reading
+
+if TYPE_CHECKING:
+    import polars as pl
 
 BATCH_BYTES = 8_000_000
 MAX_LINE_BYTES = 64_000_000  # one line, or one document; beyond it something is wrong with the file
@@ -64,8 +65,10 @@ def read(
     CorruptError : the file is damaged. InputError : a bad row, unless they are quarantined; no text column.
     """
     source = corpus.source(partition)
-    batches = (_parse(raw, columns, keep_lines) if isinstance(raw, Lines) else raw
-               for raw in read_raw(corpus, partition, columns, batch_bytes=batch_bytes))
+    batches = (
+        _parse(raw, columns, keep_lines) if isinstance(raw, Lines) else raw
+        for raw in read_raw(corpus, partition, columns, batch_bytes=batch_bytes)
+    )
     for batch in batches:
         if batch.bad and corpus.on_bad_row == "raise":
             raise_bad(batch.bad[0])
@@ -244,8 +247,10 @@ def _text_lines(
 
 def _parse(raw: Lines, columns: Sequence[str] | None, keep_lines: bool) -> Batch:
     """Parse a block with Polars; what it refuses is found by halving, and the rest is kept."""
+    import polars as pl  # here, since it takes half a second and only JSON needs it
+
     data, bad = raw.data, list(raw.bad)
-    schema = None if columns is None else {c: pl.String for c in columns}
+    schema = None if columns is None else dict.fromkeys(columns, pl.String)
     rows: np.ndarray | None = None
     frame = None
     if not _SURROGATE.search(data):
@@ -271,6 +276,8 @@ def _parse(raw: Lines, columns: Sequence[str] | None, keep_lines: bool) -> Batch
 
 
 def _try_ndjson(data: bytes, schema: Any) -> pl.DataFrame | None:
+    import polars as pl
+
     if not data:
         return pl.DataFrame(schema=schema)
     try:
@@ -301,7 +308,9 @@ def _good_runs(path: str, lines: Numbered, schema: Any, bad: list[BadRow]) -> It
 
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_ESCAPE = re.compile(rb"\\(?:(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|(u[dD][89a-fA-F])|.)", re.DOTALL)
+_ESCAPE = re.compile(
+    rb"\\(?:(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|(u[dD][89a-fA-F])|.)", re.DOTALL
+)
 
 
 def _has_lone_surrogate(line: bytes) -> bool:
@@ -384,6 +393,7 @@ def _csv(
     path: str, compression: str | None, columns: list[str] | None, batch_bytes: int, text_column: str
 ) -> Iterator[Batch]:
     """Comma-separated values with a header line; every column is text, nothing is guessed from the data."""
+
     bad: list[BadRow] = []
     seen = 0
 

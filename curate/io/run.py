@@ -79,7 +79,9 @@ class RunFolder:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise RunError(f"{self.path}: another run is writing here; wait for it or choose another folder") from error
+                raise RunError(
+                    f"{self.path}: another run is writing here; wait for it or choose another folder"
+                ) from error
             try:
                 for stray in self.path.rglob(".*.part"):
                     stray.unlink(missing_ok=True)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
-import polars as pl
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 def inferred(lines: bytes) -> pa.Schema:
     """Columns of some JSON Lines; a column that mixes kinds of value is text (its JSON)."""
+    import polars as pl
+
     try:
         return _schema(pl.read_ndjson(lines, infer_schema_length=None))
     except pl.exceptions.PolarsError:
@@ -22,6 +27,8 @@ def _schema(frame: pl.DataFrame) -> pa.Schema:
 
 
 def _inferred_by_column(lines: bytes) -> pa.Schema:
+    import polars as pl
+
     rows = [json.loads(line) for line in lines.splitlines()]
     names = dict.fromkeys(name for row in rows for name in row)
     fields = []
@@ -75,12 +82,16 @@ def _cast(column: pa.ChunkedArray, to: pa.DataType) -> pa.ChunkedArray:
     try:
         return column.cast(to)
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
-        text = [None if v is None else v if isinstance(v, str) else json.dumps(v, default=str) for v in column.to_pylist()]
+        text = [
+            None if v is None else v if isinstance(v, str) else json.dumps(v, default=str) for v in column.to_pylist()
+        ]
         return pa.chunked_array([pa.array(text, to)])
 
 
 def from_lines(lines: list[bytes], schema: pa.Schema) -> pa.Table:
     """Parse JSON rows into the columns of a schema."""
+    import polars as pl
+
     of = pl.from_arrow(schema.empty_table())
     assert isinstance(of, pl.DataFrame)
     frame = pl.read_ndjson(b"\n".join(lines), schema=of.schema)

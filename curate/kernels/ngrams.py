@@ -7,26 +7,19 @@ order 1 up. Sums over a document run in four lanes (n-gram i goes to lane i mod 
 
 from __future__ import annotations
 
-import threading
-from typing import Any, NamedTuple
-
 import numpy as np
 from numba import njit
 
 from curate.kernels.hashing import K1, K2, K3, extend, hash_bytes, start_state
 from curate.kernels.sha256 import START, sha256_buckets
-from curate.kernels.tokens import PADDING, fold, spans
+from curate.kernels.streams import Moments, NgramStream, gram_cache, room_for
+from curate.kernels.tokens import ONE, PADDING, SIXTY_THREE, ZERO, class_masks, fold, spans
 from curate.kernels.unicode import unicode_tables
-from curate.kernels.vector import fold_product, high_product, load_u64
+from curate.kernels.vector import fold_product, high_product, load_u64, trailing_zeros
 
 MAX_ORDER = 8
 SEGMENT_BYTES = 1 << 15  # what is worked on at a time, so that it stays in the processor's first caches
 EIGHT = np.uint64(8)
-
-
-def bucket_dtype(n_buckets: int) -> type[np.unsignedinteger]:
-    """The smallest unsigned type that holds a bucket."""
-    return np.uint16 if n_buckets <= 1 << 16 else np.uint32
 
 
 @njit(nogil=True, cache=True)
@@ -55,22 +48,6 @@ def hash_buckets(hashes, n_tokens, n, n_buckets, grams, seen, out, at):
     ``bucket = high 64 bits of hash * n_buckets``. ``grams[i]`` is the hash of the n-gram of order i + 1
     that ended at the token before, of which the document had ``seen``: a document may come in pieces.
     """
-    t = 0
-    if n == 2:
-        before = grams[0]
-        if seen == 0 and n_tokens > 0:
-            before = hashes[0]
-            out[at] = high_product(before, n_buckets)
-            at += 1
-            t = 1
-        for i in range(t, n_tokens):
-            token = hashes[i]
-            out[at] = high_product(token, n_buckets)
-            out[at + 1] = high_product(fold_product(before ^ K2, token ^ K3), n_buckets)
-            before = token
-            at += 2
-        grams[0] = before
-        return at
     for i in range(n_tokens):
         token = hashes[i]
         top = min(n - 1, seen + i)
@@ -81,6 +58,54 @@ def hash_buckets(hashes, n_tokens, n, n_buckets, grams, seen, out, at):
             out[at] = high_product(grams[order], n_buckets)
             at += 1
     return at
+
+
+@njit(nogil=True, cache=True)
+def _token_and_pair(folded, start, end, state, before, n_buckets, out, at):
+    """Write the buckets of a token and of it with the one before; returns the token's hash."""
+    length = end - start
+    if length <= 8:
+        word = load_u64(folded, start) & (~np.uint64(0) >> (np.uint64(64) - EIGHT * np.uint64(length)))
+        token = fold_product((state ^ np.uint64(length)) ^ word, K1)
+    else:
+        token = hash_bytes(folded, start, end, state)
+    out[at] = high_product(token, n_buckets)
+    out[at + 1] = high_product(fold_product(before ^ K2, token ^ K3), n_buckets)
+    return token
+
+
+@njit(nogil=True, cache=True)
+def bigram_buckets(folded, classes, n_bytes, state, before, seen, n_buckets, out, at):
+    """`spans`, `hash_tokens` and `hash_buckets` in one loop for n = 2, the default: a quarter faster.
+
+    ``before`` is the hash of the token before, of which the document had ``seen``. Returns the hash of
+    the last token, the next position in ``out`` and the number of tokens.
+    """
+    word_before = punctuation_before = ZERO
+    start = count = 0
+    for base in range(0, n_bytes, 64):
+        word, punctuation = class_masks(folded, classes, base, n_bytes)
+        after_word = (word << ONE) | word_before
+        after_punctuation = (punctuation << ONE) | punctuation_before
+        starts = (word & ~after_word) | (punctuation & ~after_punctuation)
+        ends = (after_word & ~word) | (after_punctuation & ~punctuation)
+        if not word_before | punctuation_before:  # no token comes in from the step before
+            start = base + trailing_zeros(starts)
+            starts &= starts - ONE
+        while ends:
+            end = base + trailing_zeros(ends)
+            before = _token_and_pair(folded, start, end, state, before, n_buckets, out, at)
+            at += 2 if seen + count else 1  # the first token of a document ends no bigram
+            count += 1
+            start = base + trailing_zeros(starts)
+            ends &= ends - ONE
+            starts &= starts - ONE
+        word_before, punctuation_before = word >> SIXTY_THREE, punctuation >> SIXTY_THREE
+    if word_before | punctuation_before:
+        before = _token_and_pair(folded, start, n_bytes, state, before, n_buckets, out, at)
+        at += 2 if seen + count else 1
+        count += 1
+    return before, at, count
 
 
 @njit(nogil=True, cache=True)
@@ -129,7 +154,7 @@ def _stream(data, offsets, tables, n, n_buckets, state, buckets, ends, n_tokens)
     grams = np.zeros(MAX_ORDER, np.uint64)
     at = 0
     for doc in range(len(offsets) - 1):
-        position, stop, seen = offsets[doc], offsets[doc + 1], 0
+        position, stop, seen, last = offsets[doc], offsets[doc + 1], 0, ZERO
         while position < stop:
             end = _segment_end(data, position, stop)
             if capacity(end - position) > room:
@@ -138,9 +163,12 @@ def _stream(data, offsets, tables, n, n_buckets, state, buckets, ends, n_tokens)
                 starts, stops = np.empty(room, np.int32), np.empty(room, np.int32)
                 hashes = np.empty(room, np.uint64)
             size = fold(data, position, end, tables, folded, classes, tail)
-            count = spans(folded, classes, size, starts, stops)
-            hash_tokens(folded, starts, stops, count, state, hashes)
-            at = hash_buckets(hashes, count, n, n_buckets, grams, seen, buckets, at)
+            if n == 2:
+                last, at, count = bigram_buckets(folded, classes, size, state, last, seen, n_buckets, buckets, at)
+            else:
+                count = spans(folded, classes, size, starts, stops)
+                hash_tokens(folded, starts, stops, count, state, hashes)
+                at = hash_buckets(hashes, count, n, n_buckets, grams, seen, buckets, at)
             seen += count
             position = end
         ends[doc] = at
@@ -149,9 +177,7 @@ def _stream(data, offsets, tables, n, n_buckets, state, buckets, ends, n_tokens)
 
 
 @njit(nogil=True, cache=True)
-def _stream_sha256(
-    data, offsets, tables, n, n_buckets, state, start_state, keys, values, buckets, ends, n_tokens
-):
+def _stream_sha256(data, offsets, tables, n, n_buckets, state, start_state, keys, values, buckets, ends, n_tokens):
     room = capacity(_longest(offsets))
     folded, classes = np.empty(room, np.uint8), np.empty(room, np.uint8)
     starts, stops = np.empty(room, np.int32), np.empty(room, np.int32)
@@ -222,43 +248,6 @@ def _moments(buckets, ends, touched, counts, squares, products):
         start = ends[doc]
 
 
-class NgramStream(NamedTuple):
-    """The buckets of the n-grams of some documents, document after document.
-
-    ``buckets``: uint16 or uint32 [n_ngrams]; ``ends``: int64[n_docs], where each document's end;
-    ``n_tokens``: int64[n_docs].
-    """
-
-    buckets: np.ndarray
-    ends: np.ndarray
-    n_tokens: np.ndarray
-
-
-class _Scratch(threading.local):
-    """Big arrays that a thread uses again: fresh memory costs more than what is done with it."""
-
-    def __init__(self) -> None:
-        self.buckets: dict[Any, np.ndarray] = {}
-        self.cache: tuple[Any, np.ndarray, np.ndarray] | None = None
-
-
-_scratch = _Scratch()
-
-
-def room_for(n_bytes: int, n: int, n_buckets: int, own: bool) -> np.ndarray:
-    """A bucket array for the n-grams of ``n_bytes`` of text (at most a token a byte).
-
-    With ``own`` it belongs to the caller; else it is the thread's, valid until the thread's next call.
-    """
-    dtype, size = np.dtype(bucket_dtype(n_buckets)), n * n_bytes + 1
-    if own:
-        return np.empty(size, dtype)
-    kept = _scratch.buckets.get(dtype)
-    if kept is None or len(kept) < size:
-        kept = _scratch.buckets[dtype] = np.empty(max(size, 1 << 20), dtype)
-    return kept
-
-
 def bucket_stream(
     data: np.ndarray,
     offsets: np.ndarray,
@@ -282,20 +271,12 @@ def bucket_stream(
     buckets = room_for(int(offsets[-1] - offsets[0]), n, n_buckets, own=False) if out is None else out
     state, tables = start_state(seed), unicode_tables()
     if sha256:
-        keys, values = _gram_cache(n_buckets, len(data))
+        keys, values = gram_cache(n_buckets, len(data))
         args = (state, START, keys, values, buckets, ends, n_tokens)
         size = _stream_sha256(data, offsets, tables, n, np.uint64(n_buckets), *args)
     else:
         size = _stream(data, offsets, tables, n, np.uint64(n_buckets), state, buckets, ends, n_tokens)
     return NgramStream(buckets[:size], ends, n_tokens)
-
-
-def _gram_cache(n_buckets: int, n_bytes: int) -> tuple[np.ndarray, np.ndarray]:
-    slots = 1 << (22 if n_bytes > 1_000_000 else 14)
-    kept = _scratch.cache
-    if kept is None or kept[0] != n_buckets or len(kept[1]) < slots:
-        kept = _scratch.cache = (n_buckets, np.zeros(slots, np.uint64), np.zeros(slots, np.uint32))
-    return kept[1], kept[2]
 
 
 def id_stream(ids: np.ndarray, offsets: np.ndarray, id_hashes: np.ndarray, *, n: int, n_buckets: int) -> NgramStream:
@@ -319,14 +300,6 @@ def add_counts_by_level(stream: NgramStream, levels: np.ndarray, lowest: int, co
     Documents of a level under ``lowest`` are passed over.
     """
     _counts_by_level(stream.buckets, stream.ends, levels, lowest, counts)
-
-
-class Moments(NamedTuple):
-    """Sums over documents, by bucket: of the counts c, of c*c, and of c times the document's n-grams."""
-
-    counts: np.ndarray  # int64[n_buckets]
-    squares: np.ndarray
-    products: np.ndarray
 
 
 def moments(stream: NgramStream, n_buckets: int) -> Moments:

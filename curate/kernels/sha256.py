@@ -112,9 +112,7 @@ def sha256_modulo(data, start, stop, n_buckets, start_state, state, block):
 
 
 @njit(nogil=True, cache=True)
-def sha256_buckets(
-    folded, starts, ends, hashes, n_tokens, n, n_buckets, start_state, keys, values, gram, out, at
-):
+def sha256_buckets(folded, starts, ends, hashes, n_tokens, n, n_buckets, start_state, keys, values, gram, out, at):
     """As `hash_buckets`, with the reference's buckets; returns the next position in ``out``.
 
     ``keys`` and ``values`` remember buckets by the fast 64-bit hash of the n-gram, one slot each, the

@@ -34,7 +34,11 @@ def string_buffers(strings: Any) -> tuple[np.ndarray, np.ndarray]:
 def one_chunk(array: Any) -> Any:
     """A ``pa.Array`` of a chunked or plain one."""
     if isinstance(array, pa.ChunkedArray):
-        return array.chunk(0) if array.num_chunks == 1 else array.combine_chunks() if array.num_chunks else pa.array(
-            [], array.type
+        return (
+            array.chunk(0)
+            if array.num_chunks == 1
+            else array.combine_chunks()
+            if array.num_chunks
+            else pa.array([], array.type)
         )
     return array

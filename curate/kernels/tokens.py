@@ -27,7 +27,11 @@ from curate.kernels.vector import (
     word_mask,
 )
 
-ZERO, ONE = np.uint64(0), np.uint64(1)  # numba turns uint64 with a signed integer into a float
+ZERO, ONE, SIXTY_THREE = (
+    np.uint64(0),
+    np.uint64(1),
+    np.uint64(63),
+)  # numba turns uint64 with a signed integer into a float
 PADDING = 128  # bytes that the buffers of a document have beyond what it needs
 
 
@@ -154,25 +158,31 @@ def _emit(mask, base, out, n):
 
 
 @njit(nogil=True, cache=True)
-def spans(folded, classes, n, starts, ends):
+def class_masks(folded, classes, base, n_bytes):
+    """Which of the 64 bytes at ``base`` belong to words and which to punctuation, as bit masks."""
+    word, space, high = word_mask(folded, base), space_mask(folded, base), high_mask(folded, base)
+    if high:
+        word |= bit0_mask(classes, base) & high
+        space |= bit1_mask(classes, base) & high
+    valid = ~ZERO if n_bytes - base >= 64 else (ONE << np.uint64(n_bytes - base)) - ONE
+    word &= valid
+    return word, ~(word | space) & valid
+
+
+@njit(nogil=True, cache=True)
+def spans(folded, classes, n_bytes, starts, ends):
     """``re.finditer(r"\\w+|[^\\w\\s]+", folded)``: fills ``starts`` and ``ends``, returns how many."""
     n_starts = n_ends = 0
     word_before = punctuation_before = ZERO  # the class of the byte before this step, as bit 0
-    for base in range(0, n, 64):
-        word, space, high = word_mask(folded, base), space_mask(folded, base), high_mask(folded, base)
-        if high:
-            word |= bit0_mask(classes, base) & high
-            space |= bit1_mask(classes, base) & high
-        valid = ~ZERO if n - base >= 64 else (ONE << np.uint64(n - base)) - ONE
-        word &= valid
-        punctuation = ~(word | space) & valid
+    for base in range(0, n_bytes, 64):
+        word, punctuation = class_masks(folded, classes, base, n_bytes)
         after_word = (word << ONE) | word_before
         after_punctuation = (punctuation << ONE) | punctuation_before
         n_starts = _emit((word & ~after_word) | (punctuation & ~after_punctuation), base, starts, n_starts)
         n_ends = _emit((after_word & ~word) | (after_punctuation & ~punctuation), base, ends, n_ends)
-        word_before, punctuation_before = word >> np.uint64(63), punctuation >> np.uint64(63)
+        word_before, punctuation_before = word >> SIXTY_THREE, punctuation >> SIXTY_THREE
     if n_ends < n_starts:  # the last token runs to the end, on a step's border
-        ends[n_ends] = n
+        ends[n_ends] = n_bytes
     return n_starts
 
 

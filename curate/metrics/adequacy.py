@@ -34,7 +34,7 @@ class Adequacy:
 
     @property
     def verdict(self) -> str:
-        """"pass", "warn" or "fail"."""
+        """ "pass", "warn" or "fail"."""
         return "pass" if self.delta <= PASS else "warn" if self.delta <= WARN else "fail"
 
 
@@ -70,9 +70,7 @@ def adequacy(
     delta = float(np.sqrt((n_buckets - 1) / (16 * n_effective)))
     supported = int(1 + 16 * PASS**2 * n_effective)
     signal = kl / risk if risk > 0 else np.inf
-    return Adequacy(
-        n_documents, n, n_buckets, risk, design_effect, n_effective, delta, supported, kl, float(signal)
-    )
+    return Adequacy(n_documents, n, n_buckets, risk, design_effect, n_effective, delta, supported, kl, float(signal))
 
 
 def smoothed(counts: np.ndarray, alpha: float) -> np.ndarray:

@@ -83,7 +83,9 @@ def _about_weights(of: Diagnostics) -> Sequence[str]:
     if abs(of.length_correlation) > LENGTH_CORRELATION:
         longer = "longer" if of.length_correlation > 0 else "shorter"
         way_out = (
-            "use --set normalize=chunk" if of.normalize in ("sum", "sqrt") else "compare the length quantiles, or draw --per a column"
+            "use --set normalize=chunk"
+            if of.normalize in ("sum", "sqrt")
+            else "compare the length quantiles, or draw --per a column"
         )
         found.append(
             f"the score is mostly length: its correlation with the number of tokens is {of.length_correlation:+.2f}, "

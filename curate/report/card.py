@@ -106,7 +106,10 @@ def _length_table(diagnostics: Sequence[Mapping[str, Any]]) -> list[str]:
     if not selected:
         return []
     head = "| tokens | " + " | ".join(raw) + " |"
-    rows = [f"| {name} | " + " | ".join(f"{v:,}" for v in of.values()) + " |" for name, of in (("raw", raw), ("selected", selected))]
+    rows = [
+        f"| {name} | " + " | ".join(f"{v:,}" for v in of.values()) + " |"
+        for name, of in (("raw", raw), ("selected", selected))
+    ]
     return [head, "| --- |" + " ---: |" * len(raw), *rows, ""]
 
 

@@ -64,13 +64,19 @@ def selection_text(result: Any) -> str:
     if result.seconds:
         steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items())
         lines.append(f"seconds  {steps}")
-    lines.append(f"shards   {result.out}/shards/  ({len(result.shards)} files); manifest.json, ledger.parquet, README.md beside them")
+    lines.append(
+        f"shards   {result.out}/shards/  ({len(result.shards)} files); manifest.json, ledger.parquet, README.md beside them"
+    )
     return "\n".join(lines)
 
 
 def _lengths(of: Mapping[str, Any]) -> list[str]:
     raw, selected = of["length_raw"], of["length_selected"]
-    rows = [("tokens at", *raw), ("raw", *(f"{v:,}" for v in raw.values())), ("selected", *(f"{v:,}" for v in selected.values()))]
+    rows = [
+        ("tokens at", *raw),
+        ("raw", *(f"{v:,}" for v in raw.values())),
+        ("selected", *(f"{v:,}" for v in selected.values())),
+    ]
     return [table(rows, " rrrrr"), ""] if raw and selected else []
 
 

@@ -18,7 +18,7 @@ from curate.io.corpus import Corpus, Partition
 from curate.io.formats import BadRow
 from curate.io.paths import atomic
 from curate.io.run import digest, read_json, write_json
-from curate.kernels.ngrams import NgramStream, add_counts_by_level, room_for
+from curate.kernels.streams import NgramStream, room_for
 from curate.sampling.noise import levels
 from curate.steps.documents import Documents, documents, raw_batches
 
@@ -47,8 +47,8 @@ class FitSample:
         enough = np.flatnonzero(above >= self.quota)
         return int(enough[-1]) if len(enough) else 0
 
-    def add(self, n_ngrams: Sequence[int]) -> None:
-        """Note the n-grams of a partition's documents, by level."""
+    def add(self, n_ngrams: Sequence[int] | np.ndarray) -> None:
+        """Note the n-grams of some documents, by level."""
         with self._lock:
             self.totals += np.asarray(n_ngrams, np.int64)
 
@@ -116,9 +116,7 @@ DOC_SCHEMA = pa.schema(
         ("has_text", pa.bool_()),
     ]
 )
-BAD_SCHEMA = pa.schema(
-    [("path", pa.string()), ("row", pa.int64()), ("reason", pa.string()), ("content", pa.binary())]
-)
+BAD_SCHEMA = pa.schema([("path", pa.string()), ("row", pa.int64()), ("reason", pa.string()), ("content", pa.binary())])
 
 
 def count_partition(job: CountJob, partition: Partition) -> dict[str, Any]:
@@ -127,12 +125,14 @@ def count_partition(job: CountJob, partition: Partition) -> dict[str, Any]:
     if found is None:
         found = _count(job, partition)
         write_json(job.path(partition, "json"), found)
-    job.sample.add(found["n_ngrams_by_level"])
+    else:
+        job.sample.add(found["n_ngrams_by_level"])
     return found
 
 
 def _count(job: CountJob, partition: Partition) -> dict[str, Any]:
-    lowest = job.sample.lowest
+    from curate.kernels.ngrams import add_counts_by_level
+
     counts = np.zeros((job.sample.n_levels, job.features.n_buckets), np.int64)
     by_level = np.zeros(job.sample.n_levels, np.int64)
     bad: list[BadRow] = []
@@ -153,14 +153,17 @@ def _count(job: CountJob, partition: Partition) -> dict[str, Any]:
         batches = raw_batches(job.corpus, partition, job.carry, job.batch_bytes)
         for docs, stream, level, buffer in job.engine.pipeline(work, batches):
             n_ngrams = np.diff(stream.ends, prepend=0)
-            add_counts_by_level(stream, level, lowest, counts)
-            by_level += np.bincount(level, n_ngrams, minlength=len(by_level)).astype(np.int64)
+            add_counts_by_level(stream, level, job.sample.lowest, counts)
+            found = np.bincount(level, n_ngrams, minlength=len(by_level)).astype(np.int64)
+            by_level += found
+            job.sample.add(found)
             if spill:
                 spill.add(docs, stream, n_ngrams)
             job.buffers.give(buffer)
             bad += docs.bad
             n_bytes += int(docs.n_bytes.sum())
             n_documents += len(docs)
+    lowest = job.sample.lowest  # below it documents were passed over
     with atomic(job.path(partition, "npy")) as part, open(part, "wb") as file:
         np.save(file, counts[lowest:])
     return {

@@ -56,14 +56,14 @@ def documents(corpus: Corpus, partition: Partition, raw: Batch | Lines, carry: S
         raise_bad(batch.bad[0])
     source = corpus.source(partition)
     texts = _strings(batch.table, corpus.text_column, source.path, strict=True)
-    has_text = np.asarray(pc.is_valid(texts))
+    has_text = pc.is_valid(texts).to_numpy(zero_copy_only=False)
     texts = pc.fill_null(texts, "") if texts.null_count else texts
     ids = _strings(batch.table, corpus.id_column, source.path)
     if ids.null_count:
         prefix = pa.scalar(f"{source.name}#", pa.large_string())
         rows = pa.array(batch.rows).cast(pa.large_string())
         ids = pc.coalesce(ids, pc.binary_join_element_wise(prefix, rows, pa.scalar("", pa.large_string())))
-    n_bytes = np.asarray(pc.binary_length(texts)).astype(np.int64)
+    n_bytes = pc.binary_length(texts).to_numpy().astype(np.int64)
     carried = {name: _strings(batch.table, name, source.path) for name in carry}
     return Documents(ids, batch.rows, texts, has_text, n_bytes, carried, batch.bad)
 

@@ -98,8 +98,13 @@ def add_sizes(totals: dict[str, dict[str, int]], value: str, sizes: Mapping[str,
 def sizes_by(table: pa.Table, column: str) -> dict[str, dict[str, int]]:
     """Documents, bytes and tokens of each value of a column, in the order of the values."""
     grouped = (
-        pa.table({"value": pc.fill_null(table[column].cast(pa.large_string()), ""), "n_bytes": table["n_bytes"],
-                  "n_tokens": table["n_tokens"]})
+        pa.table(
+            {
+                "value": pc.fill_null(table[column].cast(pa.large_string()), ""),
+                "n_bytes": table["n_bytes"],
+                "n_tokens": table["n_tokens"],
+            }
+        )
         .group_by("value", use_threads=False)
         .aggregate([("n_bytes", "count"), ("n_bytes", "sum"), ("n_tokens", "sum")])
         .sort_by("value")
@@ -199,7 +204,7 @@ class Decision:
             return np.zeros(rows.num_rows, np.int64)
         values = pc.fill_null(rows[self.spec.per].cast(pa.large_string()), "")
         at = pc.index_in(values, pa.array(self.groups, pa.large_string()))
-        return np.asarray(pc.fill_null(at, -1)).astype(np.int64)
+        return numpy(pc.fill_null(at, -1)).astype(np.int64)
 
 
 def draw_table(table: ScoreTable, spec: DrawSpec, found: Statistics, engine: LocalEngine) -> Decision:
@@ -227,7 +232,7 @@ def draw_table(table: ScoreTable, spec: DrawSpec, found: Statistics, engine: Loc
 
         cuts = find_cuts(passes, budgets)
         decision = Decision(table, spec, groups, (*decision.cuts, cuts))
-    if all(cut == NONE or cut.place < 0 and cut.order == 0 for cuts in decision.cuts for cut in cuts.values()):
+    if all(cut == NONE or (cut.place < 0 and cut.order == 0) for cuts in decision.cuts for cut in cuts.values()):
         raise InputError(f"nothing selected: the budget ({spec.budget}) is smaller than the best document")
     return decision
 
@@ -312,8 +317,6 @@ def _ledger_rows(
     return pa.table({name: columns[name] for name in schema.names}, schema=schema)
 
 
-
-
 _IDS_AT_ONCE = 20_000_000
 
 
@@ -323,9 +326,7 @@ def duplicate_ids(table: ScoreTable) -> int:
     slices = max(1, -(-total // _IDS_AT_ONCE))
     unique = 0
     for i in range(slices):
-        hashes = [
-            keyed_hashes(rows["doc_id"], 0, TIE) for part in table.parts for rows in batches(part, ["doc_id"])
-        ]
+        hashes = [keyed_hashes(rows["doc_id"], 0, TIE) for part in table.parts for rows in batches(part, ["doc_id"])]
         mine = [h[(h >> np.uint64(32)) % np.uint64(slices) == i] if slices > 1 else h for h in hashes]
         unique += len(np.unique(np.concatenate([np.zeros(0, np.uint64), *mine])))
     return total - unique

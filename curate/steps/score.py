@@ -14,7 +14,7 @@ from curate.io.corpus import Partition
 from curate.io.formats import BadRow
 from curate.io.run import write_json
 from curate.io.tables import is_done, write_table
-from curate.kernels.ngrams import NgramStream, bucket_dtype
+from curate.kernels.streams import NgramStream, bucket_dtype
 from curate.scorers import Dsir
 from curate.steps.count import CountJob
 from curate.steps.documents import documents, raw_batches, score_columns, score_schema
@@ -116,5 +116,3 @@ def _table(
     columns |= {"n_tokens": numbers["n_tokens"], "n_bytes": numbers["n_bytes"], "path": path, "row": numbers["row"]}
     columns |= {"reason": pa.array(reason, pa.string()), **carried}
     return pa.table(columns, schema=score_schema(job.columns, job.count.carry))
-
-

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
@@ -214,6 +213,8 @@ def _tables(job: WriteJob, piece: Piece) -> Iterator[pa.Table]:
 
 def _write_lines(job: WriteJob, shard: Shard, part: Path) -> None:
     """JSON rows keep their text as it is; the new fields are put in at the end."""
+    import polars as pl
+
     compressor = zstandard.ZstdCompressor(level=3)
     with open(part, "wb") as file, compressor.stream_writer(file) as sink:
         for piece in shard.pieces:

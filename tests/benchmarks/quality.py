@@ -331,9 +331,7 @@ def curate_ids(raw: list[Path], train: Path, arm: Arm, budget: str, seed: int) -
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         paths = [str(path) for path in raw]
-        curate.select(
-            raw=paths, target=str(train), out=str(out), seed=seed, overwrite=True, progress=False, **call
-        )
+        curate.select(raw=paths, target=str(train), out=str(out), seed=seed, overwrite=True, progress=False, **call)
         frame = pl.read_parquet(out / "shards" / "*.parquet", columns=["id"])
     return [str(ident) for ident in frame["id"].to_list()]
 
@@ -531,9 +529,7 @@ class Figures:
         """
         saved = self.lengths[target, other].mean(axis=0) - self.lengths[target, arm].mean(axis=0)
         sizes = self.sizes[target]
-        draws = np.random.default_rng(0).multinomial(
-            len(sizes), np.full(len(sizes), 1 / len(sizes)), BOOTSTRAP_DRAWS
-        )
+        draws = np.random.default_rng(0).multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), BOOTSTRAP_DRAWS)
         return float(np.std(8.0 * (draws @ saved) / (draws @ sizes), ddof=1))
 
 

@@ -1,0 +1,67 @@
+"""What kernels hand over, and the memory they use again; nothing here needs the compiler."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+def bucket_dtype(n_buckets: int) -> type[np.unsignedinteger]:
+    """The smallest unsigned type that holds a bucket."""
+    return np.uint16 if n_buckets <= 1 << 16 else np.uint32
+
+
+class Moments(NamedTuple):
+    """Sums over documents, by bucket: of the counts c, of c*c, and of c times the document's n-grams."""
+
+    counts: np.ndarray  # int64[n_buckets]
+    squares: np.ndarray
+    products: np.ndarray
+
+
+class NgramStream(NamedTuple):
+    """The buckets of the n-grams of some documents, document after document.
+
+    ``buckets``: uint16 or uint32 [n_ngrams]; ``ends``: int64[n_docs], where each document's end;
+    ``n_tokens``: int64[n_docs].
+    """
+
+    buckets: np.ndarray
+    ends: np.ndarray
+    n_tokens: np.ndarray
+
+
+class _Scratch(threading.local):
+    """Big arrays that a thread uses again: fresh memory costs more than what is done with it."""
+
+    def __init__(self) -> None:
+        self.buckets: dict[Any, np.ndarray] = {}
+        self.cache: tuple[Any, np.ndarray, np.ndarray] | None = None
+
+
+_scratch = _Scratch()
+
+
+def room_for(n_bytes: int, n: int, n_buckets: int, own: bool) -> np.ndarray:
+    """A bucket array for the n-grams of ``n_bytes`` of text (at most a token a byte).
+
+    With ``own`` it belongs to the caller; else it is the thread's, valid until the thread's next call.
+    """
+    dtype, size = np.dtype(bucket_dtype(n_buckets)), n * n_bytes + 1
+    if own:
+        return np.empty(size, dtype)
+    kept = _scratch.buckets.get(dtype)
+    if kept is None or len(kept) < size:
+        kept = _scratch.buckets[dtype] = np.empty(max(size, 1 << 20), dtype)
+    return kept
+
+
+def gram_cache(n_buckets: int, n_bytes: int) -> tuple[np.ndarray, np.ndarray]:
+    """``(keys uint64, buckets uint32)``: n-grams whose SHA-256 the thread has worked out before."""
+    slots = 1 << (22 if n_bytes > 1_000_000 else 14)
+    kept = _scratch.cache
+    if kept is None or kept[0] != n_buckets or len(kept[1]) < slots:
+        kept = _scratch.cache = (n_buckets, np.zeros(slots, np.uint64), np.zeros(slots, np.uint32))
+    return kept[1], kept[2]
