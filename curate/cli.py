@@ -214,8 +214,19 @@ def _print_json(value: Any) -> None:
     "--engine", type=click.Choice(["local"]), default="local", show_default=True, help="Where partitions are worked on."
 )
 @_running
-def select(raw: tuple[str, ...], out: str, targets: tuple[str, ...], settings: tuple[str, ...], tokenizer: str | None,
-           proportions: tuple[str, ...], dry_run: bool, engine: str, quiet: bool, as_json: bool, **rest: Any) -> None:  # fmt: skip
+def select(
+    raw: tuple[str, ...],
+    out: str,
+    targets: tuple[str, ...],
+    settings: tuple[str, ...],
+    tokenizer: str | None,
+    proportions: tuple[str, ...],
+    dry_run: bool,
+    engine: str,
+    quiet: bool,
+    as_json: bool,
+    **rest: Any,
+) -> None:
     """Select the documents of RAW that are like the target.
 
     RAW are files, folders, globs or URLs: .parquet .jsonl .json .csv .txt .arrow, most also .gz and .zst.
@@ -224,25 +235,17 @@ def select(raw: tuple[str, ...], out: str, targets: tuple[str, ...], settings: t
     Example:
       curate select samples/raw --target samples/targets/gsm8k/train.jsonl --budget 10% --out out
     """
-    scorer_settings = _settings(settings, tokenizer)
+    wanted = {"target": _targets(targets), "out": out, "settings": _settings(settings, tokenizer), **rest}
+    wanted["budget"] = _budget(rest)
     if dry_run:
-        from curate.plan import estimate
+        from curate.plan import ESTIMATED_BY, estimate
 
-        found = estimate(
-            raw, target=_targets(targets), out=out, method=rest["method"], settings=scorer_settings,
-            text_column=rest["text_column"], id_column=rest["id_column"], target_text_column=rest["target_text_column"],
-            on_bad_row=rest["on_bad_row"], budget=_budget(rest), workers=rest["workers"], memory_limit=rest["memory_limit"],
-        )  # fmt: skip
+        found = estimate(raw, **{key: wanted[key] for key in ESTIMATED_BY})
         _print_json(asdict(found)) if as_json else click.echo(found.as_text())
         return
     from curate.selection import select as run
 
-    budget = _budget(rest)
-    rest.pop("budget")
-    result = run(
-        raw, target=_targets(targets), out=out, settings=scorer_settings, budget=budget,
-        proportions=_shares(proportions), progress=_progress(quiet), **rest,
-    )  # fmt: skip
+    result = run(raw, **wanted, proportions=_shares(proportions), progress=_progress(quiet))
     _show_selection(result, as_json)
 
 

@@ -20,6 +20,19 @@ from curate.selection import BASE_BYTES, Paths, Resources, Targets, _listed, _na
 from curate.steps.documents import documents, raw_batches
 
 SAMPLED_PARTITIONS, SAMPLED_BATCHES = 4, 2
+ESTIMATED_BY = (
+    "target",
+    "out",
+    "method",
+    "settings",
+    "budget",
+    "text_column",
+    "id_column",
+    "target_text_column",
+    "on_bad_row",
+    "workers",
+    "memory_limit",
+)  # the arguments of `select` that `estimate` takes
 
 
 @dataclass(frozen=True)

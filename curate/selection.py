@@ -344,7 +344,7 @@ class _Session:
             model = scorer(job.method, **job.settings)
             stack.enter_context(self.folder.locked())
             corpus, targets, carry = self._scan(job, engine)
-            recipe = _recipe(job, model, spec, writing, name or self.folder.path.resolve().name)
+            recipe = _recipe(job, model, spec, writing, name or f"{'+'.join(job.target)}-{job.method}")
             key = _scoring_key(job, corpus, targets, model, carry)
             if self.folder.finished(recipe) and (self.folder.scored or {}).get("key") == key:
                 self.folder.clean()
@@ -512,7 +512,7 @@ class _Session:
                         entries.append(entry)
             entries.sort(key=lambda e: e["path"])
             lengths, overlap = kept_lengths(decision, top, engine)
-        found_warnings, diagnostics = _diagnose(scored, found, spec, kept, lengths, overlap, n_selected)
+        found_warnings, diagnostics = _diagnose(scored, found, spec, kept, lengths, overlap, engine)
         manifest = _manifest(scored, recipe, found, kept, entries, diagnostics, found_warnings)
         from curate.report.card import croissant_json, dataset_card
 
@@ -661,7 +661,7 @@ def _diagnose(
     kept: Sequence[dict[str, Any]],
     lengths: LengthHistogram,
     overlap: float,
-    n_selected: int,
+    engine: LocalEngine,
 ) -> tuple[list[str], list[dict[str, Any]]]:
     sources: dict[str, dict[str, int]] = {}
     for part in kept:
@@ -675,7 +675,7 @@ def _diagnose(
             target=model.target_names_[i] if model.separate_targets else "",
             n_documents=found.n_documents,
             n_eligible=moments.n,
-            n_selected=n_selected,
+            n_selected=sum(part["n_documents"] for part in kept),
             draw=spec.draw,
             score_mean=moments.mean,
             score_std=moments.std,
@@ -693,16 +693,18 @@ def _diagnose(
         )
         texts += warnings(one)
         all_of_it.append(one.as_dict())
-    return texts + _data_warnings(scored, found, spec, kept), all_of_it
+    return texts + _data_warnings(scored, found, spec, kept, engine), all_of_it
 
 
-def _data_warnings(scored: _Scored, found: Statistics, spec: DrawSpec, kept: Sequence[dict[str, Any]]) -> list[str]:
+def _data_warnings(
+    scored: _Scored, found: Statistics, spec: DrawSpec, kept: Sequence[dict[str, Any]], engine: LocalEngine
+) -> list[str]:
     texts = []
     short = found.n_documents - found.n_eligible
     if short > found.n_documents // 2:
         why = ", ".join(f"{n:,} {reason}" for reason, n in sorted(found.reasons.items()))
         texts.append(f"{short:,} of {found.n_documents:,} documents have no score ({why}); see --set min_tokens")
-    twice = duplicate_ids(scored.table)
+    twice = duplicate_ids(scored.table, engine)
     if twice:
         texts.append(
             f"{twice:,} documents share their id with another one; they are drawn together or not at all: "

@@ -26,7 +26,7 @@ def register(
     model : a fitted `Dsir`, or the folder of a saved one (``out/scorer``).
     target : which one, when the model was fitted with separate targets.
     """
-    from duckdb.func import PythonUDFType
+    from duckdb.func import FunctionNullHandling, PythonUDFType
     from duckdb.sqltypes import DOUBLE, VARCHAR
 
     from curate.frames.polars import scores_of
@@ -37,4 +37,5 @@ def register(
         scores = scores_of(fitted, texts, target)
         return pa.array(scores, mask=np.isnan(scores))
 
-    con.create_function(name, of, [VARCHAR], DOUBLE, type=PythonUDFType.ARROW, null_handling="special")
+    special = FunctionNullHandling.SPECIAL  # nulls come to the function, which answers null
+    con.create_function(name, of, [VARCHAR], DOUBLE, type=PythonUDFType.ARROW, null_handling=special)

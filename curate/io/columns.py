@@ -32,7 +32,7 @@ def _keys(lines: bytes) -> list[str]:
     for line in lines.split(b"\n"):
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(row, dict):
             return list(row)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from curate.errors import CorruptError, InputError
 from curate.io.corpus import Corpus, Partition, no_column
-from curate.io.paths import open_binary, reading
+from curate.io.paths import kind, open_binary, reading
 
 if TYPE_CHECKING:
     import polars as pl
@@ -37,7 +37,8 @@ class BadRow:
 
     @property
     def place(self) -> str:
-        return f"{self.path} line {self.row + 1}"
+        lines = (kind(self.path) or ("",))[0] in ("jsonl", "json", "txt")
+        return f"{self.path} line {self.row + 1}" if lines else f"{self.path} row {self.row}"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,6 @@ def read(
         if batch.bad and corpus.on_bad_row == "raise":
             raise_bad(batch.bad[0])
         yield batch
-    del source
 
 
 @dataclass(frozen=True)
@@ -177,36 +177,34 @@ def _blocks(
     whole = compression is not None
     position, row, rest = (0, 0, b"") if whole else (partition.start, partition.first_row, b"")
     skipping = 0  # bytes of an overlong line that went by
+    bad: list[BadRow] = []
     with closing(_bytes_of(path, compression)) as stream, reading(path):
         if not whole:
             stream.seek(partition.start)
         first = row == 0
-        bad: list[BadRow] = []
         while True:
             size = batch_bytes if whole else min(batch_bytes, partition.stop - position)
             chunk = stream.read(size) if size > 0 else b""
+            if not chunk:
+                break
             position += len(chunk)
-            if first and chunk:
+            if first:
                 if not rest and len(chunk) < 3 and position < partition.stop:
                     rest = chunk
                     continue
                 chunk, rest, first = (rest + chunk).removeprefix(_BOM), b"", False
-            cut = chunk.rfind(b"\n") + 1
             if skipping:
-                newline = chunk.find(b"\n") + 1
-                if chunk and not newline:
+                newline = chunk.find(b"\n")
+                if newline < 0:
                     skipping += len(chunk)
                     continue
                 bad.append(_overlong(path, row, skipping + newline, rest))
-                chunk, cut, rest, skipping, row = chunk[newline:], max(0, cut - newline), b"", 0, row + 1
-            if not chunk:
-                break
+                chunk, rest, skipping, row = chunk[newline + 1 :], b"", 0, row + 1
+            cut = chunk.rfind(b"\n") + 1
             if cut:
                 data = b"".join((rest, memoryview(chunk)[:cut])) if rest or cut < len(chunk) else chunk
-                if len(rest) > MAX_LINE_BYTES:
-                    newline = data.find(b"\n") + 1
-                    bad.append(_overlong(path, row, newline, rest))
-                    data, row = data[newline:], row + 1
+                if len(data) > MAX_LINE_BYTES:
+                    data = _blanked(path, data, row, bad)
                 rest = chunk[cut:]
                 yield data, row, bad
                 row, bad = row + data.count(b"\n"), []
@@ -214,8 +212,21 @@ def _blocks(
                 rest += chunk
             if len(rest) > MAX_LINE_BYTES:
                 rest, skipping = rest[:10_000], len(rest)
+        if skipping:
+            bad.append(_overlong(path, row, skipping, rest))
+            rest, row = b"", row + 1
         if rest or bad:
             yield rest, row, bad
+
+
+def _blanked(path: str, data: bytes, row: int, bad: list[BadRow]) -> bytes:
+    """The same lines, but those that are too long are bad rows and blank here, so that others keep their number."""
+    lines = data.split(b"\n")
+    for i, line in enumerate(lines):
+        if len(line) > MAX_LINE_BYTES:
+            bad.append(_overlong(path, row + i, len(line), line))
+            lines[i] = b""
+    return b"\n".join(lines)
 
 
 def _overlong(path: str, row: int, size: int, start: bytes) -> BadRow:
@@ -349,9 +360,10 @@ def _require_text(raw: Lines, frame: pl.DataFrame, columns: Sequence[str] | None
     keys: dict[str, None] = {}
     for line in raw.data.split(b"\n", 100)[:100]:
         try:
-            keys.update(dict.fromkeys(json.loads(line)))
-        except ValueError:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        keys.update(dict.fromkeys(value if isinstance(value, dict) else ()))
     if name not in keys:
         raise InputError(no_column(f"{raw.path} line {raw.first_row + 1}", name, keys))
 
@@ -393,15 +405,6 @@ def _csv(
     path: str, compression: str | None, columns: list[str] | None, batch_bytes: int, text_column: str
 ) -> Iterator[Batch]:
     """Comma-separated values with a header line; every column is text, nothing is guessed from the data."""
-
-    bad: list[BadRow] = []
-    seen = 0
-
-    def set_aside(invalid: Any) -> str:
-        reason = f"{invalid.actual_columns} values for {invalid.expected_columns} columns"
-        bad.append(BadRow(path, -1 if invalid.number is None else invalid.number - 2, reason, invalid.text.encode()))
-        return "skip"
-
     with closing(_bytes_of(path, compression)) as stream, reading(path):
         probe = bytes(stream.read(1 << 16))
     if not probe.removeprefix(_BOM).strip():
@@ -409,25 +412,75 @@ def _csv(
     header = _csv_header(path, probe)
     if text_column not in header:
         raise InputError(no_column(path, text_column, header))
-    with closing(_bytes_of(path, compression)) as stream, reading(path):
-        reader = pa.csv.open_csv(
-            stream,
-            read_options=pa.csv.ReadOptions(use_threads=False, block_size=batch_bytes),
-            parse_options=pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=set_aside),
-            convert_options=pa.csv.ConvertOptions(
-                column_types={name: pa.large_string() for name in header}, strings_can_be_null=False
-            ),
-        )
-        for batch in reader:
-            table = pa.Table.from_batches([batch])
-            if columns is not None:
-                table = _with_missing(table.select([c for c in columns if c in table.column_names]), columns)
-            set_aside_now, bad[:] = list(bad), []
-            yield Batch(np.arange(seen, seen + batch.num_rows), table, bad=set_aside_now)
-            seen += batch.num_rows + len(set_aside_now)
-    if bad:
+    wanted = header if columns is None else [c for c in columns if c in header]
+    next_row = 0
+    odd: dict[int, BadRow] = {}  # rows with too few or too many values, some of them ahead of the batch
+    for table in _csv_tables(path, compression, header, batch_bytes, odd):
+        rows = np.setdiff1d(np.arange(next_row, next_row + table.num_rows + len(odd)), list(odd))[: table.num_rows]
+        next_row = int(rows[-1]) + 1
+        bad = [odd.pop(row) for row in sorted(odd) if row < next_row]
+        table, rows = _decoded(path, table, rows, bad)
+        yield Batch(rows, _with_missing(table.select(wanted), columns), bad=bad)
+    if odd:
         empty = pa.table({c: pa.array([], pa.large_string()) for c in columns or header})
-        yield Batch(np.arange(0), empty, bad=list(bad))
+        yield Batch(np.arange(0), empty, bad=list(odd.values()))
+
+
+def _csv_tables(
+    path: str, compression: str | None, header: list[str], block_bytes: int, odd: dict[int, BadRow]
+) -> Iterator[pa.Table]:
+    """Rows as bytes. Where one does not fit in a block, the file is read again with larger ones, from that row on."""
+    given = last_odd = 0
+
+    def set_aside(invalid: Any) -> str:
+        nonlocal last_odd
+        row = invalid.number - 2  # it counts from 1, and the header
+        if row >= last_odd:
+            reason = f"{invalid.actual_columns} values for {invalid.expected_columns} columns"
+            odd[row], last_odd = BadRow(path, row, reason, invalid.text.encode()[:10_000]), row + 1
+        return "skip"
+
+    parse_options = pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=set_aside)
+    convert_options = pa.csv.ConvertOptions(
+        column_types={name: pa.large_binary() for name in header}, strings_can_be_null=False, check_utf8=False
+    )
+    while True:
+        read_options = pa.csv.ReadOptions(use_threads=False, block_size=block_bytes)
+        with closing(_bytes_of(path, compression)) as stream, reading(path):
+            seen = 0
+            try:
+                for batch in pa.csv.open_csv(stream, read_options, parse_options, convert_options):
+                    new = batch.slice(max(0, given - seen))
+                    seen += batch.num_rows
+                    if new.num_rows:
+                        given = seen
+                        yield pa.Table.from_batches([new])
+                return
+            except pa.ArrowInvalid as error:
+                if "straddling" not in str(error):
+                    raise
+        if block_bytes > MAX_LINE_BYTES:
+            raise InputError(
+                f"{path}: a row after the first {given:,} of more than {MAX_LINE_BYTES:,} bytes, the limit "
+                "(a quotation mark that is not closed?); mend the file"
+            )
+        block_bytes *= 4
+
+
+def _decoded(path: str, table: pa.Table, rows: np.ndarray, bad: list[BadRow]) -> tuple[pa.Table, np.ndarray]:
+    """Columns of bytes as text; rows that are not UTF-8 are bad."""
+    text = pa.schema([pa.field(name, pa.large_string()) for name in table.column_names])
+    try:
+        return table.cast(text), rows
+    except pa.ArrowInvalid:
+        good = np.ones(table.num_rows, bool)
+        for i, values in enumerate(zip(*(column.to_pylist() for column in table.columns), strict=True)):
+            try:
+                b"".join(values).decode()
+            except UnicodeDecodeError as error:
+                good[i] = False
+                bad.append(BadRow(path, int(rows[i]), f"not UTF-8 ({error.reason})", b",".join(values)[:10_000]))
+        return table.filter(pa.array(good)).cast(text), rows[good]
 
 
 def _csv_header(path: str, probe: bytes) -> list[str]:

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from curate.errors import RunError, UsageError
 from curate.io.paths import atomic, is_url
@@ -95,9 +95,16 @@ class RunFolder:
         if not self.path.is_dir():
             raise RunError(f"{self.path}: is a file; choose a folder")
         names = {p.name for p in self.path.iterdir()} - {_LOCK}
-        ours = {MANIFEST, WORK, "scores"}
-        if names and not names & ours:
+        if names and not (self.work.is_dir() or (self.path / SCORES_COMMIT).is_file() or self._is_manifest()):
             raise RunError(f"{self.path}: holds files that are not a run of curate; choose another folder")
+
+    def _is_manifest(self) -> bool:
+        """Whether there is a manifest that is a run's; one that cannot be read may be."""
+        try:
+            manifest = self.manifest
+        except RunError:
+            return True
+        return isinstance(manifest, dict) and "recipe_sha256" in manifest
 
     def begin(self, recipe: dict[str, Any], scoring: str, *, overwrite: bool) -> None:
         """Make the folder ready for a recipe: go on with it, or refuse, or clear what another left.
@@ -117,11 +124,16 @@ class RunFolder:
                 f"{self.path} was written by recipe {other[:8]}, this is {digest(recipe)[:8]}: "
                 "choose another folder or pass --overwrite"
             )
-        if other:
-            self._remove(*_DRAWN, WORK)
-        if scored is not None and scored["key"] != scoring:
+        mine = {"recipe_sha256": digest(recipe), "scoring": scoring}
+        if started == mine:
+            return
+        self.work.mkdir(exist_ok=True)  # whatever is gone when this is killed, the folder is still a run's
+        self._remove(*_DRAWN)
+        if scoring != (scored["key"] if scored else (started or {}).get("scoring")):
             self._remove(*_SCORED)
-        write_json(self.work / "run.json", {"recipe_sha256": digest(recipe), "scoring": scoring})
+        if other:
+            self._remove(WORK)
+        write_json(self.work / "run.json", mine)
 
     def finished(self, recipe: dict[str, Any]) -> bool:
         """Whether the run of this recipe is complete already."""

@@ -29,7 +29,7 @@ def _schema(frame: pl.DataFrame) -> pa.Schema:
 def _inferred_by_column(lines: bytes) -> pa.Schema:
     import polars as pl
 
-    rows = [json.loads(line) for line in lines.splitlines()]
+    rows = [json.loads(line) for line in lines.split(b"\n") if line]
     names = dict.fromkeys(name for row in rows for name in row)
     fields = []
     for name in names:

@@ -106,9 +106,9 @@ def _about_target(of: Diagnostics) -> Sequence[str]:
         )
     elif a.delta > WARN:
         found.append(
-            f"the target is small for {a.n_buckets:,} buckets: {a.n_ngrams:,} n-grams in {a.n_documents:,} documents are "
-            f"worth {a.n_effective:,.0f} independent ones (noise {a.risk:.2f} nats, delta {a.delta:.2f}, want under {WARN}); "
-            f"give more examples, or --set n_buckets={max(100, round_down(a.n_buckets_supported))}"
+            f"the target is small for {a.n_buckets:,} buckets: {a.n_ngrams:,} n-grams in {a.n_documents:,} documents "
+            f"are worth {a.n_effective:,.0f} independent ones (noise {a.risk:.2f} nats, delta {a.delta:.2f}, "
+            f"want under {WARN}); give more examples, or --set n_buckets={max(100, round_down(a.n_buckets_supported))}"
         )
     if a.signal_to_noise < MIN_SIGNAL_TO_NOISE:
         found.append(

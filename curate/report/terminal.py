@@ -65,7 +65,8 @@ def selection_text(result: Any) -> str:
         steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items())
         lines.append(f"seconds  {steps}")
     lines.append(
-        f"shards   {result.out}/shards/  ({len(result.shards)} files); manifest.json, ledger.parquet, README.md beside them"
+        f"shards   {result.out}/shards/  ({len(result.shards)} files); "
+        "manifest.json, ledger.parquet, README.md beside them"
     )
     return "\n".join(lines)
 

@@ -148,12 +148,18 @@ def _settle(documents: Passes, searches: dict[int, _Search], limit: int) -> bool
         if count > limit and not all(search.exhausted for search in searches.values()):
             return False
     left = _concatenate(parts)
-    by = np.lexsort((left.place, left.tie, left.order, left.group))
-    groups = left.group[by]
     for group, search in searches.items():
-        start, stop = np.searchsorted(groups, [group, group + 1])
-        search.settle(left.where(by[start:stop]))
+        search.settle(_sorted(left if len(searches) == 1 else left.where(left.group == group)))
     return True
+
+
+def _sorted(ranked: Ranked) -> Ranked:
+    """In the order of the ranking; most often no two orders are equal, and one sort does."""
+    by = np.argsort(ranked.order)
+    order = ranked.order[by]
+    if (order[1:] == order[:-1]).any():
+        by = np.lexsort((ranked.place, ranked.tie, ranked.order))
+    return ranked.where(by)
 
 
 def _inside(ranked: Ranked, searches: dict[int, _Search]) -> np.ndarray:

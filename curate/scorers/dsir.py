@@ -38,7 +38,8 @@ class TargetCounts:
 
     @classmethod
     def zero(cls, n_buckets: int) -> TargetCounts:
-        return cls(*(np.zeros(n_buckets, np.int64) for _ in range(3)))
+        counts, squares, products = (np.zeros(n_buckets, np.int64) for _ in range(3))
+        return cls(counts, squares, products)
 
     def add(self, stream: NgramStream) -> None:
         from curate.kernels.ngrams import moments

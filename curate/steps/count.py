@@ -180,7 +180,8 @@ class _Spill:
     """The buckets of a partition's documents, and the documents, in files beside each other."""
 
     def __init__(self, stack: ExitStack, job: CountJob, partition: Partition) -> None:
-        self._buckets = stack.enter_context(open(stack.enter_context(atomic(job.path(partition, "bin"))), "wb"))
+        buckets = stack.enter_context(atomic(job.path(partition, "bin")))
+        self._buckets = stack.enter_context(buckets.open("wb"))
         schema = DOC_SCHEMA
         for name in job.carry:
             schema = schema.append(pa.field(name, pa.large_string()))
@@ -189,7 +190,7 @@ class _Spill:
         self._docs = stack.enter_context(pa.ipc.new_file(part, schema))
 
     def add(self, docs: Documents, stream: NgramStream, n_ngrams: np.ndarray) -> None:
-        self._buckets.write(memoryview(stream.buckets).cast("B"))
+        self._buckets.write(stream.buckets.view(np.uint8).data)
         numbers = [docs.rows, stream.n_tokens, docs.n_bytes, n_ngrams, docs.has_text]
         columns = [docs.ids, *map(pa.array, numbers), *docs.carried.values()]
         self._docs.write_batch(pa.record_batch(columns, schema=self._schema))

@@ -320,13 +320,18 @@ def _ledger_rows(
 _IDS_AT_ONCE = 20_000_000
 
 
-def duplicate_ids(table: ScoreTable) -> int:
+def duplicate_ids(table: ScoreTable, engine: LocalEngine) -> int:
     """How many documents have an id that an earlier one has too."""
     total = sum(count_rows(part) for part in table.parts)
     slices = max(1, -(-total // _IDS_AT_ONCE))
     unique = 0
     for i in range(slices):
-        hashes = [keyed_hashes(rows["doc_id"], 0, TIE) for part in table.parts for rows in batches(part, ["doc_id"])]
-        mine = [h[(h >> np.uint64(32)) % np.uint64(slices) == i] if slices > 1 else h for h in hashes]
-        unique += len(np.unique(np.concatenate([np.zeros(0, np.uint64), *mine])))
+
+        def hashes(part: Path, i: int = i) -> np.ndarray:
+            found = [keyed_hashes(rows["doc_id"], 0, TIE) for rows in batches(part, ["doc_id"])]
+            mine = [h[(h >> np.uint64(32)) % np.uint64(slices) == i] if slices > 1 else h for h in found]
+            return np.concatenate([np.zeros(0, np.uint64), *mine])
+
+        ordered = np.sort(np.concatenate([np.zeros(0, np.uint64), *engine.map(hashes, table.parts)]))
+        unique += int((ordered[1:] != ordered[:-1]).sum()) + bool(len(ordered))
     return total - unique

@@ -74,7 +74,8 @@ def kept_of(decision: Decision, part: int) -> Kept:
     if not parts:
         empty = np.zeros(0, np.int64)
         return Kept(empty, np.zeros(0), empty, empty, empty)
-    return Kept(*(np.concatenate(column) for column in zip(*parts, strict=True)), sources=sources)
+    row, scores, target, n_bytes, n_tokens = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Kept(row, scores, target, n_bytes, n_tokens, sources)
 
 
 def keep_partition(job: KeepJob, partition: Partition) -> dict[str, Any]:

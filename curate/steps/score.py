@@ -65,7 +65,7 @@ def _from_buckets(job: ScoreJob, partition: Partition) -> Iterator[pa.Table]:
             size = int(ends[-1]) if len(ends) else 0
             if len(buffer) < size:
                 buffer = np.empty(size + size // 4, dtype)
-            _read_exactly(buckets, memoryview(buffer[:size]).cast("B"))
+            _read_exactly(buckets, buffer[:size].view(np.uint8).data)
             n_tokens = batch["n_tokens"].to_numpy()
             scores, _ = job.model.score_stream(NgramStream(buffer[:size], ends, n_tokens))
             numbers = {name: batch[name] for name in ("row", "n_tokens", "n_bytes")}
@@ -108,11 +108,11 @@ def _table(
 ) -> pa.Table:
     """The score table of some documents; a document without a score has a reason."""
     missing = np.isnan(scores[:, 0])
-    reason = np.where(missing, np.where(has_text, "too_short", "no_text"), None)
+    reason = pa.array(np.where(has_text, "too_short", "no_text"), pa.string(), mask=~missing)
     names = pa.array([job.count.corpus.source(partition).name], pa.large_string())
     path = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(missing), np.int32)), names)
     columns: dict[str, Any] = {"doc_id": ids}
     columns |= {name: pa.array(scores[:, i], mask=missing) for i, name in enumerate(job.columns)}
     columns |= {"n_tokens": numbers["n_tokens"], "n_bytes": numbers["n_bytes"], "path": path, "row": numbers["row"]}
-    columns |= {"reason": pa.array(reason, pa.string()), **carried}
+    columns |= {"reason": reason, **carried}
     return pa.table(columns, schema=score_schema(job.columns, job.count.carry))

@@ -1,0 +1,177 @@
+"""What `curate` computes, in plain Python: slow and obvious, one text at a time.
+
+The compiled kernels and the streaming cuts must equal these definitions, to the last bit where they count or add.
+"""
+
+import hashlib
+import math
+import re
+from collections import Counter
+
+MASK = (1 << 64) - 1
+K1, K2, K3, K4 = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F, 0xE7037ED1A0B428DB
+FIT, GUMBEL, UNIFORM, TIE = 1, 2, 3, 4
+
+
+# ---- tokens and n-grams
+
+
+def tokens(text):
+    return re.findall(r"\w+|[^\w\s]+", text.lower())
+
+
+def ngrams(items, n):
+    """At each token the n-grams that end there, from order 1 up."""
+    return [
+        tuple(items[end - order + 1 : end + 1])
+        for end in range(len(items))
+        for order in range(1, min(n, end + 1) + 1)
+    ]
+
+
+# ---- hashes and buckets
+
+
+def fold_product(a, b):
+    product = a * b
+    return (product & MASK) ^ (product >> 64)
+
+
+def seed_state(seed):
+    return fold_product(seed ^ K4, K2)
+
+
+def hash_bytes(data, seed=0):
+    h = seed_state(seed) ^ len(data)
+    for i in range(0, len(data), 8):
+        h = fold_product(h ^ int.from_bytes(data[i : i + 8], "little"), K1)
+    return h
+
+
+def hash_gram(token_hashes):
+    """Of an n-gram, from the hashes of its tokens."""
+    h = token_hashes[0]
+    for token in token_hashes[1:]:
+        h = fold_product(h ^ K2, token ^ K3)
+    return h
+
+
+def fast_bucket(gram, n_buckets, seed=0):
+    return hash_gram([hash_bytes(token.encode(), seed) for token in gram]) * n_buckets >> 64
+
+
+def sha256_bucket(gram, n_buckets):
+    return int(hashlib.sha256(" ".join(gram).encode()).hexdigest(), 16) % n_buckets
+
+
+def buckets(text, *, n=2, n_buckets=10_000, hash="fast", seed=0):
+    grams = ngrams(tokens(text), n)
+    if hash == "sha256":
+        return [sha256_bucket(gram, n_buckets) for gram in grams]
+    return [fast_bucket(gram, n_buckets, seed) for gram in grams]
+
+
+def counts(of, n_buckets):
+    found = Counter(of)
+    return [found[b] for b in range(n_buckets)]
+
+
+# ---- weights
+
+
+def lane_sum(values):
+    """In four lanes: value i goes to lane i mod 4, then (0 + 1) + (2 + 3)."""
+    lanes = [0.0] * 4
+    for i, value in enumerate(values):
+        lanes[i % 4] += value
+    return (lanes[0] + lanes[1]) + (lanes[2] + lanes[3])
+
+
+def add_alpha_log_ratio(target, raw, alpha):
+    def probability(c, of):
+        return (c + alpha) / (sum(of) + alpha * len(of))
+
+    return [math.log(probability(t, target)) - math.log(probability(r, raw)) for t, r in zip(target, raw, strict=True)]
+
+
+def epsilon_log_ratio(target, raw, epsilon=1e-8):
+    return [
+        math.log(t / sum(target) + epsilon) - math.log(r / sum(raw) + epsilon)
+        for t, r in zip(target, raw, strict=True)
+    ]
+
+
+def normalized(total, n_ngrams, how, n):
+    """A sum over n-grams as a score; a chunk is 128 tokens, which hold 128 + 127 + ... n-grams."""
+    if how == "sum":
+        return total
+    if how == "sqrt":
+        return total / math.sqrt(n_ngrams)
+    mean = total / n_ngrams
+    return mean if how == "mean" else mean * sum(128 - i for i in range(n))
+
+
+# ---- chance
+
+
+def mix(h):
+    h ^= h >> 30
+    h = h * 0xBF58476D1CE4E5B9 & MASK
+    h ^= h >> 27
+    h = h * 0x94D049BB133111EB & MASK
+    return h ^ (h >> 31)
+
+
+def keyed_hash(doc_id, seed, purpose):
+    return mix(hash_bytes(doc_id.encode(), (seed * K1 + purpose * K2) & MASK))
+
+
+def uniform(doc_id, seed, purpose=UNIFORM):
+    """The middle of one of 2**52 equal parts of (0, 1)."""
+    return ((keyed_hash(doc_id, seed, purpose) >> 12) + 0.5) / 2**52
+
+
+def gumbel(doc_id, seed):
+    return -math.log(-math.log(uniform(doc_id, seed, GUMBEL)))
+
+
+def level(doc_id, n_levels):
+    """Leading zero bits of the hash, up to the highest level."""
+    return min(64 - keyed_hash(doc_id, 0, FIT).bit_length(), n_levels - 1)
+
+
+# ---- cuts
+
+
+def budget_cut(rows, budget):
+    """The places of the longest prefix, by (-key, tie, place), whose sizes add up to at most the budget.
+
+    ``rows``: (key, tie, place, size).
+    """
+    kept, used = set(), 0
+    for _, _, place, size in sorted(rows, key=lambda row: (-row[0], row[1], row[2])):
+        used += size
+        if used > budget:
+            break
+        kept.add(place)
+    return kept
+
+
+# ---- measures
+
+
+def effective_sample_size(weights):
+    return math.fsum(weights) ** 2 / math.fsum(w * w for w in weights)
+
+
+def cluster_risk(documents):
+    """(risk in nats, design effect) of the bucket distribution of a target, from the counts of each document."""
+    m, n = len(documents), sum(map(sum, documents))
+    risk, occupied = 0.0, 0
+    for b in range(len(documents[0])):
+        p = sum(c[b] for c in documents) / n
+        if p > 0:
+            variance = m / (m - 1) * sum((c[b] - sum(c) * p) ** 2 for c in documents) / n**2
+            risk += variance / p / 2
+            occupied += 1
+    return risk, risk / ((occupied - 1) / (2 * n))
