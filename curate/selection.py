@@ -46,6 +46,7 @@ from curate.steps.draw import (
     statistics,
     write_ledger,
 )
+from curate.steps.early import Guess
 from curate.steps.keep import KeepJob, keep_partition, kept_lengths
 from curate.steps.score import ScoreJob, score_partition
 from curate.steps.write import WriteJob, WriteSpec, output_schema, plan_shards, write_shard
@@ -325,7 +326,7 @@ class _Session:
             corpus, targets, carry = self._scan(job, engine)
             key = _scoring_key(job, corpus, targets, model, carry)
             self.folder.begin({"score": _spec_dict(job, model)}, key, overwrite=overwrite)
-            scored = self._scored(job, corpus, targets, model, carry, key, engine)
+            scored = self._scored(job, corpus, targets, model, carry, key, engine, None)
             self.folder.clean()
             stats = statistics(scored.table, engine, None)
             return Scoring(self.folder.path, stats.n_documents, stats.n_eligible, stats.reasons, key, self.seconds)
@@ -352,7 +353,7 @@ class _Session:
             self.folder.begin(recipe, key, overwrite=overwrite)
             if scores_from is not None:
                 _adopt_scores(RunFolder(scores_from), self.folder, key)
-            scored = self._scored(job, corpus, targets, model, carry, key, engine)
+            scored = self._scored(job, corpus, targets, model, carry, key, engine, spec)
             if spec.per and spec.per not in (*scored.table.carry, "path"):
                 raise UsageError(f"--per {spec.per}: not among the scores; score with --per {spec.per} first")
             manifest = self._drawn(scored, recipe, spec, writing, engine)
@@ -395,10 +396,11 @@ class _Session:
         carry: tuple[str, ...],
         key: str,
         engine: LocalEngine,
+        spec: DrawSpec | None,
     ) -> _Scored:
         commit = self.folder.scored
         if commit is None or commit["key"] != key:
-            commit = self._fit_and_score(job, corpus, targets, model, carry, key, engine)
+            commit = self._fit_and_score(job, corpus, targets, model, carry, key, engine, spec)
         else:
             check_unchanged(Corpus.from_dict(commit["corpus"]), corpus)
         fitted = Dsir.load(self.folder.scorer)
@@ -416,6 +418,7 @@ class _Session:
         carry: tuple[str, ...],
         key: str,
         engine: LocalEngine,
+        spec: DrawSpec | None,
     ) -> dict[str, Any]:
         count = CountJob(
             corpus,
@@ -434,7 +437,9 @@ class _Session:
             totals = {name: _count_target(of, model.features, count, engine) for name, of in targets.items()}
             model.fit_counts(totals, counts)
             model.save(self.folder.scorer)
-        job_of_scores = ScoreJob(count, model, self.folder.scores, key)
+        simple = spec is not None and spec.per is None and not model.separate_targets and not count.spill
+        guess = Guess(spec, _documents_at(counted)) if simple and spec is not None else None
+        job_of_scores = ScoreJob(count, model, self.folder.scores, key, guess, self.folder.work / "early")
         with self._timed("score"):
             self._each("score", partial(score_partition, job_of_scores), corpus.partitions, engine)
             n_bad = _write_quarantine(self.folder.path / "quarantine.parquet", count, counted)
@@ -482,6 +487,8 @@ class _Session:
             folder.work / "keep",
             digest([recipe["draw"], scored.commit["key"]]),
             self.resources.batch_bytes(engine),
+            scored.commit["key"],
+            folder.work / "early",
         )
         with self._timed("keep"):
             kept = self._each("keep", partial(keep_partition, keep), corpus.partitions, engine)

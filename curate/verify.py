@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 from curate.errors import CurateError, RunError
 from curate.io.corpus import hash_file
 from curate.io.run import RunFolder, digest
-from curate.io.tables import batches, count_rows
+from curate.io.tables import batches, count_rows, regrouped
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,8 @@ def _checks(folder: RunFolder, manifest: dict[str, Any], inputs: bool) -> Iterat
         else f"shards hold {total:,} rows, the manifest says {stats['n_selected']:,}"
     )
     yield from _ledger(folder.path / "ledger.parquet", stats)
-    scored = sum(count_rows(p) for p in sorted(folder.scores.glob("part-*.parquet")))
+    yield from _scores(folder, stats)
     expected = stats["n_documents"]
-    yield None if scored == expected else f"scores/: {scored:,} rows, the manifest says {expected:,}"
     of_inputs = sum(i["rows"] for i in manifest["inputs"])
     yield None if of_inputs == expected else f"inputs: {of_inputs:,} rows in all, but {expected:,} documents"
     if inputs:
@@ -111,3 +111,28 @@ def _ledger(path: Path, stats: dict[str, Any]) -> Iterator[str | None]:
     yield None if rows == stats["n_documents"] else f"{path}: {rows:,} rows for {stats['n_documents']:,} documents"
     yield None if kept == stats["n_selected"] else f"{path}: {kept:,} kept, the manifest says {stats['n_selected']:,}"
     yield None if abs(weight - 1) < 1e-6 else f"{path}: weights sum to {weight:.6f}, not 1"
+
+
+def _scores(folder: RunFolder, stats: dict[str, Any]) -> Iterator[str | None]:
+    """The score table: its rows, and that the ledger speaks of the same documents and scores."""
+    parts = sorted(folder.scores.glob("part-*.parquet"))
+    try:
+        rows = sum(count_rows(part) for part in parts)
+        yield None if rows == stats["n_documents"] else f"scores/: {rows:,} rows for {stats['n_documents']:,} documents"
+        columns = ["doc_id", "path", "row"]
+        if parts and "score" in pq.read_schema(parts[0]).names:  # with separate targets it is the best of several
+            columns.append("score")
+        scored = regrouped(table for part in parts for table in batches(part, columns))
+        ledger = regrouped(batches(folder.path / "ledger.parquet", columns))
+        same = all(_plain(a).equals(_plain(b)) for a, b in zip_longest(scored, ledger, fillvalue=None))
+    except (OSError, pa.ArrowInvalid) as error:
+        yield f"scores/ and ledger.parquet: cannot be read ({str(error).splitlines()[0]})"
+        return
+    yield None if same else "ledger.parquet: other documents or scores than in scores/"
+
+
+def _plain(table: pa.Table | None) -> pa.Table:
+    """A table to compare: names of files as text, not as numbers of a dictionary."""
+    if table is None:
+        return pa.table({})
+    return table.set_column(1, "path", table["path"].cast(pa.large_string())).combine_chunks().replace_schema_metadata()

@@ -23,9 +23,7 @@ def tokens(text):
 def ngrams(items, n):
     """At each token the n-grams that end there, from order 1 up."""
     return [
-        tuple(items[end - order + 1 : end + 1])
-        for end in range(len(items))
-        for order in range(1, min(n, end + 1) + 1)
+        tuple(items[end - order + 1 : end + 1]) for end in range(len(items)) for order in range(1, min(n, end + 1) + 1)
     ]
 
 
@@ -45,7 +43,7 @@ def hash_bytes(data, seed=0):
     h = seed_state(seed) ^ len(data)
     for i in range(0, len(data), 8):
         h = fold_product(h ^ int.from_bytes(data[i : i + 8], "little"), K1)
-    return h
+    return fold_product(h ^ K4, K2)
 
 
 def hash_gram(token_hashes):
@@ -96,8 +94,7 @@ def add_alpha_log_ratio(target, raw, alpha):
 
 def epsilon_log_ratio(target, raw, epsilon=1e-8):
     return [
-        math.log(t / sum(target) + epsilon) - math.log(r / sum(raw) + epsilon)
-        for t, r in zip(target, raw, strict=True)
+        math.log(t / sum(target) + epsilon) - math.log(r / sum(raw) + epsilon) for t, r in zip(target, raw, strict=True)
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def register(
-    con: duckdb.DuckDBPyConnection, model: Dsir | str, *, name: str = "dsir", target: str | None = None
+    con: duckdb.DuckDBPyConnection, model: Dsir | str | Path, *, name: str = "dsir", target: str | None = None
 ) -> None:
     """Give a connection a function ``name(text) -> DOUBLE`` that scores text with a fitted model.
 
@@ -31,7 +32,7 @@ def register(
 
     from curate.frames.polars import scores_of
 
-    fitted = Dsir.load(model) if isinstance(model, str) else model
+    fitted = model if isinstance(model, Dsir) else Dsir.load(model)
 
     def of(texts: Any) -> pa.Array:
         scores = scores_of(fitted, texts, target)

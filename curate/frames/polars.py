@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ class CurateExpressions:
     def __init__(self, expression: pl.Expr) -> None:
         self._expression = expression
 
-    def dsir(self, model: Dsir | str, *, target: str | None = None) -> pl.Expr:
+    def dsir(self, model: Dsir | str | Path, *, target: str | None = None) -> pl.Expr:
         """Log importance weights, nats; null where the text is null or too short.
 
         Parameters
@@ -44,9 +45,11 @@ class CurateExpressions:
         model : a fitted `Dsir`, or the folder of a saved one (``out/scorer``).
         target : which one, when the model was fitted with separate targets.
         """
-        fitted = Dsir.load(model) if isinstance(model, str) else model
+        fitted = model if isinstance(model, Dsir) else Dsir.load(model)
 
         def of(texts: pl.Series) -> pl.Series:
+            if texts.dtype not in (pl.String, pl.Null):
+                raise UsageError(f"column {texts.name!r} is {texts.dtype}, not text")
             scores = scores_of(fitted, texts.to_arrow(), target)
             return pl.Series(texts.name, scores).fill_nan(None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -195,6 +196,14 @@ def _require_column(source: Source, column: str) -> None:
     names = column_names(source)
     if column not in names:
         raise InputError(no_column(source.path, column, names))
+    require_distinct(source.path, names)
+
+
+def require_distinct(path: str, names: Iterable[str]) -> None:
+    """Raise when two columns of a file have the same name."""
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InputError(f"{path}: more than one column is called {twice[0]!r}; rename them")
 
 
 def no_column(place: str, column: str, names: Iterable[str]) -> str:

@@ -25,6 +25,7 @@ FORMATS = {
     "arrow": "arrow",
 }
 COMPRESSIONS = {"gz": "gzip", "zst": "zstd"}
+_DAMAGED = ("truncated", "decompress", "zstd", "inflate", "deserialize")  # in messages of Arrow's OSError
 _EXTRAS = {"s3": ("s3fs", "s3"), "hf": ("huggingface_hub", "hf"), "gs": ("gcsfs", "gcs")}
 
 
@@ -166,7 +167,7 @@ def open_binary(path: str) -> BinaryIO:
 
 
 def _reason(error: OSError) -> str:
-    return error.strerror or str(error) or type(error).__name__
+    return error.strerror or _first_line(error)
 
 
 @contextmanager
@@ -179,7 +180,7 @@ def reading(path: str) -> Iterator[None]:
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, EOFError) as error:
         raise CorruptError(f"{path}: damaged or not what its name says ({_first_line(error)})") from error
     except OSError as error:
-        if "runcated" in str(error) or "decompress" in str(error).lower() or "zstd" in str(error).lower():
+        if any(sign in str(error).lower() for sign in _DAMAGED):
             raise CorruptError(f"{path}: truncated or damaged ({_first_line(error)})") from error
         raise InputError(f"{path}: cannot be read ({_reason(error)})") from error
 

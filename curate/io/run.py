@@ -39,7 +39,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); the run is damaged: pass --overwrite") from error
+        raise RunError(f"{path}: cannot be read ({error}); delete that file and run again") from error
 
 
 class RunFolder:
@@ -75,19 +75,29 @@ class RunFolder:
         self._refuse_foreign()
         self.path.mkdir(parents=True, exist_ok=True)
         lock = self.path / _LOCK
-        with open(lock, "a") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise RunError(
-                    f"{self.path}: another run is writing here; wait for it or choose another folder"
-                ) from error
+        with self._open_lock(lock):
             try:
                 for stray in self.path.rglob(".*.part"):
                     stray.unlink(missing_ok=True)
                 yield
             finally:
                 lock.unlink(missing_ok=True)
+
+    def _open_lock(self, lock: Path) -> TextIO:
+        while True:
+            handle = open(lock, "a")  # noqa: SIM115 (the caller closes it)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(handle.fileno()), lock.stat()):
+                    return handle
+            except FileNotFoundError:
+                pass  # its last owner took it away between our opening and our locking it
+            except OSError as error:
+                handle.close()
+                raise RunError(
+                    f"{self.path}: another run is writing here; wait for it or choose another folder"
+                ) from error
+            handle.close()
 
     def _refuse_foreign(self) -> None:
         if not self.path.exists():

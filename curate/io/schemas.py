@@ -17,7 +17,7 @@ def inferred(lines: bytes) -> pa.Schema:
 
     try:
         return _schema(pl.read_ndjson(lines, infer_schema_length=None))
-    except pl.exceptions.PolarsError:
+    except (pl.exceptions.PolarsError, pa.ArrowInvalid):  # Arrow refuses nesting beyond 64
         return _inferred_by_column(lines)
 
 
@@ -36,7 +36,7 @@ def _inferred_by_column(lines: bytes) -> pa.Schema:
         column = b"\n".join(json.dumps({name: row[name]}).encode() for row in rows if name in row)
         try:
             fields.append(_schema(pl.read_ndjson(column, infer_schema_length=None)).field(0))
-        except pl.exceptions.PolarsError:
+        except (pl.exceptions.PolarsError, pa.ArrowInvalid):
             fields.append(pa.field(name, pa.large_string()))
     return pa.schema(fields)
 
@@ -60,10 +60,40 @@ def _merged_field(a: pa.Field, b: pa.Field) -> pa.Field:
 
 
 def writable(schema: pa.Schema) -> pa.Schema:
-    """As `schema`, with what Parquet readers stumble over replaced: all-null columns are text."""
+    """As `schema`, with what Parquet cannot hold replaced: columns of nulls and of empty objects are text."""
     return pa.schema(
-        [pa.field(f.name, pa.large_string()) if pa.types.is_null(f.type) else f.remove_metadata() for f in schema]
+        [pa.field(f.name, pa.large_string()) if _is_empty(f.type) else f.remove_metadata() for f in schema]
     )
+
+
+def _is_empty(kind: pa.DataType) -> bool:
+    """Whether a type, or one within it, has no values to hold."""
+    if pa.types.is_struct(kind):
+        return not kind.num_fields or any(_is_empty(kind.field(i).type) for i in range(kind.num_fields))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.types.is_struct(kind.value_type) and _is_empty(kind.value_type)
+    return bool(pa.types.is_null(kind))
+
+
+def without_views(table: pa.Table) -> pa.Table:
+    """The same rows with plain strings instead of string views, which Arrow can neither filter nor take."""
+    schema = pa.schema([f.with_type(_without_views(f.type)) for f in table.schema])
+    return table if schema == table.schema else table.cast(schema)
+
+
+def _without_views(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    if pa.types.is_binary_view(kind):
+        return pa.large_binary()
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_without_views(kind.value_type)))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(_without_views(kind.value_type)))
+    if pa.types.is_struct(kind):
+        fields = [kind.field(i) for i in range(kind.num_fields)]
+        return pa.struct([f.with_type(_without_views(f.type)) for f in fields])
+    return kind
 
 
 def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:

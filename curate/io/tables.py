@@ -38,7 +38,7 @@ def write_table(path: Path, schema: pa.Schema, tables: Iterable[pa.Table], key: 
         schema = schema.with_metadata({_KEY: key.encode()})
     with atomic(path) as part, pq.ParquetWriter(part, schema, compression="zstd", compression_level=1) as writer:
         for table in regrouped(tables):
-            writer.write_table(table.cast(schema), row_group_size=GROUP_ROWS)
+            writer.write_table(table.combine_chunks().cast(schema), row_group_size=GROUP_ROWS)
             rows += table.num_rows
     return rows
 

@@ -4,6 +4,7 @@ The hash of bytes, in full (``tests/reference.py`` has it in plain Python; it ne
 
     fold_product(a, b) = low 64 bits of a*b  XOR  high 64 bits of a*b
     h = seed_state ^ length;  for each 8 bytes w, little-endian, zero-padded:  h = fold_product(h ^ w, K1)
+    hash = fold_product(h ^ K4, K2)
 
 and of the n-gram that ends with token t:  ``fold_product(hash of the shorter n-gram before ^ K2, hash(t) ^ K3)``.
 """
@@ -11,8 +12,8 @@ and of the n-gram that ends with token t:  ``fold_product(hash of the shorter n-
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from curate.kernels.compiled import kernel
 from curate.kernels.vector import fold_product, load_u64
 
 K1 = np.uint64(0x9E3779B97F4A7C15)
@@ -22,13 +23,13 @@ K4 = np.uint64(0xE7037ED1A0B428DB)
 EIGHT = np.uint64(8)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def seed_state(seed):
     """The state that a hash starts from: a uint64 of a uint64 seed."""
     return fold_product(seed ^ K4, K2)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def hash_bytes(data, start, stop, state):
     """64-bit hash of ``data[start:stop]``; the buffer must go on for 8 bytes."""
     length = stop - start
@@ -43,16 +44,16 @@ def hash_bytes(data, start, stop, state):
         if length < 8:
             word &= (np.uint64(1) << (EIGHT * np.uint64(length))) - np.uint64(1)
         h = fold_product(h ^ word, K1)
-    return h
+    return fold_product(h ^ K4, K2)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def extend(shorter, token):
     """The hash of an n-gram from that of its first n - 1 tokens and of its last token."""
     return fold_product(shorter ^ K2, token ^ K3)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _hash_each(data, offsets, state, out):
     end = len(data)
     for i in range(len(out)):

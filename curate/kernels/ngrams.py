@@ -8,9 +8,9 @@ order 1 up. Sums over a document run in four lanes (n-gram i goes to lane i mod 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from curate.kernels.hashing import K1, K2, K3, extend, hash_bytes, start_state
+from curate.kernels.compiled import kernel
+from curate.kernels.hashing import K1, K2, K3, K4, extend, hash_bytes, start_state
 from curate.kernels.sha256 import START, sha256_buckets
 from curate.kernels.streams import Moments, NgramStream, gram_cache, room_for
 from curate.kernels.tokens import ONE, PADDING, SIXTY_THREE, ZERO, class_masks, fold, spans
@@ -22,13 +22,13 @@ SEGMENT_BYTES = 1 << 15  # what is worked on at a time, so that it stays in the 
 EIGHT = np.uint64(8)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def capacity(n_bytes):
     """Bytes that a document of ``n_bytes`` needs when lowered (U+0130 grows from 2 to 3), with padding."""
     return n_bytes + n_bytes // 2 + PADDING
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def hash_tokens(folded, starts, ends, n_tokens, state, hashes):
     """The hash of every token; short ones, nearly all, without a loop."""
     for t in range(n_tokens):
@@ -36,12 +36,12 @@ def hash_tokens(folded, starts, ends, n_tokens, state, hashes):
         length = ends[t] - start
         if length <= 8:
             word = load_u64(folded, start) & (~np.uint64(0) >> (np.uint64(64) - EIGHT * np.uint64(length)))
-            hashes[t] = fold_product((state ^ np.uint64(length)) ^ word, K1)
+            hashes[t] = fold_product(fold_product((state ^ np.uint64(length)) ^ word, K1) ^ K4, K2)
         else:
             hashes[t] = hash_bytes(folded, start, start + length, state)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def hash_buckets(hashes, n_tokens, n, n_buckets, grams, seen, out, at):
     """The buckets of all n-grams of orders 1..n that end in a row of tokens; returns the next position.
 
@@ -60,13 +60,13 @@ def hash_buckets(hashes, n_tokens, n, n_buckets, grams, seen, out, at):
     return at
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _token_and_pair(folded, start, end, state, before, n_buckets, out, at):
     """Write the buckets of a token and of it with the one before; returns the token's hash."""
     length = end - start
     if length <= 8:
         word = load_u64(folded, start) & (~np.uint64(0) >> (np.uint64(64) - EIGHT * np.uint64(length)))
-        token = fold_product((state ^ np.uint64(length)) ^ word, K1)
+        token = fold_product(fold_product((state ^ np.uint64(length)) ^ word, K1) ^ K4, K2)
     else:
         token = hash_bytes(folded, start, end, state)
     out[at] = high_product(token, n_buckets)
@@ -74,7 +74,7 @@ def _token_and_pair(folded, start, end, state, before, n_buckets, out, at):
     return token
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def bigram_buckets(folded, classes, n_bytes, state, before, seen, n_buckets, out, at):
     """`spans`, `hash_tokens` and `hash_buckets` in one loop for n = 2, the default: a quarter faster.
 
@@ -108,7 +108,7 @@ def bigram_buckets(folded, classes, n_bytes, state, before, seen, n_buckets, out
     return before, at, count
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def lane_sum(table, buckets, start, stop):
     """Sum of ``table`` over ``buckets[start:stop]``, in four lanes."""
     a = b = c = d = 0.0
@@ -128,7 +128,7 @@ def lane_sum(table, buckets, start, stop):
     return (a + b) + (c + d)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _longest(offsets):
     longest = 0
     for i in range(len(offsets) - 1):
@@ -136,7 +136,7 @@ def _longest(offsets):
     return longest
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _segment_end(data, start, stop):
     """Where a long document can be cut: white space ends every token, and every context of `str.lower`."""
     i = start + SEGMENT_BYTES
@@ -145,7 +145,7 @@ def _segment_end(data, start, stop):
     return min(i, stop)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _stream(data, offsets, tables, n, n_buckets, state, buckets, ends, n_tokens):
     room = capacity(min(_longest(offsets), 2 * SEGMENT_BYTES))
     folded, classes = np.empty(room, np.uint8), np.empty(room, np.uint8)
@@ -176,7 +176,7 @@ def _stream(data, offsets, tables, n, n_buckets, state, buckets, ends, n_tokens)
     return at
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _stream_sha256(data, offsets, tables, n, n_buckets, state, start_state, keys, values, buckets, ends, n_tokens):
     room = capacity(_longest(offsets))
     folded, classes = np.empty(room, np.uint8), np.empty(room, np.uint8)
@@ -196,7 +196,7 @@ def _stream_sha256(data, offsets, tables, n, n_buckets, state, start_state, keys
     return at
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _stream_ids(ids, offsets, id_hashes, n, n_buckets, buckets, ends):
     grams = np.zeros(MAX_ORDER, np.uint64)
     hashes = np.empty(_longest(offsets) + 1, np.uint64)
@@ -210,7 +210,7 @@ def _stream_ids(ids, offsets, id_hashes, n, n_buckets, buckets, ends):
     return at
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sums(buckets, ends, table, out):
     start = 0
     for doc in range(len(ends)):
@@ -218,7 +218,7 @@ def _sums(buckets, ends, table, out):
         start = ends[doc]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _counts_by_level(buckets, ends, levels, lowest, counts):
     start = 0
     for doc in range(len(ends)):
@@ -230,7 +230,7 @@ def _counts_by_level(buckets, ends, levels, lowest, counts):
         start = ends[doc]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _moments(buckets, ends, touched, counts, squares, products):
     start = 0
     for doc in range(len(ends)):

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit
 from numba.core import types
 from numba.extending import intrinsic
 
+from curate.kernels.compiled import kernel
 from curate.kernels.hashing import K1, extend
 from curate.kernels.vector import _pointer
 
@@ -84,7 +84,7 @@ def _compress(typing_context: Any, block: Any, i: Any, state: Any) -> Any:
     return types.none(block, types.int64, state), codegen
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def sha256_modulo(data, start, stop, n_buckets, start_state, state, block):
     """``int(sha256(data[start:stop]).hexdigest(), 16) % n_buckets``."""
     state[:] = start_state
@@ -111,7 +111,7 @@ def sha256_modulo(data, start, stop, n_buckets, start_state, state, block):
     return rest
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def sha256_buckets(folded, starts, ends, hashes, n_tokens, n, n_buckets, start_state, keys, values, gram, out, at):
     """As `hash_buckets`, with the reference's buckets; returns the next position in ``out``.
 

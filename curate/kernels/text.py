@@ -15,10 +15,10 @@ def string_buffers(strings: Any) -> tuple[np.ndarray, np.ndarray]:
     Takes ``pa.Array`` or ``pa.ChunkedArray`` of string, large_string or string_view.
     """
     array = one_chunk(strings)
-    if array.null_count:
-        array = pc.fill_null(array, "")
     if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
         array = array.cast(pa.large_string())
+    if array.null_count:
+        array = pc.fill_null(array, "")
     _, offset_buffer, data_buffer = array.buffers()
     dtype = np.int32 if pa.types.is_string(array.type) else np.int64
     if offset_buffer is None or len(array) == 0:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from curate.kernels.compiled import kernel
 from curate.kernels.unicode import (
     CAPITAL_SIGMA,
     CASED,
@@ -35,7 +35,7 @@ ZERO, ONE, SIXTY_THREE = (
 PADDING = 128  # bytes that the buffers of a document have beyond what it needs
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def decode(data, i):
     """The code point at ``data[i:]`` (valid UTF-8) and its length in bytes."""
     b = data[i]
@@ -49,7 +49,7 @@ def decode(data, i):
     return high | ((data[i + 2] & 0x3F) << 6) | (data[i + 3] & 0x3F), 4
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _encode(point, out, classes, k, kind):
     """Write a code point as UTF-8, with its class beside each byte; returns the next position."""
     if point < 0x80:
@@ -72,7 +72,7 @@ def _encode(point, out, classes, k, kind):
     return k + 1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _is_final_sigma(data, start, stop, i, flags):
     """Whether the capital sigma at ``i`` ends a word, by the rule of `str.lower`."""
     j = i
@@ -97,7 +97,7 @@ def _is_final_sigma(data, start, stop, i, flags):
     return True
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def fold(data, start, stop, tables, folded, classes, tail):
     """``text.lower()`` of ``data[start:stop]`` into ``folded``; returns its length in bytes.
 
@@ -146,7 +146,7 @@ def fold(data, start, stop, tables, folded, classes, tail):
     return k
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _emit(mask, base, out, n):
     """Append the positions of the set bits; eight at once, so that few branches are mispredicted."""
     count = bit_count(mask)
@@ -157,7 +157,7 @@ def _emit(mask, base, out, n):
     return n + count
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def class_masks(folded, classes, base, n_bytes):
     """Which of the 64 bytes at ``base`` belong to words and which to punctuation, as bit masks."""
     word, space, high = word_mask(folded, base), space_mask(folded, base), high_mask(folded, base)
@@ -169,7 +169,7 @@ def class_masks(folded, classes, base, n_bytes):
     return word, ~(word | space) & valid
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def spans(folded, classes, n_bytes, starts, ends):
     """``re.finditer(r"\\w+|[^\\w\\s]+", folded)``: fills ``starts`` and ``ends``, returns how many."""
     n_starts = n_ends = 0

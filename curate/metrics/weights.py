@@ -57,7 +57,11 @@ class ScoreMoments:
     @property
     def std(self) -> float:
         """Standard deviation of the scores, nats."""
-        return float(np.sqrt(max(0.0, self.sums[1] / self.n - self.mean**2))) if self.n else float("nan")
+        if not self.n:
+            return float("nan")
+        if self.minimum == self.maximum:  # of equal scores the difference below is rounding
+            return 0.0
+        return float(np.sqrt(max(0.0, self.sums[1] / self.n - self.mean**2)))
 
     @property
     def effective_sample_size(self) -> float:
@@ -67,7 +71,7 @@ class ScoreMoments:
     @property
     def length_correlation(self) -> float:
         """Pearson correlation of score and length; nan when one of them does not vary."""
-        if self.n < 2:
+        if self.n < 2 or self.minimum == self.maximum:
             return float("nan")
         s, ss, x, xx, sx = self.sums / self.n
         spread = (ss - s * s) * (xx - x * x)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-_SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+_SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B", "10B<n<100B")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+!|&~$])")
 CONTEXT: dict[str, Any] = {
     "@language": "en",
@@ -50,12 +50,12 @@ CONTEXT: dict[str, Any] = {
 
 def plain(text: str) -> str:
     """Text from a corpus or a path, made harmless in Markdown and HTML."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))[:200]
+    return _MARKDOWN.sub(r"\\\1", " ".join(text.split())[:200])
 
 
 def size_category(n: int) -> str:
     """The Hugging Face size category of a number of rows."""
-    return next((name for limit, name in _SIZES if n < limit), "n>10M")
+    return next((name for i, name in enumerate(_SIZES) if n < 10 ** (3 + i)), "n>1T" if n > 10**12 else "100B<n<1T")
 
 
 def dataset_card(manifest: Mapping[str, Any]) -> str:
@@ -151,11 +151,12 @@ def croissant(manifest: Mapping[str, Any], schema: pa.Schema) -> dict[str, Any]:
         "@type": "cr:FileSet",
         "@id": "shards",
         "name": "shards",
-        "containedIn": [{"@id": f["@id"]} for f in files],
         "encodingFormat": encoding,
-        "includes": "*.parquet" if parquet else "*.jsonl.zst",
+        "includes": f"shards/*.{'parquet' if parquet else 'jsonl.zst'}",
     }
-    fields = [_field(field, parquet) for field in schema if _data_type(field.type)]
+    columns = [field for field in schema if _data_type(field.type)]
+    names = _distinct([re.sub(r"[^A-Za-z0-9_.-]+", "-", column.name) for column in columns])
+    fields = [_field(column, name, parquet) for column, name in zip(columns, names, strict=True)]
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
@@ -174,9 +175,19 @@ def croissant(manifest: Mapping[str, Any], schema: pa.Schema) -> dict[str, Any]:
     }
 
 
-def _field(field: pa.Field, parquet: bool) -> dict[str, Any]:
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The same names, with a number behind those that were there before."""
+    found: list[str] = []
+    for name in names:
+        number = 1
+        while (other := name if number == 1 else f"{name}-{number}") in found:
+            number += 1
+        found.append(other)
+    return found
+
+
+def _field(field: pa.Field, name: str, parquet: bool) -> dict[str, Any]:
     extract = {"column": field.name} if parquet else {"jsonPath": f"$.{field.name}"}
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", field.name)
     return {
         "@type": "cr:Field",
         "@id": f"documents/{name}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 
 from curate.errors import UsageError
 
@@ -31,7 +32,7 @@ class Budget:
     def total(self, n_documents: int) -> int:
         """The budget in its unit, of a corpus of ``n_documents``."""
         if self.unit == "percent":
-            return int(n_documents * self.amount / 100)
+            return int(Decimal(str(self.amount)) * int(n_documents) / 100)  # in floats 0.57% of 10,000 is 56
         return int(self.amount)
 
     def __str__(self) -> str:
@@ -46,27 +47,30 @@ def parse_budget(text: str | int | Budget) -> Budget:
 
     Raises
     ------
-    UsageError : it cannot be read, or is not above 0.
+    UsageError : it cannot be read, or nothing would be selected.
     """
     if isinstance(text, Budget):
         return text
     if isinstance(text, int):
         return _positive(Budget(text, "documents"), str(text))
+    text = str(text)
     match = _PATTERN.fullmatch(text.strip())
     if not match:
         raise UsageError(f"budget {text!r}: cannot be read (examples: {HELP})")
-    number = float(re.sub("[_,]", "", match["number"]))
+    number = Decimal(re.sub("[_,]", "", match["number"]))
     if match["percent"]:
         if number > 100:
             raise UsageError(f"budget {text!r}: more than 100% of the documents")
-        return _positive(Budget(number, "percent"), text)
+        return _positive(Budget(float(number), "percent"), text)
     if match["bytes"]:
-        return _positive(Budget(number * _SI[match["si"].lower()], "bytes"), text)
+        return _positive(Budget(float(number * _SI[match["si"].lower()]), "bytes"), text)
     unit = "tokens" if (match["unit"] or "").lower().startswith("tok") else "documents"
-    return _positive(Budget(number * _SI[match["count"].lower()], unit), text)
+    return _positive(Budget(float(number * _SI[match["count"].lower()]), unit), text)
 
 
 def _positive(budget: Budget, text: str) -> Budget:
     if budget.amount <= 0:
         raise UsageError(f"budget {text!r}: nothing would be selected; must be above 0")
+    if budget.unit != "percent" and budget.amount < 1:
+        raise UsageError(f"budget {text!r}: less than one of {budget.unit}; a share is written as '10%'")
     return budget

@@ -77,7 +77,8 @@ def find_cuts(documents: Passes, budgets: Mapping[int, int], *, collect: int = C
 
     Returns
     -------
-    Cut of each group, `ALL` when its documents do not fill the budget, `NONE` when its first is too large.
+    Cut of each group, one that keeps all when its documents do not fill the budget, `NONE` when its first is
+    too large.
     """
     searches = {group: _Search(budget) for group, budget in budgets.items()}
     while (left := {group: s for group, s in searches.items() if s.cut is None}) and not _settle(
@@ -91,7 +92,7 @@ class _Search:
     """What is known of one group's cut: it lies in ``[low, high]`` of one field, and what goes before it."""
 
     def __init__(self, budget: int) -> None:
-        self.left = budget
+        self.left, self.any_before = budget, False
         self.field, self.low, self.high = "order", 0, _TOP
         self.order: int | None = None  # fixed once the field is "tie"
         self.cut: Cut | None = None
@@ -107,14 +108,15 @@ class _Search:
     def shift(self) -> int:
         return max(0, (self.high - self.low).bit_length() - _BIN_BITS)
 
-    def narrow(self, sizes: np.ndarray) -> None:
-        """Keep the bin in which the budget ends, given what each bin's documents add up to."""
+    def narrow(self, sizes: np.ndarray, occupied: np.ndarray) -> None:
+        """Keep the bin in which the budget ends, given what each bin's documents add up to, and if it has any."""
         total = np.cumsum(sizes)
         bin_ = int(np.searchsorted(total, self.left, "right"))
         if bin_ >= len(sizes):  # only at first: a bin that is gone into did not fit
             self.cut = ALL
             return
         self.left -= int(total[bin_ - 1]) if bin_ else 0
+        self.any_before |= bool(occupied[:bin_].any())
         shift, low = self.shift, self.low
         self.low, self.high = low + (bin_ << shift), min(self.high, low + ((bin_ + 1) << shift) - 1)
         if self.low == self.high and self.order is None:
@@ -131,6 +133,8 @@ class _Search:
         if kept:
             last = kept - 1
             self.cut = Cut(int(ranked.order[last]), int(ranked.tie[last]), int(ranked.place[last]))
+        elif not self.any_before:
+            self.cut = NONE
         elif self.order is None:
             self.cut = Cut(self.low, 0, -1)
         else:
@@ -181,11 +185,13 @@ def _concatenate(parts: list[Ranked]) -> Ranked:
 def _narrow(documents: Passes, searches: dict[int, _Search]) -> None:
     """One pass that leaves one bin of each search's range."""
     sizes = {group: np.zeros((1 << _BIN_BITS) + 1, np.int64) for group in searches}
+    occupied = {group: np.zeros((1 << _BIN_BITS) + 1, bool) for group in searches}
     for ranked in documents():
         for group, search in searches.items():
             inside = ranked.where(search.inside(ranked, group))
             offset = getattr(inside, search.field) - np.uint64(search.low)
             bins = (offset >> np.uint64(search.shift)).astype(np.int64)
             np.add.at(sizes[group], bins, inside.size)
+            occupied[group][bins] = True
     for group, search in searches.items():
-        search.narrow(sizes[group])
+        search.narrow(sizes[group], occupied[group])

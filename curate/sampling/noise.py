@@ -31,7 +31,12 @@ def mix(hashes: np.ndarray) -> np.ndarray:
 
 def uniform(doc_ids: Any, seed: int, purpose: int = UNIFORM) -> np.ndarray:
     """float64[n_docs] in the open interval (0, 1)."""
-    return ((keyed_hashes(doc_ids, seed, purpose) >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    return centred(keyed_hashes(doc_ids, seed, purpose))
+
+
+def centred(hashes: np.ndarray) -> np.ndarray:
+    """The middle of one of 2**52 equal parts of (0, 1), by the top bits of 64: exact, so never 0 or 1."""
+    return ((hashes >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
 
 def gumbel(doc_ids: Any, seed: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -117,7 +118,7 @@ class Dsir:
         self.normalize = str(chosen["normalize"])
         self.temperature = float(chosen["temperature"])  # type: ignore[arg-type]
         self.min_tokens = int(chosen["min_tokens"])  # type: ignore[call-overload]
-        self.num_tokens_to_fit = num_tokens_to_fit or ("all" if compat else "auto")
+        self.num_tokens_to_fit = num_tokens_to_fit if num_tokens_to_fit is not None else "all" if compat else "auto"
         self.separate_targets = separate_targets
         self.target_proportions = None if target_proportions is None else [float(p) for p in target_proportions]
         self.compat = compat
@@ -135,12 +136,14 @@ class Dsir:
             raise UsageError(f"smoothing={self.smoothing}: must be above 0, or some log-ratios are infinite")
         if isinstance(self.num_tokens_to_fit, str) and self.num_tokens_to_fit not in ("auto", "all"):
             raise UsageError(f"num_tokens_to_fit={self.num_tokens_to_fit!r}: a number, 'auto' or 'all'")
+        if not isinstance(self.num_tokens_to_fit, str) and self.num_tokens_to_fit <= 0:
+            raise UsageError(f"num_tokens_to_fit={self.num_tokens_to_fit}: must be above 0, or 'auto' or 'all'")
         if self.min_tokens < 0:
             raise UsageError(f"min_tokens={self.min_tokens}: must be 0 or more")
         if self.target_proportions is not None:
             if not self.separate_targets:
                 raise UsageError("target_proportions needs separate_targets=True")
-            if min(self.target_proportions) < 0 or sum(self.target_proportions) <= 0:
+            if min(self.target_proportions, default=0) < 0 or sum(self.target_proportions) <= 0:
                 raise UsageError(f"target_proportions={self.target_proportions}: must be non-negative, not all 0")
 
     @classmethod
@@ -310,11 +313,11 @@ class Dsir:
                 model.log_ratio_ = arrays["log_ratio"]
                 model.raw_counts_ = arrays["raw_counts"]
                 model.target_counts_ = arrays["target_counts"]
-        except (OSError, KeyError, ValueError) as error:
+            model.target_names_ = state["target_names"]
+            model.target_proportions_ = state["target_proportions"]
+            model.adequacy_ = [Adequacy(**a) for a in state["adequacy"]]
+        except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
             raise InputError(f"{folder}: not a saved scorer ({error})") from error
-        model.target_names_ = state["target_names"]
-        model.target_proportions_ = state["target_proportions"]
-        model.adequacy_ = [Adequacy(**a) for a in state["adequacy"]]
         return model
 
 

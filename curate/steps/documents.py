@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from curate.errors import InputError
 from curate.io.corpus import Corpus, Partition
-from curate.io.formats import BadRow, Batch, Lines, parse, raise_bad, read_raw
+from curate.io.formats import BadRow, Batch, Lines, parse, raise_bad, read_raw, with_missing
 from curate.kernels.text import one_chunk
 
 RESERVED = ("doc_id", "score", "n_tokens", "n_bytes", "path", "row", "reason")
@@ -35,10 +35,11 @@ class Documents:
 
 
 def raw_batches(
-    corpus: Corpus, partition: Partition, carry: Sequence[str], batch_bytes: int
+    corpus: Corpus, partition: Partition, carry: Sequence[str], batch_bytes: int, *, whole_rows: bool = False
 ) -> Iterator[Batch | Lines]:
-    """Batches with what `documents` needs, not yet parsed."""
-    return read_raw(corpus, partition, [corpus.text_column, corpus.id_column, *carry], batch_bytes=batch_bytes)
+    """Batches with what `documents` needs, not yet parsed; with ``whole_rows`` all other columns too."""
+    columns = None if whole_rows else [corpus.text_column, corpus.id_column, *carry]
+    return read_raw(corpus, partition, columns, batch_bytes=batch_bytes)
 
 
 def documents(corpus: Corpus, partition: Partition, raw: Batch | Lines, carry: Sequence[str]) -> Documents:
@@ -55,16 +56,17 @@ def documents(corpus: Corpus, partition: Partition, raw: Batch | Lines, carry: S
     if batch.bad and corpus.on_bad_row == "raise":
         raise_bad(batch.bad[0])
     source = corpus.source(partition)
-    texts = _strings(batch.table, corpus.text_column, source.path, strict=True)
+    table = with_missing(batch.table, columns)
+    texts = _strings(table, corpus.text_column, source.path, strict=True)
     has_text = pc.is_valid(texts).to_numpy(zero_copy_only=False)
     texts = pc.fill_null(texts, "") if texts.null_count else texts
-    ids = _strings(batch.table, corpus.id_column, source.path)
+    ids = _strings(table, corpus.id_column, source.path)
     if ids.null_count:
         prefix = pa.scalar(f"{source.name}#", pa.large_string())
         rows = pa.array(batch.rows).cast(pa.large_string())
         ids = pc.coalesce(ids, pc.binary_join_element_wise(prefix, rows, pa.scalar("", pa.large_string())))
     n_bytes = pc.binary_length(texts).to_numpy().astype(np.int64)
-    carried = {name: _strings(batch.table, name, source.path) for name in carry}
+    carried = {name: _strings(table, name, source.path) for name in carry}
     return Documents(ids, batch.rows, texts, has_text, n_bytes, carried, batch.bad)
 
 

@@ -222,8 +222,8 @@ def draw_table(table: ScoreTable, spec: DrawSpec, found: Statistics, engine: Loc
             if name not in groups:
                 raise unknown(f"value of column {spec.per!r}", name, groups)
     decision = Decision(table, spec, groups, ())
-    for target, share in enumerate(table.target_proportions):
-        budgets = _budgets(spec, found, groups, share)
+    for target, total in enumerate(_shared(spec, found, table.target_proportions)):
+        budgets = _budgets(spec, found, groups, total)
         parts = range(len(table.parts))
 
         def passes(now: Decision = decision, target: int = target, parts: range = parts) -> Iterator[Ranked]:
@@ -246,18 +246,26 @@ def nothing_eligible(found: Statistics) -> str:
     )
 
 
-def _budgets(spec: DrawSpec, found: Statistics, groups: Sequence[str], share: float) -> dict[int, int]:
-    """The budget of each group for one target: in proportion, by default to the groups' sizes in raw."""
-    unlimited = np.iinfo(np.int64).max
+def _shared(spec: DrawSpec, found: Statistics, proportions: Sequence[float]) -> list[int]:
+    """The budget of each target; without one, all there is."""
     if spec.budget is None:
-        return dict.fromkeys(range(len(groups)), unlimited)
-    total = spec.budget.total(found.n_documents) * share
-    if not spec.per:
-        return {0: int(total)}
+        return [np.iinfo(np.int64).max] * len(proportions)
+    return split(spec.budget.total(found.n_documents), proportions)
+
+
+def split(total: int, shares: Sequence[float]) -> list[int]:
+    """Whole numbers in proportion to ``shares`` that add up to ``total``."""
+    ends = np.cumsum(np.array(shares, float)) / sum(shares) * total
+    return np.diff(np.floor(ends + 1e-6), prepend=0).astype(np.int64).tolist()
+
+
+def _budgets(spec: DrawSpec, found: Statistics, groups: Sequence[str], total: int) -> dict[int, int]:
+    """The budget of each group for one target: in proportion, by default to the groups' sizes in raw."""
+    if spec.budget is None or not spec.per:
+        return dict.fromkeys(range(len(groups)), total)
     unit = {"n_bytes": "bytes", "n_tokens": "tokens"}.get(spec.budget.size_column or "", "documents")
     given = spec.proportions or {name: found.groups[name][unit] for name in groups}
-    whole = sum(given.values())
-    return {i: int(total * given.get(name, 0) / whole) for i, name in enumerate(groups)}
+    return dict(enumerate(split(total, [given.get(name, 0) for name in groups])))
 
 
 LEDGER = pa.schema(

@@ -21,6 +21,7 @@ from curate.io.schemas import dumped, inferred, loaded, merged
 from curate.io.tables import batches
 from curate.metrics.weights import LengthHistogram
 from curate.steps.draw import Decision, add_sizes, chosen_scores, sizes_by
+from curate.steps.early import LINE, early_path, early_tables
 
 FORMAT = 1
 ADDED = ("curate_score", "curate_weight", "curate_target")
@@ -35,6 +36,8 @@ class KeepJob:
     folder: Path
     draw_key: str
     batch_bytes: int
+    scoring_key: str
+    early: Path
 
     def path(self, partition: Partition, ending: str) -> Path:
         return self.folder / f"part-{partition.index:05d}.{ending}"
@@ -102,11 +105,16 @@ def keep_partition(job: KeepJob, partition: Partition) -> dict[str, Any]:
 
 
 def _fetch(job: KeepJob, partition: Partition, rows: np.ndarray) -> dict[str, Any]:
-    """Copy rows as they are: JSON rows as lines of text, others as Arrow."""
-    wanted = _Wanted(rows)
-    if partition.n_rows is not None or job.corpus.source(partition).format in ("csv", "txt"):
-        return _fetch_arrow(job, partition, wanted)
-    return _fetch_lines(job, partition, wanted)
+    """Copy rows as they are, JSON rows as lines of text, others as Arrow: those set aside, or out of raw."""
+    tables = early_tables(early_path(job.early, partition), job.scoring_key, rows)
+    lines = partition.n_rows is None and job.corpus.source(partition).format not in ("csv", "txt")
+    if tables is None:
+        tables = (_lines_of_raw if lines else _tables_of_raw)(job, partition, _Wanted(rows))
+    found, count = (_write_lines if lines else _write_tables)(job, partition, tables)
+    if count != len(rows):
+        path = job.corpus.source(partition).path
+        raise CorruptError(f"{path}: {len(rows):,} rows are kept but {count:,} were found; score it again")
+    return found
 
 
 class _Wanted:
@@ -123,55 +131,57 @@ class _Wanted:
         self._at = stop
         return mask
 
-    def check(self, job: KeepJob, partition: Partition, count: int) -> None:
-        """Every kept row must have been found.
-
-        Raises
-        ------
-        CorruptError : the file is not what it was when it was scored.
-        """
-        if count != len(self._rows):
-            path = job.corpus.source(partition).path
-            raise CorruptError(f"{path}: {len(self._rows):,} rows are kept but {count:,} were found; score it again")
+    def among(self, first: int, count: int) -> np.ndarray:
+        """Which of the ``count`` rows from ``first`` on are kept, as offsets."""
+        stop = int(np.searchsorted(self._rows, first + count))
+        found = self._rows[self._at : stop] - first
+        self._at = stop
+        return found
 
 
-def _fetch_arrow(job: KeepJob, partition: Partition, wanted: _Wanted) -> dict[str, Any]:
+def _tables_of_raw(job: KeepJob, partition: Partition, wanted: _Wanted) -> Iterator[pa.Table]:
+    for raw in read_raw(job.corpus, partition, None, batch_bytes=job.batch_bytes):
+        assert isinstance(raw, Batch)
+        mask = wanted.mask(raw.rows)
+        if mask.any():
+            yield raw.table.filter(pa.array(mask))
+
+
+def _lines_of_raw(job: KeepJob, partition: Partition, wanted: _Wanted) -> Iterator[pa.Table]:
+    for raw in read_raw(job.corpus, partition, None, batch_bytes=job.batch_bytes):
+        assert isinstance(raw, Lines)
+        starts = raw.line_starts()
+        keep = wanted.among(raw.first_row, len(starts) - 1)
+        if len(keep):
+            lines = [raw.data[starts[i] : starts[i + 1]].strip() for i in keep]
+            yield pa.table({LINE: pa.array(lines, pa.large_binary())})
+
+
+def _write_tables(job: KeepJob, partition: Partition, tables: Iterator[pa.Table]) -> tuple[dict[str, Any], int]:
     writer, count = None, 0
     with atomic(job.path(partition, "arrow")) as part, pa.OSFile(str(part), "wb") as sink:
-        for raw in read_raw(job.corpus, partition, None, batch_bytes=job.batch_bytes):
-            assert isinstance(raw, Batch)
-            table = raw.table.filter(pa.array(wanted.mask(raw.rows)))
-            if not table.num_rows:
-                continue
-            if writer is None:
-                writer = pa.ipc.new_file(sink, table.schema)
+        for table in tables:
+            writer = writer or pa.ipc.new_file(sink, table.schema)
             writer.write_table(table)
             count += table.num_rows
         if writer is not None:
             writer.close()
-        wanted.check(job, partition, count)
-    return {"kind": "arrow"}
+    return {"kind": "arrow"}, count
 
 
-def _fetch_lines(job: KeepJob, partition: Partition, wanted: _Wanted) -> dict[str, Any]:
+def _write_lines(job: KeepJob, partition: Partition, tables: Iterator[pa.Table]) -> tuple[dict[str, Any], int]:
     schema = pa.schema([])
     blocks: list[tuple[int, int]] = []  # (kept rows before, bytes before) of each block of lines
     count = size = 0
     with atomic(job.path(partition, "jsonl")) as part, open(part, "wb") as sink:
-        for raw in read_raw(job.corpus, partition, None, batch_bytes=job.batch_bytes):
-            assert isinstance(raw, Lines)
-            lines = raw.data.removesuffix(b"\n").split(b"\n")
-            keep = np.flatnonzero(wanted.mask(np.arange(raw.first_row, raw.first_row + len(lines))))
-            if not len(keep):
-                continue
-            data = b"".join([lines[i].strip() + b"\n" for i in keep])
+        for table in tables:
+            data = b"\n".join(table[LINE].to_pylist()) + b"\n"
             schema = merged(schema, inferred(data))
             blocks.append((count, size))
             sink.write(data)
-            count += len(keep)
+            count += table.num_rows
             size += len(data)
-        wanted.check(job, partition, count)
-    return {"kind": "jsonl", "schema": dumped(schema), "blocks": blocks}
+    return {"kind": "jsonl", "schema": dumped(schema), "blocks": blocks}, count
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from curate.kernels.streams import NgramStream, bucket_dtype
 from curate.scorers import Dsir
 from curate.steps.count import CountJob
 from curate.steps.documents import documents, raw_batches, score_columns, score_schema
+from curate.steps.early import EarlyFile, Guess, early_path, rows_at
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class ScoreJob:
     model: Dsir
     folder: Path
     key: str
+    guess: Guess | None  # of what will be kept, when that is known to be drawn next
+    early: Path
 
     @property
     def columns(self) -> list[str]:
@@ -85,16 +88,20 @@ def _read_exactly(stream: Any, view: memoryview) -> None:
 def _from_text(job: ScoreJob, partition: Partition, bad: list[BadRow]) -> Iterator[pa.Table]:
     corpus, carry = job.count.corpus, job.count.carry
 
-    def work(raw: Any) -> tuple[pa.Table, list[BadRow]]:
+    def work(raw: Any) -> tuple[pa.Table, pa.Table | None, list[BadRow]]:
         docs = documents(corpus, partition, raw, carry)
         scores, n_tokens = job.model.score_stream(job.count.features.stream(docs.texts))
         numbers = {"row": docs.rows, "n_tokens": n_tokens, "n_bytes": docs.n_bytes}
-        return _table(job, partition, docs.ids, numbers, scores, docs.has_text, docs.carried), docs.bad
+        table = _table(job, partition, docs.ids, numbers, scores, docs.has_text, docs.carried)
+        set_aside = rows_at(raw, docs, job.guess.likely(scores[:, 0], docs, n_tokens)) if job.guess else None
+        return table, set_aside, docs.bad
 
-    batches = raw_batches(corpus, partition, carry, job.count.batch_bytes)
-    for table, bad_rows in job.count.engine.pipeline(work, batches):
-        bad.extend(bad_rows)
-        yield table
+    batches = raw_batches(corpus, partition, carry, job.count.batch_bytes, whole_rows=job.guess is not None)
+    with EarlyFile(early_path(job.early, partition), job.key) as early:
+        for table, set_aside, bad_rows in job.count.engine.pipeline(work, batches):
+            bad.extend(bad_rows)
+            early.add(set_aside)
+            yield table
 
 
 def _table(

@@ -155,7 +155,8 @@ def _write_parquet(job: WriteJob, shard: Shard, part: Path) -> None:
         for rows, table in _by_row_group(job, shard):
             waiting.append(table)
             if rows is not None:
-                writer.write_table(pa.concat_tables(waiting), row_group_size=rows)
+                group = pa.concat_tables(waiting).combine_chunks()  # pages must not depend on batches
+                writer.write_table(group, row_group_size=rows)
                 waiting = []
         assert not waiting, f"{len(waiting)} tables of shard {shard.index} belong to no row group"
 
