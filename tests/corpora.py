@@ -21,9 +21,63 @@ FORMATS = (
     "parquet", "jsonl", "jsonl.gz", "jsonl.zst", "json", "json.gz", "lines.json", "csv", "csv.gz", "csv.zst", "arrow"
 )  # fmt: skip
 
-MATHS = "sum of the angles triangle proof number prime divide equation solve for x squared plus two equals".split()
-COOKING = "onion butter pan simmer garlic salt pepper oven bake slice carrot stir until golden serve with rice".split()
-NEWS = "the minister said on tuesday that talks would continue after the vote in parliament city council budget".split()
+MATHS = [
+    "sum",
+    "of",
+    "the",
+    "angles",
+    "triangle",
+    "proof",
+    "number",
+    "prime",
+    "divide",
+    "equation",
+    "solve",
+    "for",
+    "x",
+    "squared",
+    "plus",
+    "two",
+    "equals",
+]
+COOKING = [
+    "onion",
+    "butter",
+    "pan",
+    "simmer",
+    "garlic",
+    "salt",
+    "pepper",
+    "oven",
+    "bake",
+    "slice",
+    "carrot",
+    "stir",
+    "until",
+    "golden",
+    "serve",
+    "with",
+    "rice",
+]
+NEWS = [
+    "the",
+    "minister",
+    "said",
+    "on",
+    "tuesday",
+    "that",
+    "talks",
+    "would",
+    "continue",
+    "after",
+    "the",
+    "vote",
+    "in",
+    "parliament",
+    "city",
+    "council",
+    "budget",
+]
 
 
 def text(words: Sequence[str], n: int, rng: random.Random) -> str:

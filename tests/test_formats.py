@@ -40,7 +40,11 @@ def test_every_format_gives_the_same_texts(tmp_path_factory, texts):
         assert [(i, row) for _, i, row in read_all(scan([folder]), ["id", "text"])] == wanted, form
 
 
-@given(st.lists(st.text(alphabet=st.characters(exclude_characters="\n\r", codec="utf-8"), max_size=20), min_size=1, max_size=8))
+@given(
+    st.lists(
+        st.text(alphabet=st.characters(exclude_characters="\n\r", codec="utf-8"), max_size=20), min_size=1, max_size=8
+    )
+)
 @settings(max_examples=30)
 def test_a_line_of_plain_text_is_a_document_and_blank_ones_are_not(tmp_path_factory, texts):
     folder = tmp_path_factory.mktemp("raw")
@@ -213,8 +217,10 @@ def test_json_rows_keep_every_byte_in_json_lines(tmp_path):
     row = b'{"x" : 1.50, "text":"caf\\u00e9 \\ud83d\\ude00 }" ,"y":[1e3 ,{}], "n":12345678901234567890123}'
     write(tmp_path / "raw" / "a.jsonl", b"\n  " + row + b" \r\n")
     select(tmp_path / "raw", tmp_path / "out", format="jsonl.zst", **ANY)
-    shard = zstandard.ZstdDecompressor().decompressobj().decompress(
-        next((tmp_path / "out" / "shards").iterdir()).read_bytes()
+    shard = (
+        zstandard.ZstdDecompressor()
+        .decompressobj()
+        .decompress(next((tmp_path / "out" / "shards").iterdir()).read_bytes())
     )
     assert shard.startswith(row[:-1] + b',"curate_score": ')
     assert json.loads(shard)["y"] == [1000.0, {}]
@@ -268,7 +274,11 @@ def test_columns_missing_in_some_files_are_null_there(tmp_path):
     write(tmp_path / "raw" / "c.csv", [{"text": LONG, "three": "3"}])
     select(tmp_path / "raw", tmp_path / "out", **ANY)
     found = carried(tmp_path / "out").to_pylist()
-    assert [(row["one"], row["two"], row["three"]) for row in found] == [(1, None, None), (None, [2], None), (None, None, "3")]
+    assert [(row["one"], row["two"], row["three"]) for row in found] == [
+        (1, None, None),
+        (None, [2], None),
+        (None, None, "3"),
+    ]
 
 
 def test_a_column_of_different_kinds_in_parquet_json_and_csv_becomes_text(tmp_path):

@@ -8,7 +8,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from corpora import (
-    compressed, encoded, kept_ids, ledger, lines, read_all, rows, scores, select, shards, table_bytes, write,
+    compressed,
+    encoded,
+    kept_ids,
+    ledger,
+    lines,
+    read_all,
+    rows,
+    scores,
+    select,
+    shards,
+    table_bytes,
+    write,
 )  # fmt: skip
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -274,7 +285,7 @@ def test_bad_csv_rows_are_counted_and_the_good_ones_selected(tmp_path):
     assert [(row["row"], row["content"]) for row in quarantine(tmp_path / "out")] == [(3, b"9")]
 
 
-@pytest.mark.parametrize("data", [b"\xef\xbb\xbfid,text\r\n1,a\r\n\r\n2,\"b\r\nc\"", b"id,text\n1,a\n\n2,\"b\r\nc\"\n"])
+@pytest.mark.parametrize("data", [b'\xef\xbb\xbfid,text\r\n1,a\r\n\r\n2,"b\r\nc"', b'id,text\n1,a\n\n2,"b\r\nc"\n'])
 def test_csv_with_byte_order_mark_crlf_and_blank_lines_is_read(tmp_path, data):
     write(tmp_path / "a.csv", data)
     assert [(i, row["text"]) for _, i, row in read_all(scan([tmp_path]), ["text"])] == [(0, "a"), (1, "b\r\nc")]
@@ -393,19 +404,28 @@ def test_documents_that_are_all_too_short_are_an_error_that_says_so(tmp_path):
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
+def error_of_reading(folder: Path) -> str | None:
+    """What curate says of a folder's files; any other error is raised."""
+    try:
+        read_all(scan([folder], on_bad_row="quarantine"), None)
+    except CurateError as error:
+        return str(error)
+    return None
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_noise_never_gets_past_the_readers_as_anything_but_an_error_or_rows(tmp_path):
-    @given(st.sampled_from(["jsonl", "json", "csv", "txt", "parquet", "arrow", "jsonl.gz", "csv.zst"]), st.binary(max_size=80))
+    @given(
+        st.sampled_from(["jsonl", "json", "csv", "txt", "parquet", "arrow", "jsonl.gz", "csv.zst"]),
+        st.binary(max_size=80),
+    )
     @settings(max_examples=100)
     def check(form, data):
         for old in tmp_path.iterdir():
             old.unlink()
         write(tmp_path / f"a.{form}", data)
-        try:
-            read_all(scan([tmp_path], on_bad_row="quarantine"), None)
-        except CurateError as error:
-            assert f"a.{form}" in str(error)
-            assert "\n" not in str(error)
+        message = error_of_reading(tmp_path)
+        assert message is None or (f"a.{form}" in message and "\n" not in message)
 
     check()
 
@@ -423,10 +443,7 @@ def test_a_damaged_good_file_is_an_error_or_other_rows(tmp_path):
         for _ in range(data.draw(st.integers(1, 3))):
             bytes_[data.draw(st.integers(0, len(bytes_) - 1))] = data.draw(st.integers(0, 255))
         write(tmp_path / f"a.{form}", bytes(bytes_))
-        try:
-            read_all(scan([tmp_path], on_bad_row="quarantine"), None)
-        except CurateError as error:
-            assert f"a.{form}" in str(error)
-            assert "\n" not in str(error)
+        message = error_of_reading(tmp_path)
+        assert message is None or (f"a.{form}" in message and "\n" not in message)
 
     check()

@@ -12,7 +12,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from corpora import (
-    COOKING, MATHS, SETTINGS, kept_ids, ledger, rows, scores, select, sharded, shards, target_rows, tree, write,
+    COOKING,
+    MATHS,
+    SETTINGS,
+    kept_ids,
+    ledger,
+    rows,
+    scores,
+    select,
+    sharded,
+    shards,
+    target_rows,
+    tree,
+    write,
 )  # fmt: skip
 
 import curate.selection as selection_module
@@ -47,6 +59,20 @@ def scored_partitions(monkeypatch) -> list[int]:
 # ---- the folder
 
 
+def test_the_same_budget_is_the_same_recipe_however_it_is_written(raw, tmp_path):
+    recipes = {
+        select(raw, tmp_path / str(i), budget=b, name="x").manifest["recipe_sha256"]
+        for i, b in enumerate([10, "10", "10 docs"])
+    }
+    assert len(recipes) == 1
+
+
+def test_settings_in_another_order_or_spelt_out_are_the_same_run(raw, tmp_path):
+    select(raw, tmp_path / "one", settings={"n": 1, "smoothing": 0.25}, name="x")
+    select(raw, tmp_path / "two", settings={"smoothing": 0.25, "n": 1, "normalize": "chunk"}, name="x")
+    assert tree(tmp_path / "one") == tree(tmp_path / "two")
+
+
 def test_a_finished_run_called_again_does_nothing_and_says_the_same(raw, tmp_path):
     first = select(raw, tmp_path / "out")
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")}
@@ -62,12 +88,15 @@ def test_workers_memory_and_spilling_are_no_part_of_the_recipe(raw, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "other", [{"budget": 11}, {"seed": 1}, {"draw": "topk"}, {"settings": {"n": 1}}, {"shard_size": "1MB"}, {"per": "source"}]
+    "other",
+    [{"budget": 11}, {"seed": 1}, {"draw": "topk"}, {"settings": {"n": 1}}, {"shard_size": "1MB"}, {"per": "source"}],
 )
 def test_another_recipe_in_the_folder_is_refused_with_the_way_out(raw, tmp_path, other):
     select(raw, tmp_path / "out")
     before = tree(tmp_path / "out")
-    with pytest.raises(RunError, match=r"was written by recipe \w{8}, this is \w{8}: .*another folder or pass --overwrite"):
+    with pytest.raises(
+        RunError, match=r"was written by recipe \w{8}, this is \w{8}: .*another folder or pass --overwrite"
+    ):
         select(raw, tmp_path / "out", **other)
     assert tree(tmp_path / "out") == before
 
@@ -122,7 +151,11 @@ def test_a_renamed_input_is_another_input(raw, tmp_path, scored_partitions):
     select(raw, tmp_path / "out")
     (raw / "part-000.jsonl").rename(raw / "part-009.jsonl")
     result = select(raw, tmp_path / "out")
-    assert [item["name"] for item in result.manifest["inputs"]] == ["part-001.jsonl", "part-002.jsonl", "part-009.jsonl"]
+    assert [item["name"] for item in result.manifest["inputs"]] == [
+        "part-001.jsonl",
+        "part-002.jsonl",
+        "part-009.jsonl",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -282,7 +315,9 @@ def test_a_budget_smaller_than_the_best_document_is_an_error(raw, tmp_path, budg
 @pytest.mark.parametrize(("budget", "column"), [("2kB", "n_bytes"), ("500-tokens", "n_tokens")])
 def test_a_budget_in_bytes_or_tokens_is_filled_but_not_exceeded(raw, tmp_path, budget, column):
     select(raw, tmp_path / "out", budget=budget)
-    sizes = dict(zip(scores(tmp_path / "out")["doc_id"].to_pylist(), scores(tmp_path / "out")[column].to_pylist(), strict=True))
+    sizes = dict(
+        zip(scores(tmp_path / "out")["doc_id"].to_pylist(), scores(tmp_path / "out")[column].to_pylist(), strict=True)
+    )
     total = sum(sizes[i] for i in kept_ids(tmp_path / "out"))
     limit = 2_000 if column == "n_bytes" else 500
     assert limit - max(sizes.values()) < total <= limit
@@ -452,7 +487,9 @@ def rewrite(path: Path, **columns: object) -> None:
     table = pq.read_table(path)
     for name, change in columns.items():
         at = table.schema.get_field_index(name)
-        table = table.set_column(at, table.schema.field(at), pa.array(change(table[name].to_pylist()), table.schema.field(at).type))  # type: ignore[operator]
+        table = table.set_column(
+            at, table.schema.field(at), pa.array(change(table[name].to_pylist()), table.schema.field(at).type)
+        )  # type: ignore[operator]
     pq.write_table(table, path)
 
 

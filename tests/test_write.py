@@ -1,5 +1,6 @@
 """Write: shards, the dataset card, the Croissant description."""
 
+import itertools
 import json
 import re
 
@@ -32,7 +33,7 @@ def test_shards_are_cut_by_bytes_of_text_and_hold_every_document_once_in_order(r
         found += part
     limit = 10**6 if shard_size == "1MB" else shard_size
     assert all(sum(of) <= limit or len(of) == 1 for of in sizes)
-    assert all(sum(a) + b[0] > limit for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+    assert all(sum(a) + b[0] > limit for a, b in itertools.pairwise(sizes))
     places = {row["id"]: i for i, row in enumerate(rows(90))}
     order = [places[row["id"]] for row in found]
     assert order == sorted(set(order))
@@ -54,7 +55,8 @@ def test_row_groups_hold_no_more_text_than_they_may(raw, tmp_path, monkeypatch):
     select(raw, tmp_path / "out", budget=40)
     file = pq.ParquetFile(tmp_path / "out" / "shards" / "part-00000.parquet")
     sizes = [
-        sum(len(text.encode()) for text in file.read_row_group(i)["text"].to_pylist()) for i in range(file.num_row_groups)
+        sum(len(text.encode()) for text in file.read_row_group(i)["text"].to_pylist())
+        for i in range(file.num_row_groups)
     ]
     assert len(sizes) > 5
     assert max(sizes) <= 900
@@ -98,7 +100,8 @@ def test_the_card_has_front_matter_that_says_where_the_data_is(raw, tmp_path, fo
 
 
 @pytest.mark.parametrize(
-    ("n", "name"), [(0, "n<1K"), (999, "n<1K"), (1_000, "1K<n<10K"), (10**6, "1M<n<10M"), (10**8, "100M<n<1B")]
+    ("n", "name"),
+    [(0, "n<1K"), (999, "n<1K"), (1_000, "1K<n<10K"), (10**6, "1M<n<10M"), (10**8, "100M<n<1B"), (10**13, "n>1T")],
 )
 def test_size_categories_are_those_of_hugging_face(n, name):
     assert size_category(n) == name

@@ -142,6 +142,7 @@ def _parquet(path: str, partition: Partition, columns: list[str] | None, batch_b
             per_row = max(1, metadata.total_byte_size // metadata.num_rows)
             batch_rows = int(min(65_536, max(1, batch_bytes // per_row)))
             for batch in file.iter_batches(batch_rows, row_groups=[group], columns=names, use_threads=False):
+                batch.validate(full=True)  # above all that text is UTF-8: what comes after takes it for granted
                 table = with_missing(without_views(pa.Table.from_batches([batch])), columns)
                 yield Batch(np.arange(row, row + batch.num_rows), table)
                 row += batch.num_rows

@@ -13,7 +13,7 @@ from uuid import uuid4
 import fsspec
 
 from curate._optional import require
-from curate.errors import CorruptError, InputError, MissingExtraError, ResourceError, UsageError
+from curate.errors import CorruptError, CurateError, InputError, MissingExtraError, ResourceError, UsageError
 
 FORMATS = {
     "parquet": "parquet",
@@ -115,8 +115,8 @@ def _expand(given: str) -> Iterator[tuple[str, str, bool]]:
             yield prefix + plain, plain.rpartition("/")[2], True
         else:
             raise InputError(f"{given}: no such file or folder")
-    except OSError as error:
-        raise InputError(f"{given}: cannot be listed ({_reason(error)})") from error
+    except Exception as error:
+        raise _unreachable(given, "listed", error) from error
 
 
 def _has_magic(path: str) -> bool:
@@ -162,12 +162,16 @@ def open_binary(path: str) -> BinaryIO:
             return open(path.removeprefix("file://"), "rb", buffering=0)
         fs, inner = filesystem(path)
         return cast(BinaryIO, fs.open(inner, "rb", block_size=8 << 20))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be opened ({_reason(error)})") from error
+    except Exception as error:
+        raise _unreachable(path, "opened", error) from error
 
 
-def _reason(error: OSError) -> str:
-    return error.strerror or _first_line(error)
+def _unreachable(path: str, done: str, error: Exception) -> Exception:
+    """What to raise for an error of a file system; those of remote ones come in all classes."""
+    if isinstance(error, CurateError) or not (isinstance(error, OSError) or is_url(path)):
+        return error
+    reason = error.strerror if isinstance(error, OSError) else None
+    return InputError(f"{path}: cannot be {done} ({reason or _first_line(error)})")
 
 
 @contextmanager
@@ -182,7 +186,9 @@ def reading(path: str) -> Iterator[None]:
     except OSError as error:
         if any(sign in str(error).lower() for sign in _DAMAGED):
             raise CorruptError(f"{path}: truncated or damaged ({_first_line(error)})") from error
-        raise InputError(f"{path}: cannot be read ({_reason(error)})") from error
+        raise _unreachable(path, "read", error) from error
+    except Exception as error:
+        raise _unreachable(path, "read", error) from error
 
 
 def _first_line(error: BaseException) -> str:

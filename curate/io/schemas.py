@@ -11,14 +11,38 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+MAX_DEPTH = 60  # Arrow refuses nesting beyond 64; Polars takes a minute to infer 900 levels
+
+
 def inferred(lines: bytes) -> pa.Schema:
-    """Columns of some JSON Lines; a column that mixes kinds of value is text (its JSON)."""
+    """Columns of some JSON Lines; one that mixes kinds of value, or nests too deep, is text (its JSON)."""
     import polars as pl
 
-    try:
-        return _schema(pl.read_ndjson(lines, infer_schema_length=None))
-    except (pl.exceptions.PolarsError, pa.ArrowInvalid):  # Arrow refuses nesting beyond 64
-        return _inferred_by_column(lines)
+    deep = _deep_columns(lines)
+    if not deep:
+        try:
+            return _schema(pl.read_ndjson(lines, infer_schema_length=None))
+        except (pl.exceptions.PolarsError, pa.ArrowInvalid):
+            pass
+    return _inferred_by_column(lines, deep)
+
+
+def _deep_columns(lines: bytes) -> set[str]:
+    found: set[str] = set()
+    for line in lines.split(b"\n"):
+        if line.count(b"[") + line.count(b"{") > MAX_DEPTH:
+            found |= {name for name, value in json.loads(line).items() if _depth(value) > MAX_DEPTH}
+    return found
+
+
+def _depth(value: object) -> int:
+    """How many lists and objects are within each other."""
+    depth, level = 0, [value] if isinstance(value, (list, dict)) else []
+    while level:
+        depth += 1
+        inside = [v for of in level for v in (of.values() if isinstance(of, dict) else of)]
+        level = [v for v in inside if isinstance(v, (list, dict))]
+    return depth
 
 
 def _schema(frame: pl.DataFrame) -> pa.Schema:
@@ -26,13 +50,16 @@ def _schema(frame: pl.DataFrame) -> pa.Schema:
     return schema
 
 
-def _inferred_by_column(lines: bytes) -> pa.Schema:
+def _inferred_by_column(lines: bytes, deep: set[str]) -> pa.Schema:
     import polars as pl
 
     rows = [json.loads(line) for line in lines.split(b"\n") if line]
     names = dict.fromkeys(name for row in rows for name in row)
     fields = []
     for name in names:
+        if name in deep:
+            fields.append(pa.field(name, pa.large_string()))
+            continue
         column = b"\n".join(json.dumps({name: row[name]}).encode() for row in rows if name in row)
         try:
             fields.append(_schema(pl.read_ndjson(column, infer_schema_length=None)).field(0))

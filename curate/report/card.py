@@ -9,7 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 
-_SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B", "10B<n<100B")
+_SIZES = (
+    "n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B", "10B<n<100B",
+    "100B<n<1T", "n>1T",
+)  # fmt: skip
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+!|&~$])")
 CONTEXT: dict[str, Any] = {
     "@language": "en",
@@ -55,7 +58,7 @@ def plain(text: str) -> str:
 
 def size_category(n: int) -> str:
     """The Hugging Face size category of a number of rows."""
-    return next((name for i, name in enumerate(_SIZES) if n < 10 ** (3 + i)), "n>1T" if n > 10**12 else "100B<n<1T")
+    return next((name for i, name in enumerate(_SIZES[:-1]) if n < 10 ** (3 + i)), _SIZES[-1])
 
 
 def dataset_card(manifest: Mapping[str, Any]) -> str:
