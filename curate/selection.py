@@ -445,7 +445,7 @@ class _Session:
             n_bad = _write_quarantine(self.folder.path / "quarantine.parquet", count, counted)
         commit = {
             "key": key,
-            "spec": asdict(job),
+            "spec": _spec_dict(job, model),
             "corpus": corpus.as_dict(),
             "carry": list(carry),
             "fit": {"level": level, "n_ngrams": int(counts.sum()), "n_documents": _documents_at(counted)},

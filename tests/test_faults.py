@@ -37,7 +37,7 @@ COMMON = {"name": "x", "budget": 30, "shard_size": 1_500}
 
 # Runs in one process, to load everything once; each run that is killed is a fork of it.
 DRIVER = """
-import json, os, signal, sys
+import json, os, signal, sys, threading
 from pathlib import Path
 from corpora import select, tree
 import curate.steps.count as count
@@ -47,15 +47,18 @@ LEFT = ("_work", ".curate.lock")
 options = {"name": "x", "budget": 30, "shard_size": 1_500, "workers": 2, "spill": spill}
 real_replace, real_count, target = os.replace, count._count, raw.parent / "target.parquet"
 state = {"left": None, "after": False, "counted": []}
+lock = threading.Lock()
 
 def replace(*args, **kwargs):
     if state["left"] is None:
         return real_replace(*args, **kwargs)
-    state["left"] -= 1
-    if state["left"] == 0 and not state["after"]:
+    with lock:
+        state["left"] -= 1
+        mine = state["left"] == 0
+    if mine and not state["after"]:
         os.kill(os.getpid(), signal.SIGKILL)
     real_replace(*args, **kwargs)
-    if state["left"] == 0:
+    if mine:
         os.kill(os.getpid(), signal.SIGKILL)
 
 def counting(job, partition):
@@ -103,11 +106,12 @@ def test_a_run_killed_at_any_commit_resumes_to_the_same_bytes(tmp_path, spill):
     write(tmp_path / "target.parquet", target_rows())
     done = subprocess.run(
         [sys.executable, "-c", DRIVER, tmp_path / "raw", tmp_path / "out", spill],
-        capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)}, timeout=200,
+        capture_output=True, text=True, check=False, timeout=200,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert len(found) > 30
+    assert len(found) > 30, done.stderr
     for kill in found:
         assert kill["same"], kill
         assert kill["left"] == [], kill

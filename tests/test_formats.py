@@ -9,7 +9,7 @@ import math
 import pyarrow as pa
 import pytest
 import zstandard
-from corpora import FORMATS, encoded, jsonl_shards, read_all, rows, scores, select, shards, table_bytes, write
+from corpora import FORMATS, encoded, jsonl_shards, kept_ids, read_all, rows, scores, select, shards, table_bytes, write
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -206,7 +206,6 @@ def test_other_columns_are_carried_through_to_json_lines(tmp_path):
     assert all(second[name] is None for name in ("nested", "struct", "when", "view", "vector", "nothing"))
 
 
-@pytest.mark.xfail(strict=True, reason="columns of bytes cannot be written as JSON Lines yet")
 def test_bytes_are_written_to_json_lines_in_base64(tmp_path):
     write(tmp_path / "raw" / "a.parquet", [{"text": LONG, "bytes": b"\xff\x00"}])
     select(tmp_path / "raw", tmp_path / "out", format="jsonl.zst", **ANY)
@@ -309,3 +308,19 @@ def test_a_selection_can_be_selected_from_and_names_its_parent(tmp_path):
         {"uuid": first.manifest["uuid"], "recipe_sha256": first.manifest["recipe_sha256"]}
     ]
     assert shards(tmp_path / "second").column_names.count("curate_score") == 1
+
+
+def test_an_arrow_stream_reads_like_an_arrow_file(tmp_path):
+    of = pa.table({"id": [f"d{i}" for i in range(10)], "text": [f"{LONG} {i}" for i in range(10)]})
+    (tmp_path / "raw").mkdir()
+    with pa.OSFile(str(tmp_path / "raw" / "a.arrow"), "wb") as sink, pa.ipc.new_stream(sink, of.schema) as writer:
+        writer.write_table(of, max_chunksize=3)
+    found = read_all(scan([tmp_path / "raw"]), ["id", "text"])
+    assert [row["id"] for _, _, row in found] == of["id"].to_pylist()
+    assert [row for _, row, _ in found] == list(range(10))
+
+
+def test_an_empty_id_is_a_missing_one(tmp_path):
+    write(tmp_path / "raw" / "a.csv", b"id,text\n," + LONG.encode() + b"\nx," + LONG.encode() + b"\n")
+    select(tmp_path / "raw", tmp_path / "out", **ANY)
+    assert kept_ids(tmp_path / "out") == ["a.csv#0", "x"]

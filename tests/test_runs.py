@@ -17,6 +17,7 @@ from corpora import (
     SETTINGS,
     kept_ids,
     ledger,
+    lines,
     rows,
     scores,
     select,
@@ -562,3 +563,12 @@ def test_nothing_of_the_work_is_left(raw, tmp_path):
     names = {p.relative_to(tmp_path / "out").parts[0] for p in (tmp_path / "out").rglob("*")}
     assert names == {"manifest.json", "README.md", "croissant.json", "ledger.parquet", "shards", "scores", "scorer"}
     assert os.listdir(tmp_path / "out" / "shards") == ["part-00000.parquet"]
+
+
+def test_a_run_stopped_by_a_bad_row_goes_on_when_such_rows_are_set_aside(tmp_path):
+    good = [json.dumps(row).encode() for row in rows(30)]
+    lines(tmp_path / "raw" / "a.jsonl", *good, b"{broken")
+    with pytest.raises(InputError, match="line 31"):
+        select(tmp_path / "raw", tmp_path / "out")
+    result = select(tmp_path / "raw", tmp_path / "out", on_bad_row="quarantine")
+    assert result.manifest["stats"]["n_bad_rows"] == 1

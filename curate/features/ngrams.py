@@ -43,6 +43,9 @@ class NgramFeatures:
     tokenizer: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("n", "n_buckets", "hash_seed"):
+            if not isinstance(getattr(self, name), int):
+                raise UsageError(f"{name}={getattr(self, name)!r}: must be a whole number")
         if self.hash not in HASHES:
             raise unknown("hash", self.hash, HASHES)
         if not 1 <= self.n <= MAX_ORDER:

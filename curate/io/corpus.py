@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -186,9 +187,7 @@ def _units(source: Source) -> tuple[tuple[int, int], ...]:
             return tuple((g.num_rows, g.total_byte_size) for g in groups)
     if source.format == "arrow":
         with open_binary(source.path) as stream, reading(source.path):
-            reader = pa.ipc.open_file(stream)
-            batches = (reader.get_batch(i) for i in range(reader.num_record_batches))
-            return tuple((b.num_rows, b.nbytes) for b in batches)
+            return tuple((b.num_rows, b.nbytes) for b in record_batches(stream))
     return ()
 
 
@@ -222,7 +221,26 @@ def column_names(source: Source) -> list[str]:
     with open_binary(source.path) as stream, reading(source.path):
         if source.format == "parquet":
             return list(pq.ParquetFile(stream).schema_arrow.names)
-        return list(pa.ipc.open_file(stream).schema.names)
+        return list(
+            pa.ipc.open_stream(stream).schema.names if _is_stream(stream) else pa.ipc.open_file(stream).schema.names
+        )
+
+
+def _is_stream(stream: Any) -> bool:
+    """Whether Arrow data is in the stream format, as Hugging Face datasets writes it, and not in the file format."""
+    magic = stream.read(6)
+    stream.seek(0)
+    return bool(magic != b"ARROW1")
+
+
+def record_batches(stream: Any, start: int = 0, stop: int | None = None) -> Iterator[pa.RecordBatch]:
+    """Record batches ``start:stop`` of an Arrow file, in either of its formats."""
+    if _is_stream(stream):
+        yield from islice(pa.ipc.open_stream(stream), start, stop)
+        return
+    reader = pa.ipc.open_file(stream)
+    for i in range(start, reader.num_record_batches if stop is None else stop):
+        yield reader.get_batch(i)
 
 
 def _partitions(files: Iterable[InputFile]) -> Iterator[Partition]:

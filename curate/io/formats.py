@@ -15,7 +15,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from curate.errors import CorruptError, InputError
-from curate.io.corpus import Corpus, Partition, no_column, require_distinct
+from curate.io.corpus import Corpus, Partition, no_column, record_batches, require_distinct
 from curate.io.paths import is_url, kind, open_binary, reading
 from curate.io.schemas import without_views
 
@@ -151,9 +151,7 @@ def _parquet(path: str, partition: Partition, columns: list[str] | None, batch_b
 def _arrow(path: str, partition: Partition, columns: list[str] | None) -> Iterator[Batch]:
     row = partition.first_row
     with closing(open_binary(path)) as stream, reading(path):
-        reader = pa.ipc.open_file(stream)
-        for i in range(partition.start, partition.stop):
-            batch = reader.get_batch(i)
+        for batch in record_batches(stream, partition.start, partition.stop):
             batch.validate(full=True)  # Arrow takes files at their word: damaged ones crash it later
             table = pa.Table.from_batches([batch])
             if columns is not None:
@@ -187,8 +185,9 @@ def _blocks(
 ) -> Iterator[tuple[bytes, int, list[BadRow]]]:
     """``(whole lines, number of the first, bad rows before them)``; a line that is too long is a bad row."""
     whole = compression is not None
-    position, row, rest = (0, 0, b"") if whole else (partition.start, partition.first_row, b"")
-    skipping = 0  # bytes of an overlong line that went by
+    position, row = (0, 0) if whole else (partition.start, partition.first_row)
+    buffer, used = bytearray(batch_bytes), 0  # a line that is not complete yet begins the buffer
+    skipping, head = 0, b""  # bytes of an overlong line that went by, and how it began
     bad: list[BadRow] = []
     with closing(_bytes_of(path, compression)) as stream, reading(path):
         if not whole:
@@ -196,39 +195,40 @@ def _blocks(
         first = row == 0
         while True:
             size = batch_bytes if whole else min(batch_bytes, partition.stop - position)
-            chunk = stream.read(size) if size > 0 else b""
-            if not chunk:
+            buffer.extend(bytes(max(0, used + size - len(buffer))))
+            count = stream.readinto(memoryview(buffer)[used : used + size]) if size > 0 else 0
+            if not count:
                 break
-            position += len(chunk)
+            position += count
+            start, end = 0, used + count
             if first:
-                if not rest and len(chunk) < 3 and position < partition.stop:
-                    rest = chunk
+                if end < len(_BOM) and position < partition.stop:
+                    used = end
                     continue
-                chunk, rest, first = (rest + chunk).removeprefix(_BOM), b"", False
+                start, first = len(_BOM) if buffer.startswith(_BOM) else 0, False
             if skipping:
-                newline = chunk.find(b"\n")
+                newline = buffer.find(b"\n", start, end)
                 if newline < 0:
-                    skipping += len(chunk)
+                    skipping += end
                     continue
-                bad.append(_overlong(path, row, skipping + newline, rest))
-                chunk, rest, skipping, row = chunk[newline + 1 :], b"", 0, row + 1
-            cut = chunk.rfind(b"\n") + 1
-            if cut:
-                data = b"".join((rest, memoryview(chunk)[:cut])) if rest or cut < len(chunk) else chunk
+                bad.append(_overlong(path, row, skipping + newline, head))
+                start, skipping, row = newline + 1, 0, row + 1
+            cut = max(start, buffer.rfind(b"\n", start, end) + 1)
+            if cut > start:
+                data = bytes(memoryview(buffer)[start:cut])
                 if len(data) > MAX_LINE_BYTES:
                     data = _blanked(path, data, row, bad)
-                rest = chunk[cut:]
                 yield data, row, bad
                 row, bad = row + data.count(b"\n"), []
-            else:
-                rest += chunk
-            if len(rest) > MAX_LINE_BYTES:
-                rest, skipping = rest[:10_000], len(rest)
+            used = end - cut
+            buffer[:used] = buffer[cut:end]
+            if used > MAX_LINE_BYTES:
+                skipping, head, used = used, bytes(buffer[: min(used, 10_000)]), 0
         if skipping:
-            bad.append(_overlong(path, row, skipping, rest))
-            rest, row = b"", row + 1
-        if rest or bad:
-            yield rest, row, bad
+            bad.append(_overlong(path, row, skipping, head))
+            row += 1
+        if used or bad:
+            yield bytes(buffer[:used]), row, bad
 
 
 def _blanked(path: str, data: bytes, row: int, bad: list[BadRow]) -> bytes:
@@ -272,13 +272,16 @@ def _parse(raw: Lines, columns: Sequence[str] | None, keep_lines: bool) -> Batch
     """Parse a block with Polars; what it refuses is found by halving, and the rest is kept."""
     import polars as pl  # here, since it takes half a second and only JSON needs it
 
+    from curate.kernels.jsonl import has_surrogate_escape
+
     data, bad = raw.data, list(raw.bad)
     schema = None if columns is None else dict.fromkeys(columns, pl.String)
     rows: np.ndarray | None = None
-    frame = _try_ndjson(data, schema)
-    if frame is not None and not (_may_hold_half_a_pair(frame) and _SURROGATE.search(data)):
+    frame = None
+    if not (has_surrogate_escape(data) and _SURROGATE.search(data)):
+        frame = _try_ndjson(data, schema)
         n_lines = data.count(b"\n") + (not data.endswith(b"\n") and bool(data))
-        if frame.height == n_lines:
+        if frame is not None and frame.height == n_lines:
             rows = np.arange(raw.first_row, raw.first_row + n_lines)
     lines = data.split(b"\n") if rows is None or keep_lines else []
     if rows is None:
@@ -307,16 +310,6 @@ def _try_ndjson(data: bytes, schema: Any) -> pl.DataFrame | None:
         return pl.read_ndjson(data, schema=schema, infer_schema_length=None if schema is None else 1)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
         return None
-
-
-def _may_hold_half_a_pair(frame: pl.DataFrame) -> bool:
-    """Whether a text has a NUL: Polars reads half of a surrogate pair as one, or refuses it."""
-    import polars as pl
-
-    return any(
-        column.dtype == pl.String and bool(column.str.contains("\0", literal=True).any())
-        for column in frame.iter_columns()
-    )
 
 
 Numbered = list[tuple[int, bytes]]

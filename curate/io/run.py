@@ -42,6 +42,11 @@ def read_json(path: Path) -> Any:
         raise RunError(f"{path}: cannot be read ({error}); delete that file and run again") from error
 
 
+def _work_of(recipe: dict[str, Any]) -> str:
+    """What an unfinished run is known by: how bad rows are treated may change when the first one is met."""
+    return digest({key: value for key, value in recipe.items() if key != "on_bad_row"})
+
+
 class RunFolder:
     """Paths of a run, and what is in it already."""
 
@@ -126,7 +131,7 @@ class RunFolder:
         if manifest is not None:
             other = manifest["recipe_sha256"] if manifest["recipe_sha256"] != digest(recipe) else None
         elif started is not None:
-            other = started["recipe_sha256"] if started["recipe_sha256"] != digest(recipe) else None
+            other = started["work"] if started["work"] != _work_of(recipe) else None
         else:
             other = None if scored is None or scored["key"] == scoring else scored["key"]
         if other and not overwrite:
@@ -134,7 +139,7 @@ class RunFolder:
                 f"{self.path} was written by recipe {other[:8]}, this is {digest(recipe)[:8]}: "
                 "choose another folder or pass --overwrite"
             )
-        mine = {"recipe_sha256": digest(recipe), "scoring": scoring}
+        mine = {"work": _work_of(recipe), "recipe_sha256": digest(recipe), "scoring": scoring}
         if started == mine:
             return
         self.work.mkdir(exist_ok=True)  # whatever is gone when this is killed, the folder is still a run's

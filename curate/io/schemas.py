@@ -22,7 +22,7 @@ def inferred(lines: bytes) -> pa.Schema:
     if not deep:
         try:
             return _schema(pl.read_ndjson(lines, infer_schema_length=None))
-        except (pl.exceptions.PolarsError, pa.ArrowInvalid):
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowInvalid):
             pass
     return _inferred_by_column(lines, deep)
 
@@ -63,7 +63,7 @@ def _inferred_by_column(lines: bytes, deep: set[str]) -> pa.Schema:
         column = b"\n".join(json.dumps({name: row[name]}).encode() for row in rows if name in row)
         try:
             fields.append(_schema(pl.read_ndjson(column, infer_schema_length=None)).field(0))
-        except (pl.exceptions.PolarsError, pa.ArrowInvalid):
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowInvalid):
             fields.append(pa.field(name, pa.large_string()))
     return pa.schema(fields)
 

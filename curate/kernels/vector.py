@@ -71,7 +71,9 @@ space_mask = _mask(lambda b, v: b.or_(_in_range(b, v, 9, 5), _in_range(b, v, 28,
 high_mask = _mask(lambda b, v: b.icmp_signed("<", v, _splat(0)))  # bytes >= 0x80
 bit0_mask = _mask(lambda b, v: b.icmp_unsigned("!=", b.and_(v, _splat(1)), _splat(0)))
 bit1_mask = _mask(lambda b, v: b.icmp_unsigned("!=", b.and_(v, _splat(2)), _splat(0)))
-newline_mask = _mask(lambda b, v: b.icmp_unsigned("==", v, _splat(10)))
+backslash_mask = _mask(lambda b, v: b.icmp_unsigned("==", v, _splat(ord("\\"))))
+u_mask = _mask(lambda b, v: b.icmp_unsigned("==", v, _splat(ord("u"))))
+d_mask = _mask(lambda b, v: b.icmp_unsigned("==", b.or_(v, _splat(32)), _splat(ord("d"))))  # d or D
 
 
 @intrinsic

@@ -52,7 +52,7 @@ def parse_budget(text: str | int | Budget) -> Budget:
     if isinstance(text, Budget):
         return text
     if isinstance(text, int):
-        return _positive(Budget(text, "documents"), str(text))
+        return _positive(Budget(float(text), "documents"), str(text))
     text = str(text)
     match = _PATTERN.fullmatch(text.strip())
     if not match:

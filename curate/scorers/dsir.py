@@ -101,7 +101,7 @@ class Dsir:
         min_tokens: int | None = None,
         num_tokens_to_fit: int | str | None = None,
         separate_targets: bool = False,
-        target_proportions: Sequence[float] | None = None,
+        target_proportions: Sequence[float] | float | None = None,
         compat: bool = False,
     ) -> None:
         given = {
@@ -116,10 +116,12 @@ class Dsir:
         self.features = NgramFeatures(n, n_buckets, str(chosen["hash"]), hash_seed, tokenizer)
         self.smoothing: float | str = chosen["smoothing"]  # type: ignore[assignment]
         self.normalize = str(chosen["normalize"])
-        self.temperature = float(chosen["temperature"])  # type: ignore[arg-type]
-        self.min_tokens = int(chosen["min_tokens"])  # type: ignore[call-overload]
+        self.temperature = float(_number("temperature", chosen["temperature"]))
+        self.min_tokens = int(_number("min_tokens", chosen["min_tokens"]))
         self.num_tokens_to_fit = num_tokens_to_fit if num_tokens_to_fit is not None else "all" if compat else "auto"
         self.separate_targets = separate_targets
+        if isinstance(target_proportions, (int, float)):
+            target_proportions = [target_proportions]
         self.target_proportions = None if target_proportions is None else [float(p) for p in target_proportions]
         self.compat = compat
         self._check()
@@ -201,7 +203,9 @@ class Dsir:
             if not target.counts.sum():
                 raise InputError(f"target {name!r} has no tokens: nothing to select for")
         if not raw_counts.sum():
-            raise InputError("the raw corpus has no tokens to fit on")
+            raise InputError(
+                "the raw corpus has no tokens to fit on: its files are empty, or --text-column names another column"
+            )
         shares = np.array([t.counts.sum() for t in targets.values()], float)
         if self.separate_targets:
             used = dict(targets)
@@ -319,6 +323,12 @@ class Dsir:
         except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
             raise InputError(f"{folder}: not a saved scorer ({error})") from error
         return model
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise UsageError(f"{name}={value!r}: must be a number")
+    return value
 
 
 def log_ratio(target_counts: np.ndarray, raw_counts: np.ndarray, smoothing: float | str) -> np.ndarray:

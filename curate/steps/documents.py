@@ -61,6 +61,9 @@ def documents(corpus: Corpus, partition: Partition, raw: Batch | Lines, carry: S
     has_text = pc.is_valid(texts).to_numpy(zero_copy_only=False)
     texts = pc.fill_null(texts, "") if texts.null_count else texts
     ids = _strings(table, corpus.id_column, source.path)
+    missing = pc.equal(ids, "")
+    if pc.any(missing).as_py():
+        ids = pc.if_else(missing, None, ids)
     if ids.null_count:
         prefix = pa.scalar(f"{source.name}#", pa.large_string())
         rows = pa.array(batch.rows).cast(pa.large_string())

@@ -215,6 +215,7 @@ def _tables(job: WriteJob, piece: Piece) -> Iterator[pa.Table]:
 def _write_lines(job: WriteJob, shard: Shard, part: Path) -> None:
     """JSON rows keep their text as it is; the new fields are put in at the end."""
     import polars as pl
+    import polars.selectors
 
     compressor = zstandard.ZstdCompressor(level=3)
     with open(part, "wb") as file, compressor.stream_writer(file) as sink:
@@ -224,7 +225,8 @@ def _write_lines(job: WriteJob, shard: Shard, part: Path) -> None:
                 for table in _tables(job, piece):
                     frame = pl.from_arrow(table)
                     assert isinstance(frame, pl.DataFrame)
-                    sink.write(frame.write_ndjson().encode())
+                    encoded = frame.with_columns(polars.selectors.binary().bin.encode("base64"))  # JSON has no bytes
+                    sink.write(encoded.write_ndjson().encode())
                 continue
             path = job.keep.path(job.keep.corpus.partitions[piece.partition], "jsonl")
             numbers, at = _numbers(job.keep, piece.partition), piece.start
