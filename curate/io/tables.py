@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from curate.io.paths import atomic
 
 GROUP_ROWS = 100_000  # rows of a row group in score tables and ledgers
+UNIQUE = ("doc_id", "row", "content")  # columns whose values hardly repeat: no dictionaries for them
 _KEY = b"curate_key"
 
 
@@ -36,7 +37,9 @@ def write_table(path: Path, schema: pa.Schema, tables: Iterable[pa.Table], key: 
     rows = 0
     if key:
         schema = schema.with_metadata({_KEY: key.encode()})
-    with atomic(path) as part, pq.ParquetWriter(part, schema, compression="zstd", compression_level=1) as writer:
+    repeating = [f.name for f in schema if f.name not in UNIQUE and not pa.types.is_floating(f.type)]
+    options = {"compression": "zstd", "compression_level": 1, "use_dictionary": repeating}
+    with atomic(path) as part, pq.ParquetWriter(part, schema, **options) as writer:
         for table in regrouped(tables):
             writer.write_table(table.combine_chunks().cast(schema), row_group_size=GROUP_ROWS)
             rows += table.num_rows

@@ -177,7 +177,7 @@ def _stream(data, offsets, tables, n, n_buckets, state, buckets, ends, n_tokens)
 
 
 @kernel
-def _stream_sha256(data, offsets, tables, n, n_buckets, state, start_state, keys, values, buckets, ends, n_tokens):
+def _stream_sha256(data, offsets, tables, n, n_buckets, state, start_state, known, buckets, ends, n_tokens):
     room = capacity(_longest(offsets))
     folded, classes = np.empty(room, np.uint8), np.empty(room, np.uint8)
     starts, stops = np.empty(room, np.int32), np.empty(room, np.int32)
@@ -188,9 +188,7 @@ def _stream_sha256(data, offsets, tables, n, n_buckets, state, start_state, keys
         size = fold(data, offsets[doc], offsets[doc + 1], tables, folded, classes, tail)
         count = spans(folded, classes, size, starts, stops)
         hash_tokens(folded, starts, stops, count, state, hashes)
-        at = sha256_buckets(
-            folded, starts, stops, hashes, count, n, n_buckets, start_state, keys, values, gram, buckets, at
-        )
+        at = sha256_buckets(folded, starts, stops, hashes, count, n, n_buckets, start_state, known, gram, buckets, at)
         ends[doc] = at
         n_tokens[doc] = count
     return at
@@ -271,8 +269,7 @@ def bucket_stream(
     buckets = room_for(int(offsets[-1] - offsets[0]), n, n_buckets, own=False) if out is None else out
     state, tables = start_state(seed), unicode_tables()
     if sha256:
-        keys, values = gram_cache(n_buckets, len(data))
-        args = (state, START, keys, values, buckets, ends, n_tokens)
+        args = (state, START, gram_cache(n_buckets, len(data)), buckets, ends, n_tokens)
         size = _stream_sha256(data, offsets, tables, n, np.uint64(n_buckets), *args)
     else:
         size = _stream(data, offsets, tables, n, np.uint64(n_buckets), state, buckets, ends, n_tokens)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,7 +39,6 @@ class _Scratch(threading.local):
 
     def __init__(self) -> None:
         self.buckets: dict[Any, np.ndarray] = {}
-        self.cache: tuple[Any, np.ndarray, np.ndarray] | None = None
 
 
 _scratch = _Scratch()
@@ -58,10 +58,11 @@ def room_for(n_bytes: int, n: int, n_buckets: int, own: bool) -> np.ndarray:
     return kept
 
 
-def gram_cache(n_buckets: int, n_bytes: int) -> tuple[np.ndarray, np.ndarray]:
-    """``(keys uint64, buckets uint32)``: n-grams whose SHA-256 the thread has worked out before."""
-    slots = 1 << (22 if n_bytes > 1_000_000 else 14)
-    kept = _scratch.cache
-    if kept is None or kept[0] != n_buckets or len(kept[1]) < slots:
-        kept = _scratch.cache = (n_buckets, np.zeros(slots, np.uint64), np.zeros(slots, np.uint32))
-    return kept[1], kept[2]
+@cache
+def _known(n_buckets: int, slots: int) -> np.ndarray:
+    return np.zeros(slots, np.uint64)
+
+
+def gram_cache(n_buckets: int, n_bytes: int) -> np.ndarray:
+    """uint64[2**k]: the buckets of n-grams whose SHA-256 was worked out before, by any thread; 128 MB at most."""
+    return _known(n_buckets, 1 << (24 if n_bytes > 1_000_000 else 16))
