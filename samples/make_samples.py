@@ -41,9 +41,7 @@ LICENCES = {
     "CC-BY-4.0 / public domain",
 }
 # Where the text itself speaks against its label, or would confuse a reader of the label.
-NOTICE = re.compile(
-    r"All rights reserved\. Terms of Service|SPDX-License-Identifier: [AL]?GPL|Project Gutenberg"
-)
+NOTICE = re.compile(r"All rights reserved\. Terms of Service|SPDX-License-Identifier: [AL]?GPL|Project Gutenberg")
 LUA_OR_LIBUV = re.compile(r"\buv_|\blua[A-Z]?_")
 VENDORED = re.compile(r"Niels Provos|Sony Mobile|inet_(?:ntop|pton)[46]")
 

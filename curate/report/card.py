@@ -9,6 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from curate.sampling.budget import Budget
+
 _SIZES = (
     "n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B", "10B<n<100B",
     "100B<n<1T", "n>1T",
@@ -63,7 +65,8 @@ def size_category(n: int) -> str:
 
 def dataset_card(manifest: Mapping[str, Any]) -> str:
     """README.md with the ``configs`` block that ``datasets.load_dataset`` reads."""
-    stats = manifest["stats"]
+    stats, drawing = manifest["stats"], manifest["recipe"]["draw"]
+    budget = str(Budget(**drawing["budget"])) if drawing["budget"] else f"scores from {drawing['threshold']}"
     pattern = "shards/*.parquet" if manifest["shards"][0]["path"].endswith("parquet") else "shards/*.jsonl.zst"
     lines = [
         "---",
@@ -89,7 +92,7 @@ def dataset_card(manifest: Mapping[str, Any]) -> str:
         f"| method | {plain(manifest['recipe']['method'])} |",
         f"| target | {plain(', '.join(t['name'] for t in manifest['targets']))} |",
         f"| draw | {plain(manifest['recipe']['draw']['draw'])}, seed {manifest['seed']} |",
-        f"| budget | {plain(str(manifest['recipe']['draw']['budget']))} |",
+        f"| budget | {plain(budget)} |",
         f"| tokens | {plain(manifest['tokenizer'])} |",
         f"| recipe | `{manifest['recipe_sha256'][:16]}` |",
         "",

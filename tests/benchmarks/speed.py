@@ -4,7 +4,8 @@
 
 The corpus is made from the pool by its `scale.py` (Parquet and JSON Lines with zstd). Every command is a
 process of its own, timed from outside with its start-up; the median of --runs is printed with the peak of
-its resident memory, and ratios to the bare reads. The reference runs once: it takes minutes.
+its resident memory, and ratios to the bare reads. The reference runs once, since it takes minutes, on
+--reference-share of the files; its two passes take time in proportion to the text, so that is scaled up.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -65,6 +66,7 @@ dsir.fit_importance_estimator()
 dsir.compute_importance_weights()
 dsir.resample(out_dir=work + "/resampled", num_to_sample=int(k), cache_dir=work + "/resampled_cache")
 """
+REFERENCE_NAME = "reference (data-selection 1.0.3)"
 BARE = {
     "polars, batches": (POLARS_PARQUET, POLARS_JSONL),
     "duckdb, Arrow batches": (DUCKDB_PARQUET, DUCKDB_JSONL),
@@ -133,7 +135,7 @@ def plain_jsonl(folder: Path) -> Path:
     return plain
 
 
-def measure(gb: float, work: Path, pool: Path, runs: int, reference: bool) -> list[Timing]:
+def measure(gb: float, work: Path, pool: Path, runs: int, share: float) -> list[Timing]:
     """All the timings."""
     folder = make_corpus(gb, work, pool)
     target = str(pool / "targets" / "gsm8k" / "train.jsonl")
@@ -163,13 +165,24 @@ def measure(gb: float, work: Path, pool: Path, runs: int, reference: bool) -> li
         ]
         timings.append(timed("another budget and seed", corpus, again, runs, Path(f"{out}-again")))
         timings.append(timed("curate select, compat", corpus, [*select, raw, "--set", "compat=true"], 1, out))
-    if reference:
+    if share:
         plain = plain_jsonl(folder)
+        part = work / "reference-raw"
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        files = sorted(plain.glob("*.jsonl"))
+        for path in files[: max(1, round(len(files) * share))]:
+            (part / path.name).symlink_to(path)
+        share = sum(p.stat().st_size for p in part.iterdir()) / sum(p.stat().st_size for p in files)
         script = REFERENCE.replace("CORES", str(len(os.sched_getaffinity(0))))
         shutil.rmtree(work / "reference", ignore_errors=True)
-        n = json.loads((folder / "scale.json").read_text())["rows"]
-        command = [python, "-c", script, str(plain), target, str(work / "reference"), str(n // 10)]
-        timings.append(timed("reference (data-selection 1.0.3)", "jsonl", command, 1))
+        n = int(json.loads((folder / "scale.json").read_text())["rows"] * share)
+        command = [python, "-c", script, str(part), target, str(work / "reference"), str(n // 10)]
+        timing = timed(f"reference, {share:.0%} of the files", "jsonl", command, 1)
+        timings.append(timing)
+        timings.append(
+            replace(timing, name=REFERENCE_NAME, seconds=timing.seconds / share, fastest=timing.fastest / share)
+        )
     return timings
 
 
@@ -181,8 +194,8 @@ def ratios(timings: list[Timing]) -> dict[str, float]:
         ours = by[corpus, "curate select"]
         for name in BARE:
             found[f"{corpus}: select / {name}"] = ours / by[corpus, f"bare read: {name}"]
-        if ("jsonl", "reference (data-selection 1.0.3)") in by:
-            reference = by["jsonl", "reference (data-selection 1.0.3)"]
+        if ("jsonl", REFERENCE_NAME) in by:
+            reference = by["jsonl", REFERENCE_NAME]
             found[f"{corpus}: reference / select"] = reference / ours
             found[f"{corpus}: reference / compat"] = reference / by[corpus, "curate select, compat"]
     return found
@@ -195,13 +208,18 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for corpora and outputs")
     parser.add_argument("--pool", type=Path, default=REPOSITORY.parent / "shared" / "pool")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--no-reference", action="store_true", help="leave the reference out: it takes minutes")
+    parser.add_argument(
+        "--reference-share",
+        type=float,
+        default=1.0,
+        help="of the files that it runs on, its time scaled up; 0 leaves it out",
+    )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     if not args.pool.exists():
         sys.exit(f"{args.pool}: no pool there; pass --pool")
     args.work.mkdir(parents=True, exist_ok=True)
-    timings = measure(args.gb, args.work, args.pool, args.runs, not args.no_reference)
+    timings = measure(args.gb, args.work, args.pool, args.runs, args.reference_share)
     found = ratios(timings)
     for name, ratio in found.items():
         print(f"{name:<45} {ratio:8.2f}")
