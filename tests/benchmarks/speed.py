@@ -49,13 +49,13 @@ with duckdb.connect() as con:
 DUCKDB_SUM_PARQUET = """
 import duckdb, sys
 with duckdb.connect() as con:
-    print(con.sql(f"SELECT sum(strlen(text)) FROM read_parquet('{sys.argv[1]}/*.parquet')").fetchone())
+    print(con.sql(f"SELECT sum(strlen(text)) FROM read_parquet('{sys.argv[1]}/*.parquet')").fetchall())
 """
 DUCKDB_SUM_JSONL = """
 import duckdb, sys
 files = f"'{sys.argv[1]}/*.jsonl.zst', format='newline_delimited', columns={{text: 'VARCHAR'}}"
 with duckdb.connect() as con:
-    print(con.sql(f"SELECT sum(strlen(text)) FROM read_json({files})").fetchone())
+    print(con.sql(f"SELECT sum(strlen(text)) FROM read_json({files})").fetchall())
 """
 REFERENCE = """
 import sys, glob
