@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from curate.selection import draw as draw
     from curate.selection import score as score
     from curate.selection import select as select
-    from curate.verify import verify as verify
+    from curate.verification import verify as verify
 
 # Public names and where they live; imported on first use, so that `import curate` is quick.
 _PUBLIC = {
@@ -32,7 +32,7 @@ _PUBLIC = {
     "scan": "curate.io.corpus",
     "score": "curate.selection",
     "select": "curate.selection",
-    "verify": "curate.verify",
+    "verify": "curate.verification",
 }
 __all__ = sorted(_PUBLIC)
 

@@ -28,6 +28,10 @@ class _Commands(click.Group):
         except CurateError as error:
             click.echo(f"curate: {error}", err=True)
             ctx.exit(2 if isinstance(error, UsageError) else 1)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            click.echo(f"curate: {where}{error.strerror or error}; run the same command again to go on", err=True)
+            ctx.exit(1)
         except KeyboardInterrupt:
             click.echo("curate: interrupted; the same command goes on from here", err=True)
             ctx.exit(130)
@@ -131,7 +135,7 @@ _drawing = _options(
         help="Of the shards.",
     ),
     click.option("--shard-size", default="128MB", show_default=True, help="Bytes of text in a shard."),
-    click.option("--name", help="Of the dataset; by default that of the folder."),
+    click.option("--name", help="Of the dataset; by default TARGET-METHOD."),
 )
 _running = _options(
     click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads; by default one a core."),
@@ -352,7 +356,7 @@ def verify(out: str, inputs: bool, as_json: bool) -> None:
     Example:
       curate verify out
     """
-    from curate.verify import verify as check
+    from curate.verification import verify as check
 
     result = check(out, inputs=inputs)
     if as_json:

@@ -16,7 +16,7 @@ from curate.io.corpus import Corpus, scan
 from curate.report.terminal import size, table
 from curate.sampling.budget import parse_budget
 from curate.scorers import scorer
-from curate.selection import BASE_BYTES, Paths, Resources, Targets, _listed, _named, parse_bytes
+from curate.selection import BASE_BYTES, Paths, Resources, Targets, listed_paths, named_targets, parse_bytes
 from curate.steps.documents import documents, raw_batches
 
 SAMPLED_PARTITIONS, SAMPLED_BATCHES = 4, 2
@@ -103,9 +103,9 @@ def estimate(
     with LocalEngine(workers) as engine:
         start = time.perf_counter()
         corpus = scan(
-            _listed(raw), text_column=text_column, id_column=id_column, on_bad_row=on_bad_row, over=engine.map
+            listed_paths(raw), text_column=text_column, id_column=id_column, on_bad_row=on_bad_row, over=engine.map
         )
-        for paths in _named(target).values():
+        for paths in named_targets(target).values():
             scan(paths, text_column=target_text_column or text_column)
         scan_seconds = time.perf_counter() - start
         limit = parse_bytes(memory_limit)
@@ -120,9 +120,10 @@ def estimate(
         kept = _kept_bytes(budget, text, n_documents)
         memory = min(limit, BASE_BYTES + engine.in_flight * batch_bytes * 6)
         disk = n_documents * 30
+        spill = int(text * 0.22 * model.features.n * model.features.bucket_bytes) if fraction == 1.0 else 0
         steps = (
             Step("scan", scan_seconds, BASE_BYTES, 0),
-            Step("fit", read_all + hash_all * fraction + 0.5, memory, 0),
+            Step("fit", read_all + hash_all * fraction + 0.5, memory, spill),
             Step("score", read_all + hash_all, memory, disk),
             Step("draw", 0.2 + n_documents * 6e-7, BASE_BYTES + min(n_documents, 2_000_000) * 100, disk),
             Step("keep", read_all + kept / 1e9, memory, disk + kept),

@@ -23,7 +23,7 @@ from curate.errors import InputError, RunError, UsageError, unknown
 from curate.features import NgramFeatures
 from curate.features.ngrams import file_sha256
 from curate.io.columns import columns_of
-from curate.io.corpus import PARTITION_BYTES, Corpus, Partition, check_unchanged, scan
+from curate.io.corpus import PARTITION_BYTES, Corpus, Partition, scan
 from curate.io.paths import atomic
 from curate.io.run import SCORES_COMMIT, RunFolder, digest, read_json, write_json
 from curate.io.tables import write_table
@@ -90,8 +90,8 @@ class Scoring:
 class Resources:
     """Workers and memory: they change how fast a run is, never what comes out.
 
-    ``spill``: keep buckets on disk between fit and score instead of reading the text twice; None: when
-    they take less than half of the free space.
+    ``spill``: keep buckets on disk between fit and score instead of reading the text twice; None: when the fit
+    looks at most of the corpus and they take less than half of the free space.
     """
 
     workers: int | None = None
@@ -173,8 +173,8 @@ def select(
     writing = WriteSpec(format, parse_bytes(shard_size))
     resources = Resources(workers, parse_bytes(memory_limit), spill)
     job = _ScoringSpec(
-        _listed(raw),
-        _named(target),
+        listed_paths(raw),
+        named_targets(target),
         method,
         dict(settings or {}),
         text_column,
@@ -207,8 +207,8 @@ def score(
     """Fit a scorer and score every document, without drawing; `draw` goes on from there."""
     resources = Resources(workers, parse_bytes(memory_limit), spill)
     job = _ScoringSpec(
-        _listed(raw),
-        _named(target),
+        listed_paths(raw),
+        named_targets(target),
         method,
         dict(settings or {}),
         text_column,
@@ -252,7 +252,7 @@ def draw(
     return session.select(job, spec, WriteSpec(format, parse_bytes(shard_size)), name, run, overwrite)
 
 
-def _listed(paths: Paths) -> list[str]:
+def listed_paths(paths: Paths) -> list[str]:
     if isinstance(paths, (str, os.PathLike)):
         return [os.fspath(paths)]
     return [os.fspath(p) for p in paths]
@@ -261,12 +261,12 @@ def _listed(paths: Paths) -> list[str]:
 _GENERIC = ("train", "target", "targets", "data", "examples", "texts")
 
 
-def _named(target: Targets) -> dict[str, list[str]]:
+def named_targets(target: Targets) -> dict[str, list[str]]:
     """Targets by name: the name given, else that of the file, or of its folder when the file's says nothing."""
     if isinstance(target, Mapping):
-        return {name: _listed(paths) for name, paths in target.items()}
+        return {name: listed_paths(paths) for name, paths in target.items()}
     named: dict[str, list[str]] = {}
-    for path in _listed(target):
+    for path in listed_paths(target):
         parts = path.rstrip("/").replace("://", "/").split("/")
         name = parts[-1].split(".")[0] or "target"
         if name in _GENERIC and len(parts) > 1 and parts[-2] not in ("", ".", ".."):
@@ -377,6 +377,10 @@ class _Session:
                 for name, paths in job.target.items()
             }
             there = columns_of(corpus)
+        inside = self.folder.path.resolve()
+        for file in corpus.files:
+            if "://" not in file.source.path and inside in Path(file.source.path).resolve().parents:
+                raise UsageError(f"{file.source.path}: an input below --out {self.folder.path}; choose another folder")
         carry = [c for c in ("source", job.per) if c in there and c is not None]
         if job.per and job.per != "path" and job.per not in there:
             raise unknown("column to draw by", job.per, [*there, "path"])
@@ -401,8 +405,6 @@ class _Session:
         commit = self.folder.scored
         if commit is None or commit["key"] != key:
             commit = self._fit_and_score(job, corpus, targets, model, carry, key, engine, spec)
-        else:
-            check_unchanged(Corpus.from_dict(commit["corpus"]), corpus)
         fitted = Dsir.load(self.folder.scorer)
         parts = tuple(self.folder.scores / f"part-{p.index:05d}.parquet" for p in corpus.partitions)
         columns = tuple(score_columns(fitted.target_names_, fitted.separate_targets))
@@ -442,7 +444,7 @@ class _Session:
         job_of_scores = ScoreJob(count, model, self.folder.scores, key, guess, self.folder.work / "early")
         with self._timed("score"):
             self._each("score", partial(score_partition, job_of_scores), corpus.partitions, engine)
-            n_bad = _write_quarantine(self.folder.path / "quarantine.parquet", count, counted)
+            n_bad = _write_quarantine(self.folder.path / "quarantine.parquet", counted)
         commit = {
             "key": key,
             "spec": _spec_dict(job, model),
@@ -463,9 +465,15 @@ class _Session:
         """
         if self.resources.spill is not None:
             return self.resources.spill
-        size = estimated_spill(corpus, model.features)
-        n_ngrams = size / model.features.bucket_bytes
-        return model.fit_quota > 0.5 * n_ngrams and size < shutil.disk_usage(self.folder.path).free // 2
+        decided = self.folder.work / "spill.json"  # a run that goes on must not decide otherwise
+        before = read_json(decided)
+        if before is None:
+            size = estimated_spill(corpus, model.features)
+            n_ngrams = size / model.features.bucket_bytes
+            free = shutil.disk_usage(self.folder.path).free
+            before = {"spill": model.fit_quota > 0.5 * n_ngrams and size < free // 2}
+            write_json(decided, before)
+        return bool(before["spill"])
 
     # ---- draw and write
 
@@ -547,7 +555,7 @@ class _Session:
 
 
 class _Timer:
-    """Adds the seconds of a block to a dictionary; disk-full errors get their place and way out."""
+    """Adds the seconds of a block to a dictionary."""
 
     def __init__(self, seconds: dict[str, float], name: str) -> None:
         self._seconds, self._name = seconds, name
@@ -582,11 +590,11 @@ def _count_target(corpus: Corpus, features: NgramFeatures, count: CountJob, engi
     return total
 
 
-def _write_quarantine(path: Path, count: CountJob, counted: Iterable[dict[str, Any]]) -> int:
+def _write_quarantine(path: Path, counted: Iterable[dict[str, Any]]) -> int:
     """Gather the bad rows of all partitions into one file; returns how many there are."""
     rows: list[list[Any]] = []
-    for partition, found in zip(count.corpus.partitions, counted, strict=True):
-        rows += found["bad"] if count.spill else (read_json(count.path(partition, "bad.json")) or [])
+    for found in counted:
+        rows += found["bad"]
     if rows:
         columns = zip(*((p, r, why, bytes.fromhex(content)) for p, r, why, content in rows), strict=True)
         write_table(path, BAD_SCHEMA, [pa.table([pa.array(c) for c in columns], schema=BAD_SCHEMA)])
@@ -714,7 +722,7 @@ def _data_warnings(
     twice = duplicate_ids(scored.table, engine)
     if twice:
         texts.append(
-            f"{twice:,} documents share their id with another one; they are drawn together or not at all: "
+            f"{twice:,} documents share their id with another one, and with it their part of the chance: "
             "pass --id-column, or one that the corpus does not have to number them"
         )
     if scored.commit["n_bad_rows"]:

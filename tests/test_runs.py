@@ -31,7 +31,7 @@ from corpora import (
 import curate.selection as selection_module
 from curate.errors import InputError, RunError, UsageError
 from curate.selection import draw, score
-from curate.verify import verify
+from curate.verification import verify
 
 ROWS = rows(90)
 

@@ -6,7 +6,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -28,6 +28,7 @@ class LocalEngine:
             raise UsageError(f"workers={workers}: must be 1 or more")
         self.in_flight = 2 * self.workers + 2  # batches under way, over all partitions
         self._slots = threading.Semaphore(self.in_flight)
+        self._stopping = threading.Event()
         self._partitions = ThreadPoolExecutor(self.workers, thread_name_prefix="partition")
         self._batches = ThreadPoolExecutor(self.workers, thread_name_prefix="batch")
 
@@ -45,28 +46,48 @@ class LocalEngine:
         self._batches.submit(work)
 
     def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
-        """``(item, result)`` as they are done; the first error stops what has not begun."""
+        """``(item, result)`` as they are done; the first error stops what is running at its next batch."""
         waiting = iter(items)
         running: dict[Future[Result], Item] = {}
         try:
             while True:
                 while len(running) < self.workers and (item := next(waiting, _END)) is not _END:
-                    running[self._partitions.submit(work, item)] = item  # type: ignore[arg-type]
+                    running[self._partitions.submit(work, item)] = item
                 if not running:
                     return
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     yield running.pop(future), future.result()
         finally:
-            for future in running:
-                future.cancel()
-            wait(running)
+            self._give_up(running)
+
+    def ordered(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Results in the order of the items, with as many under way as there are workers."""
+        pending: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                pending.append(self._partitions.submit(work, item))
+                if len(pending) > self.workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            self._give_up(pending)
 
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-        """Results in the order of the items."""
-        numbered = list(enumerate(items))
-        done = {i: result for (i, _), result in self.each(lambda pair: work(pair[1]), numbered)}
-        return [done[i] for i in range(len(numbered))]
+        """All results, in the order of the items."""
+        return list(self.ordered(work, items))
+
+    def _give_up(self, left: Iterable[Future[Any]]) -> None:
+        """Stop what has not ended, when a loop over results is left before its end."""
+        futures = list(left)
+        if not futures:
+            return
+        self._stopping.set()
+        for future in futures:
+            future.cancel()
+        wait(futures)
+        self._stopping.clear()
 
     def pipeline(self, work: Callable[[Item], Result], batches: Iterable[Item]) -> Iterator[Result]:
         """Results in order, with a few batches under way: called from within a partition's work."""
@@ -80,6 +101,8 @@ class LocalEngine:
 
         try:
             for batch in batches:
+                if self._stopping.is_set():
+                    raise CancelledError
                 while not self._slots.acquire(blocking=not pending):
                     yield oldest()
                 pending.append(self._batches.submit(work, batch))

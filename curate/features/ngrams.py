@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -65,7 +66,7 @@ class NgramFeatures:
     def identity(self) -> dict[str, Any]:
         """What determines the buckets of a text, for naming work that was done with them."""
         tokenizer = file_sha256(self.tokenizer) if self.tokenizer else None
-        return asdict(self) | {"tokenizer": tokenizer}
+        return asdict(self) | {"tokenizer": tokenizer, "unicode": unicodedata.unidata_version}
 
     def stream(self, texts: Any, *, out: np.ndarray | None = None) -> NgramStream:
         """The buckets of texts, a string array of Arrow or a sequence of str.

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.errors import CorruptError, InputError
+from curate.errors import InputError
 from curate.io.paths import Source, find, open_binary, reading
 
 PARTITION_BYTES = 64_000_000  # uncompressed; part of the plan, hence of the output's bytes
@@ -267,17 +267,3 @@ def _ranges(file: InputFile) -> Iterator[tuple[int, int, int, int | None, int]]:
         yield start, len(file.units), first_row, rows, size
     else:
         yield 0, file.bytes, 0, None, file.bytes
-
-
-def check_unchanged(corpus: Corpus, again: Corpus) -> None:
-    """Raise when files are not those that a corpus was scanned from.
-
-    Raises
-    ------
-    CorruptError : a file is gone, new, or has other bytes.
-    """
-    before = {f.source.name: f.sha256 for f in corpus.files}
-    now = {f.source.name: f.sha256 for f in again.files}
-    for name in sorted(before.keys() | now.keys()):
-        if before.get(name) != now.get(name):
-            raise CorruptError(f"{name}: not the file that was scored; score again, or restore it")

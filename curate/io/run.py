@@ -97,11 +97,14 @@ class RunFolder:
                     return handle
             except FileNotFoundError:
                 pass  # its last owner took it away between our opening and our locking it
-            except OSError as error:
+            except BlockingIOError as error:
                 handle.close()
                 raise RunError(
                     f"{self.path}: another run is writing here; wait for it or choose another folder"
                 ) from error
+            except OSError as error:
+                handle.close()
+                raise RunError(f"{self.path}: cannot be locked ({error.strerror}); choose a local folder") from error
             handle.close()
 
     def _refuse_foreign(self) -> None:
@@ -110,7 +113,8 @@ class RunFolder:
         if not self.path.is_dir():
             raise RunError(f"{self.path}: is a file; choose a folder")
         names = {p.name for p in self.path.iterdir()} - {_LOCK}
-        if names and not (self.work.is_dir() or (self.path / SCORES_COMMIT).is_file() or self._is_manifest()):
+        ours = (self.work / "run.json").is_file() or (self.path / SCORES_COMMIT).is_file() or self._is_manifest()
+        if names - {WORK} and not ours:
             raise RunError(f"{self.path}: holds files that are not a run of curate; choose another folder")
 
     def _is_manifest(self) -> bool:
@@ -139,15 +143,21 @@ class RunFolder:
                 f"{self.path} was written by recipe {other[:8]}, this is {digest(recipe)[:8]}: "
                 "choose another folder or pass --overwrite"
             )
+        changed = manifest is not None and (scored is None or scored["key"] != scoring)
+        if changed and not overwrite:
+            raise RunError(
+                f"{self.path} is a finished run over files that are not what they were (raw or target): "
+                "choose another folder or pass --overwrite"
+            )
         mine = {"work": _work_of(recipe), "recipe_sha256": digest(recipe), "scoring": scoring}
         if started == mine:
             return
-        self.work.mkdir(exist_ok=True)  # whatever is gone when this is killed, the folder is still a run's
+        write_json(self.work / "run.json", mine | {"clearing": True})  # killed from here on, it goes on clearing
         self._remove(*_DRAWN)
         if scoring != (scored["key"] if scored else (started or {}).get("scoring")):
             self._remove(*_SCORED)
-        if other:
-            self._remove(WORK)
+        if other or changed or (started or {}).get("clearing"):
+            self._remove(*(f"{WORK}/{p.name}" for p in self.work.iterdir() if p.name != "run.json"))
         write_json(self.work / "run.json", mine)
 
     def finished(self, recipe: dict[str, Any]) -> bool:

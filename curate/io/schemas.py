@@ -103,12 +103,14 @@ def _is_empty(kind: pa.DataType) -> bool:
 
 
 def without_views(table: pa.Table) -> pa.Table:
-    """The same rows with plain strings instead of string views, which Arrow can neither filter nor take."""
+    """The same rows with plain strings instead of views and dictionaries, which Arrow cannot filter or append."""
     schema = pa.schema([f.with_type(_without_views(f.type)) for f in table.schema])
     return table if schema == table.schema else table.cast(schema)
 
 
 def _without_views(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return _without_views(kind.value_type)
     if pa.types.is_string_view(kind):
         return pa.large_string()
     if pa.types.is_binary_view(kind):

@@ -12,7 +12,7 @@ from numba.extending import intrinsic
 
 from curate.kernels.compiled import kernel
 from curate.kernels.hashing import K1, extend
-from curate.kernels.vector import _pointer, trailing_zeros
+from curate.kernels.vector import pointer, trailing_zeros
 
 _I32 = ir.IntType(32)
 VALUE_BITS = np.uint64(24)
@@ -40,10 +40,10 @@ START = np.array(_fractions(1 / 2, 8), np.uint32)
 def _big_endian_words(context: Any, builder: Any, signature: Any, args: Any) -> list[Any]:
     """The 16 words of the block."""
     swap = builder.module.declare_intrinsic("llvm.bswap", (_I32,))
-    pointer = _pointer(context, builder, signature.args[0], args[0], args[1], _I32)
+    block = pointer(context, builder, signature.args[0], args[0], args[1], _I32)
     words = []
     for j in range(16):
-        word = builder.load(builder.gep(pointer, [ir.Constant(ir.IntType(64), j)]))
+        word = builder.load(builder.gep(block, [ir.Constant(ir.IntType(64), j)]))
         word.align = 1
         words.append(builder.call(swap, [word]))
     return words
@@ -52,7 +52,7 @@ def _big_endian_words(context: Any, builder: Any, signature: Any, args: Any) -> 
 def _state(context: Any, builder: Any, signature: Any, args: Any) -> tuple[list[Any], list[Any]]:
     """Where the 8 words of the state are, and the words."""
     zero = ir.Constant(ir.IntType(64), 0)
-    target = _pointer(context, builder, signature.args[2], args[2], zero, _I32)
+    target = pointer(context, builder, signature.args[2], args[2], zero, _I32)
     slots = [builder.gep(target, [ir.Constant(ir.IntType(64), j)]) for j in range(8)]
     return slots, [builder.load(slot) for slot in slots]
 

@@ -17,13 +17,13 @@ def _splat(byte: int) -> ir.Constant:
     return ir.Constant(_VECTOR, [byte] * WIDTH)
 
 
-def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any, to: Any) -> Any:
+def pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any, to: Any) -> Any:
     data = context.make_array(array_type)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [index]), to.as_pointer())
 
 
 def _load(context: Any, builder: Any, array_type: Any, array: Any, index: Any, of: Any) -> Any:
-    value = builder.load(_pointer(context, builder, array_type, array, index, of))
+    value = builder.load(pointer(context, builder, array_type, array, index, of))
     value.align = 1
     return value
 
@@ -40,7 +40,7 @@ def fold_ascii(typing_context: Any, source: Any, i: Any, folded: Any, k: Any) ->
         value = _load(context, builder, signature.args[0], args[0], args[1], _VECTOR)
         upper = _in_range(builder, value, ord("A"), 26)
         lowered = builder.or_(value, builder.select(upper, _splat(32), _splat(0)))
-        store = builder.store(lowered, _pointer(context, builder, signature.args[2], args[2], args[3], _VECTOR))
+        store = builder.store(lowered, pointer(context, builder, signature.args[2], args[2], args[3], _VECTOR))
         store.align = 1
         return builder.bitcast(builder.icmp_signed("<", value, _splat(0)), _I64)
 
@@ -92,16 +92,6 @@ def trailing_zeros(typing_context: Any, mask: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
-
-    return types.int64(types.uint64), codegen
-
-
-@intrinsic
-def leading_zeros(typing_context: Any, mask: Any) -> Any:
-    """Number of zero bits above the highest set bit of a uint64; 64 for zero."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.ctlz(args[0], ir.Constant(ir.IntType(1), 0))
 
     return types.int64(types.uint64), codegen
 

@@ -122,11 +122,15 @@ class Dsir:
         self.separate_targets = separate_targets
         if isinstance(target_proportions, (int, float)):
             target_proportions = [target_proportions]
-        self.target_proportions = None if target_proportions is None else [float(p) for p in target_proportions]
+        proportions = None if target_proportions is None else list(target_proportions)
+        self.target_proportions = proportions and [float(_number("target_proportions", p)) for p in proportions]
         self.compat = compat
         self._check()
 
     def _check(self) -> None:
+        for flag in ("compat", "separate_targets"):
+            if not isinstance(getattr(self, flag), bool):
+                raise UsageError(f"{flag}={getattr(self, flag)!r}: must be true or false")
         if self.normalize not in NORMALIZATIONS:
             raise unknown("normalization", self.normalize, NORMALIZATIONS)
         if not self.temperature > 0:
@@ -134,11 +138,11 @@ class Dsir:
         if isinstance(self.smoothing, str):
             if self.smoothing != "epsilon":
                 raise UsageError(f"smoothing={self.smoothing!r}: a pseudo-count such as 0.5, or 'epsilon'")
-        elif not self.smoothing > 0:
+        elif not _number("smoothing", self.smoothing) > 0:
             raise UsageError(f"smoothing={self.smoothing}: must be above 0, or some log-ratios are infinite")
         if isinstance(self.num_tokens_to_fit, str) and self.num_tokens_to_fit not in ("auto", "all"):
             raise UsageError(f"num_tokens_to_fit={self.num_tokens_to_fit!r}: a number, 'auto' or 'all'")
-        if not isinstance(self.num_tokens_to_fit, str) and self.num_tokens_to_fit <= 0:
+        if not isinstance(self.num_tokens_to_fit, str) and _number("num_tokens_to_fit", self.num_tokens_to_fit) <= 0:
             raise UsageError(f"num_tokens_to_fit={self.num_tokens_to_fit}: must be above 0, or 'auto' or 'all'")
         if self.min_tokens < 0:
             raise UsageError(f"min_tokens={self.min_tokens}: must be 0 or more")

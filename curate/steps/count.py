@@ -94,7 +94,7 @@ class CountJob:
 
     def key(self, partition: Partition) -> str:
         """The name of the work: all that determines its result."""
-        of = [self.corpus.identity(partition), self.features.identity(), list(self.carry), self.sample.n_levels]
+        of = [self.corpus.identity(partition), self.features.identity(), list(self.carry), str(self.sample.quota)]
         return digest([FORMAT, "count", self.spill, *of])
 
     def path(self, partition: Partition, ending: str) -> Path:

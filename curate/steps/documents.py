@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -86,8 +87,9 @@ def _strings(table: pa.Table, name: str, path: str, *, strict: bool = False) -> 
         raise InputError(f"{path}: column {name!r} is {kind}, not text; pass --text-column with the one that is")
     try:
         return column.cast(pa.large_string())
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
-        raise InputError(f"{path}: column {name!r} ({kind}) cannot be written as text") from error
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+        values = [None if v is None else json.dumps(v, default=str, ensure_ascii=False) for v in column.to_pylist()]
+        return pa.array(values, pa.large_string())
 
 
 def score_schema(score_columns: Sequence[str], carry: Sequence[str]) -> pa.Schema:

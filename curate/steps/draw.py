@@ -21,6 +21,7 @@ from curate.sampling.draws import DRAWS
 from curate.sampling.noise import TIE, keyed_hashes
 
 MAX_GROUPS = 1_000
+OTHER = "(other)"
 _PLACE_BITS = 40  # place = partition << 40 | row of the score table
 
 
@@ -86,10 +87,14 @@ class Statistics:
         for mine, theirs in ((self.groups, other.groups), (self.sources, other.sources)):
             for value, sizes in theirs.items():
                 add_sizes(mine, value, sizes)
+        if len(self.groups) > MAX_GROUPS:
+            raise UsageError(f"--per: the column has over {MAX_GROUPS:,} different values; take a coarser one")
 
 
 def add_sizes(totals: dict[str, dict[str, int]], value: str, sizes: Mapping[str, int]) -> None:
     """Add documents, bytes and tokens to those of a value."""
+    if value not in totals and len(totals) > MAX_GROUPS:
+        value = OTHER  # such as a source that is a URL: of no use in a table, and without limit
     into = totals.setdefault(value, {"documents": 0, "bytes": 0, "tokens": 0})
     for unit, size in sizes.items():
         into[unit] += size
@@ -125,10 +130,8 @@ def statistics(table: ScoreTable, engine: LocalEngine, per: str | None) -> Stati
         return found
 
     total = Statistics([ScoreMoments() for _ in table.score_columns])
-    for found in engine.map(of, table.parts):
+    for found in engine.ordered(of, table.parts):
         total.merge(found)
-    if len(total.groups) > MAX_GROUPS:
-        raise UsageError(f"--per {per}: {len(total.groups):,} different values, at most {MAX_GROUPS:,} can be drawn by")
     return total
 
 

@@ -143,6 +143,8 @@ def _filtered(path: Path, rows: np.ndarray) -> Iterator[pa.Table]:
         reader = pa.ipc.open_file(source)
         for i in range(reader.num_record_batches):
             table = pa.Table.from_batches([reader.get_batch(i)])
-            mask = np.isin(table[ROW].to_numpy(), rows)
+            here = table[ROW].to_numpy()
+            at = np.minimum(np.searchsorted(rows, here), len(rows) - 1)
+            mask = rows[at] == here
             if mask.any():
                 yield table.filter(pa.array(mask)).drop_columns([ROW]).replace_schema_metadata(None)

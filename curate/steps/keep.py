@@ -18,12 +18,13 @@ from curate.io.formats import Batch, Lines, read_raw
 from curate.io.paths import atomic
 from curate.io.run import digest, read_json, write_json
 from curate.io.schemas import dumped, inferred, loaded, merged
-from curate.io.tables import batches
+from curate.io.tables import batches, regrouped
 from curate.metrics.weights import LengthHistogram
 from curate.steps.draw import Decision, add_sizes, chosen_scores, sizes_by
 from curate.steps.early import LINE, early_path, early_tables
 
 FORMAT = 1
+LINES_AT_ONCE = 1_000  # JSON rows whose columns are found together
 ADDED = ("curate_score", "curate_weight", "curate_target")
 
 
@@ -174,7 +175,7 @@ def _write_lines(job: KeepJob, partition: Partition, tables: Iterator[pa.Table])
     blocks: list[tuple[int, int]] = []  # (kept rows before, bytes before) of each block of lines
     count = size = 0
     with atomic(job.path(partition, "jsonl")) as part, open(part, "wb") as sink:
-        for table in tables:
+        for table in regrouped(tables, LINES_AT_ONCE):  # columns must not depend on how batches were cut
             data = b"\n".join(table[LINE].to_pylist()) + b"\n"
             schema = merged(schema, inferred(data))
             blocks.append((count, size))
@@ -243,7 +244,7 @@ def kept_lengths(decision: Decision, other: Decision, engine: LocalEngine) -> tu
         return lengths, both, n
 
     total, both, n = LengthHistogram(), 0, 0
-    for lengths, same, count in engine.map(of, range(len(decision.table.parts))):
+    for lengths, same, count in engine.ordered(of, range(len(decision.table.parts))):
         total.merge(lengths)
         both, n = both + same, n + count
     return total, both / n if n else 0.0

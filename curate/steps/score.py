@@ -11,8 +11,6 @@ import numpy as np
 import pyarrow as pa
 
 from curate.io.corpus import Partition
-from curate.io.formats import BadRow
-from curate.io.run import write_json
 from curate.io.tables import is_done, write_table
 from curate.kernels.streams import NgramStream, bucket_dtype
 from curate.scorers import Dsir
@@ -40,18 +38,13 @@ class ScoreJob:
         return self.folder / f"part-{partition.index:05d}.parquet"
 
 
-def score_partition(job: ScoreJob, partition: Partition) -> int:
-    """Write the score table of one partition, unless that is done; returns the bytes of text it read."""
+def score_partition(job: ScoreJob, partition: Partition) -> None:
+    """Write the score table of one partition, unless that is done."""
     path = job.path(partition)
     if is_done(path, job.key):
-        return 0
-    bad: list[BadRow] = []
-    tables = _from_buckets(job, partition) if job.count.spill else _from_text(job, partition, bad)
+        return
+    tables = _from_buckets(job, partition) if job.count.spill else _from_text(job, partition)
     write_table(path, score_schema(job.columns, job.count.carry), tables, job.key)
-    if not job.count.spill and bad:
-        found = [[b.path, b.row, b.reason, b.content.hex()] for b in bad]
-        write_json(job.count.path(partition, "bad.json"), found)
-    return partition.n_bytes
 
 
 def _from_buckets(job: ScoreJob, partition: Partition) -> Iterator[pa.Table]:
@@ -85,21 +78,20 @@ def _read_exactly(stream: Any, view: memoryview) -> None:
         view = view[count:]
 
 
-def _from_text(job: ScoreJob, partition: Partition, bad: list[BadRow]) -> Iterator[pa.Table]:
+def _from_text(job: ScoreJob, partition: Partition) -> Iterator[pa.Table]:
     corpus, carry = job.count.corpus, job.count.carry
 
-    def work(raw: Any) -> tuple[pa.Table, pa.Table | None, list[BadRow]]:
+    def work(raw: Any) -> tuple[pa.Table, pa.Table | None]:
         docs = documents(corpus, partition, raw, carry)
         scores, n_tokens = job.model.score_stream(job.count.features.stream(docs.texts))
         numbers = {"row": docs.rows, "n_tokens": n_tokens, "n_bytes": docs.n_bytes}
         table = _table(job, partition, docs.ids, numbers, scores, docs.has_text, docs.carried)
         set_aside = rows_at(raw, docs, job.guess.likely(scores[:, 0], docs, n_tokens)) if job.guess else None
-        return table, set_aside, docs.bad
+        return table, set_aside
 
     batches = raw_batches(corpus, partition, carry, job.count.batch_bytes, whole_rows=job.guess is not None)
     with EarlyFile(early_path(job.early, partition), job.key) as early:
-        for table, set_aside, bad_rows in job.count.engine.pipeline(work, batches):
-            bad.extend(bad_rows)
+        for table, set_aside in job.count.engine.pipeline(work, batches):
             early.add(set_aside)
             yield table
 
