@@ -7,6 +7,7 @@ import json
 import math
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zstandard
 from corpora import FORMATS, encoded, jsonl_shards, kept_ids, read_all, rows, scores, select, shards, table_bytes, write
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from curate.errors import InputError
 from curate.io.corpus import scan
+from curate.selection import Resources
 
 LONG = "one two three four five six seven eight nine ten eleven twelve"
 ANY = {"budget": "100%", "settings": {"min_tokens": 0}}
@@ -324,3 +326,31 @@ def test_an_empty_id_is_a_missing_one(tmp_path):
     write(tmp_path / "raw" / "a.csv", b"id,text\n," + LONG.encode() + b"\nx," + LONG.encode() + b"\n")
     select(tmp_path / "raw", tmp_path / "out", **ANY)
     assert kept_ids(tmp_path / "out") == ["a.csv#0", "x"]
+
+
+def test_categories_and_nested_sources_are_carried_through(tmp_path):
+    rows_of = pa.table(
+        {
+            "id": [f"d{i}" for i in range(9)],
+            "text": [LONG] * 9,
+            "kind": pa.array(list("aabbccddd")).dictionary_encode(),
+            "source": [{"url": f"u{i % 2}"} for i in range(9)],
+        }
+    )
+    (tmp_path / "raw").mkdir()
+    pq.write_table(rows_of, tmp_path / "raw" / "a.parquet", row_group_size=2)
+    select(tmp_path / "raw", tmp_path / "out", **ANY)
+    assert sorted(shards(tmp_path / "out")["kind"].to_pylist()) == list("aabbccddd")
+    assert set(scores(tmp_path / "out")["source"].to_pylist()) == {'{"url": "u0"}', '{"url": "u1"}'}
+
+
+@pytest.mark.parametrize("batch_bytes", [400, 4_000_000])
+def test_the_columns_of_json_rows_do_not_depend_on_batches(tmp_path, monkeypatch, batch_bytes):
+    monkeypatch.setattr(Resources, "batch_bytes", lambda self, engine: batch_bytes)
+    values = [[1], ["x"], {"b": 1}, {"b": "x"}, [{"a": 1}], [{"a": "x"}]] * 3
+    write(tmp_path / "raw" / "a.jsonl", [{"text": LONG, f"c{i % 3}": v} for i, v in enumerate(values)])
+    select(tmp_path / "raw", tmp_path / "out", **ANY)
+    kinds = {f.name: str(f.type) for f in shards(tmp_path / "out").schema if f.name.startswith("c")}
+    monkeypatch.setattr(Resources, "batch_bytes", lambda self, engine: 8_000_000)
+    select(tmp_path / "raw", tmp_path / "whole", **ANY)
+    assert kinds == {f.name: str(f.type) for f in shards(tmp_path / "whole").schema if f.name.startswith("c")}

@@ -131,7 +131,11 @@ def test_a_changed_input_file_is_noticed_and_everything_made_from_it_is_made_aga
     select(raw, tmp_path / "out", name="x", shard_size=300, budget=60)
     write(raw / "part-000.jsonl", rows(5, seed=8))
     (raw / "part-002.jsonl").unlink()
-    again = select(raw, tmp_path / "out", name="x", shard_size=300, budget=60)
+    before = tree(tmp_path / "out")
+    with pytest.raises(RunError, match="files that are not what they were"):
+        select(raw, tmp_path / "out", name="x", shard_size=300, budget=60)
+    assert tree(tmp_path / "out") == before
+    again = select(raw, tmp_path / "out", name="x", shard_size=300, budget=60, overwrite=True)
     assert again.n_documents == 35
     select(raw, tmp_path / "fresh", name="x", shard_size=300, budget=60)
     assert tree(tmp_path / "out") == tree(tmp_path / "fresh")
@@ -143,7 +147,7 @@ def test_a_changed_target_is_noticed_and_scored_again(raw, tmp_path, scored_part
     select(raw, tmp_path / "out", target=target)
     before = kept_ids(tmp_path / "out")
     write(target, target_rows(words=COOKING))
-    select(raw, tmp_path / "out", target=target)
+    select(raw, tmp_path / "out", target=target, overwrite=True)
     assert len(scored_partitions) == 6
     assert kept_ids(tmp_path / "out") != before
 
@@ -151,7 +155,7 @@ def test_a_changed_target_is_noticed_and_scored_again(raw, tmp_path, scored_part
 def test_a_renamed_input_is_another_input(raw, tmp_path, scored_partitions):
     select(raw, tmp_path / "out")
     (raw / "part-000.jsonl").rename(raw / "part-009.jsonl")
-    result = select(raw, tmp_path / "out")
+    result = select(raw, tmp_path / "out", overwrite=True)
     assert [item["name"] for item in result.manifest["inputs"]] == [
         "part-001.jsonl",
         "part-002.jsonl",
@@ -160,7 +164,8 @@ def test_a_renamed_input_is_another_input(raw, tmp_path, scored_partitions):
 
 
 @pytest.mark.parametrize(
-    "name", ["notes.txt", "scores/mine.csv", "manifest.json", "shards/part-00000.parquet", "README.md"]
+    "name",
+    ["notes.txt", "_work/notes.txt", "scores/mine.csv", "manifest.json", "shards/part-00000.parquet", "README.md"],
 )
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_folder_that_is_not_a_runs_is_refused_and_left_alone(raw, tmp_path, name, overwrite):
@@ -572,3 +577,30 @@ def test_a_run_stopped_by_a_bad_row_goes_on_when_such_rows_are_set_aside(tmp_pat
         select(tmp_path / "raw", tmp_path / "out")
     result = select(tmp_path / "raw", tmp_path / "out", on_bad_row="quarantine")
     assert result.manifest["stats"]["n_bad_rows"] == 1
+
+
+def test_bad_rows_are_listed_after_a_kill_between_scoring_and_the_quarantine(tmp_path, monkeypatch):
+    lines(tmp_path / "raw" / "a.jsonl", *(json.dumps(row).encode() for row in rows(30)), b"{broken")
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(selection_module, "_write_quarantine", stop)
+        select(tmp_path / "raw", tmp_path / "out", on_bad_row="quarantine", spill=False)
+    result = select(tmp_path / "raw", tmp_path / "out", on_bad_row="quarantine", spill=False)
+    assert result.manifest["stats"]["n_bad_rows"] == 1
+    assert (tmp_path / "out" / "quarantine.parquet").exists()
+
+
+def test_an_output_folder_among_the_inputs_is_refused(tmp_path):
+    sharded(tmp_path / "raw", rows(30), 2)
+    select(tmp_path / "raw", tmp_path / "raw" / "out")
+    with pytest.raises(UsageError, match="below --out"):
+        select(tmp_path / "raw", tmp_path / "raw" / "out", budget=5, overwrite=True)
+
+
+def test_flags_that_are_no_flags_are_refused(tmp_path):
+    sharded(tmp_path / "raw", rows(30), 2)
+    with pytest.raises(UsageError, match="compat='no': must be true or false"):
+        select(tmp_path / "raw", tmp_path / "out", settings={"compat": "no"})
