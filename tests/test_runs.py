@@ -585,9 +585,10 @@ def test_bad_rows_are_listed_after_a_kill_between_scoring_and_the_quarantine(tmp
     def stop(*args):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(selection_module, "_write_quarantine", stop)
-        select(tmp_path / "raw", tmp_path / "out", on_bad_row="quarantine", spill=False)
+        with pytest.raises(KeyboardInterrupt):
+            select(tmp_path / "raw", tmp_path / "out", on_bad_row="quarantine", spill=False)
     result = select(tmp_path / "raw", tmp_path / "out", on_bad_row="quarantine", spill=False)
     assert result.manifest["stats"]["n_bad_rows"] == 1
     assert (tmp_path / "out" / "quarantine.parquet").exists()
