@@ -24,7 +24,7 @@ from curate.features import NgramFeatures
 from curate.features.ngrams import file_sha256
 from curate.io.columns import columns_of
 from curate.io.corpus import PARTITION_BYTES, Corpus, Partition, scan
-from curate.io.paths import atomic
+from curate.io.paths import atomic, find
 from curate.io.run import SCORES_COMMIT, RunFolder, digest, read_json, write_json
 from curate.io.tables import write_table
 from curate.metrics.diagnostics import Diagnostics, shares, warnings
@@ -365,6 +365,10 @@ class _Session:
     def _scan(self, job: _ScoringSpec, engine: LocalEngine) -> tuple[Corpus, dict[str, Corpus], tuple[str, ...]]:
         engine.begin(lambda: NgramFeatures().stream(["ready"]))  # kernels load while files are hashed
         with self._timed("scan"):
+            inside = self.folder.path.resolve()
+            for source in find(job.raw)[0]:
+                if "://" not in source.path and inside in Path(source.path).resolve().parents:
+                    raise UsageError(f"{source.path}: an input below --out {self.folder.path}; choose another folder")
             corpus = scan(
                 job.raw,
                 text_column=job.text_column,
@@ -377,10 +381,6 @@ class _Session:
                 for name, paths in job.target.items()
             }
             there = columns_of(corpus)
-        inside = self.folder.path.resolve()
-        for file in corpus.files:
-            if "://" not in file.source.path and inside in Path(file.source.path).resolve().parents:
-                raise UsageError(f"{file.source.path}: an input below --out {self.folder.path}; choose another folder")
         carry = [c for c in ("source", job.per) if c in there and c is not None]
         if job.per and job.per != "path" and job.per not in there:
             raise unknown("column to draw by", job.per, [*there, "path"])

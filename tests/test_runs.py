@@ -48,10 +48,10 @@ def scored_partitions(monkeypatch) -> list[int]:
     real = selection_module.score_partition
 
     def counting(job, partition):
-        n_bytes = real(job, partition)
-        if n_bytes:
+        scored = real(job, partition)
+        if scored:
             found.append(partition.index)
-        return n_bytes
+        return scored
 
     monkeypatch.setattr(selection_module, "score_partition", counting)
     return found

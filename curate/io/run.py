@@ -114,7 +114,9 @@ class RunFolder:
             raise RunError(f"{self.path}: is a file; choose a folder")
         names = {p.name for p in self.path.iterdir()} - {_LOCK}
         ours = (self.work / "run.json").is_file() or (self.path / SCORES_COMMIT).is_file() or self._is_manifest()
-        if names - {WORK} and not ours:
+        if names == {WORK} and all(p.name.startswith(".") for p in self.work.iterdir()):
+            return  # killed at its very beginning
+        if names and not ours:
             raise RunError(f"{self.path}: holds files that are not a run of curate; choose another folder")
 
     def _is_manifest(self) -> bool:

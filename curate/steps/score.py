@@ -38,13 +38,14 @@ class ScoreJob:
         return self.folder / f"part-{partition.index:05d}.parquet"
 
 
-def score_partition(job: ScoreJob, partition: Partition) -> None:
-    """Write the score table of one partition, unless that is done."""
+def score_partition(job: ScoreJob, partition: Partition) -> bool:
+    """Write the score table of one partition; False when that was done before."""
     path = job.path(partition)
     if is_done(path, job.key):
-        return
+        return False
     tables = _from_buckets(job, partition) if job.count.spill else _from_text(job, partition)
     write_table(path, score_schema(job.columns, job.count.carry), tables, job.key)
+    return True
 
 
 def _from_buckets(job: ScoreJob, partition: Partition) -> Iterator[pa.Table]:
