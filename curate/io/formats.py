@@ -45,11 +45,10 @@ class BadRow:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some rows of a partition. ``lines`` holds JSON rows as they are, when they were asked for."""
+    """Some rows of a partition."""
 
     rows: np.ndarray  # int64[n], 0-based in the file (for line formats the line)
     table: pa.Table  # the columns asked for; one that the file lacks is null
-    lines: list[bytes] | None = None
     bad: list[BadRow] = field(default_factory=list)
 
 
@@ -59,7 +58,6 @@ def read(
     columns: Sequence[str] | None,
     *,
     batch_bytes: int = BATCH_BYTES,
-    keep_lines: bool = False,
 ) -> Iterator[Batch]:
     """Batches of a partition with ``columns`` (all when None), in the order of the file.
 
@@ -68,7 +66,7 @@ def read(
     CorruptError : the file is damaged. InputError : a bad row, unless they are quarantined; no text column.
     """
     batches = (
-        _parse(raw, columns, keep_lines) if isinstance(raw, Lines) else raw
+        _parse(raw, columns) if isinstance(raw, Lines) else raw
         for raw in read_raw(corpus, partition, columns, batch_bytes=batch_bytes)
     )
     for batch in batches:
@@ -121,9 +119,9 @@ def read_raw(
             yield Lines(source.path, data, row, corpus.text_column, row == 0, bad)
 
 
-def parse(raw: Batch | Lines, columns: Sequence[str] | None, *, keep_lines: bool = False) -> Batch:
+def parse(raw: Batch | Lines, columns: Sequence[str] | None) -> Batch:
     """The batch of a block, parsed if it is not yet."""
-    return _parse(raw, columns, keep_lines) if isinstance(raw, Lines) else raw
+    return _parse(raw, columns) if isinstance(raw, Lines) else raw
 
 
 # ---- Parquet and Arrow
@@ -268,7 +266,7 @@ def _text_lines(
 # ---- JSON Lines
 
 
-def _parse(raw: Lines, columns: Sequence[str] | None, keep_lines: bool) -> Batch:
+def _parse(raw: Lines, columns: Sequence[str] | None) -> Batch:
     """Parse a block with Polars; what it refuses is found by halving, and the rest is kept."""
     import polars as pl  # here, since it takes half a second and only JSON needs it
 
@@ -283,8 +281,8 @@ def _parse(raw: Lines, columns: Sequence[str] | None, keep_lines: bool) -> Batch
         n_lines = data.count(b"\n") + (not data.endswith(b"\n") and bool(data))
         if frame is not None and frame.height == n_lines:
             rows = np.arange(raw.first_row, raw.first_row + n_lines)
-    lines = data.split(b"\n") if rows is None or keep_lines else []
     if rows is None:
+        lines = data.split(b"\n")
         numbered = [(raw.first_row + i, line) for i, line in enumerate(lines) if line.strip()]
         frames, good = [], []
         for run in _good_runs(raw.path, numbered, schema, bad):
@@ -292,13 +290,10 @@ def _parse(raw: Lines, columns: Sequence[str] | None, keep_lines: bool) -> Batch
             good.extend(run[1])
         frame = pl.concat(frames, how="vertical") if frames else pl.DataFrame(schema=schema or {})
         rows = np.array([row for row, _ in good], np.int64)
-        lines = [line for _, line in good]
-    elif keep_lines and lines and not lines[-1]:
-        lines.pop()
     assert frame is not None
     _require_text(raw, frame, columns)
     table = pa.table({name: frame[name].to_arrow() for name in frame.columns})  # a column at a time: one copy
-    return Batch(rows, table, lines if keep_lines else None, bad)
+    return Batch(rows, table, bad)
 
 
 def _try_ndjson(data: bytes, schema: Any) -> pl.DataFrame | None:

@@ -13,7 +13,7 @@ from curate.io.paths import atomic
 
 GROUP_ROWS = 100_000  # rows of a row group in score tables and ledgers
 UNIQUE = ("doc_id", "row", "content")  # columns whose values hardly repeat: no dictionaries for them
-_KEY = b"curate_key"
+KEY = b"curate_key"
 
 
 def regrouped(tables: Iterable[pa.Table], rows: int = GROUP_ROWS) -> Iterator[pa.Table]:
@@ -36,7 +36,7 @@ def write_table(path: Path, schema: pa.Schema, tables: Iterable[pa.Table], key: 
     """Write rows to Parquet, whole or not at all; returns how many. ``key`` names the work that made them."""
     rows = 0
     if key:
-        schema = schema.with_metadata({_KEY: key.encode()})
+        schema = schema.with_metadata({KEY: key.encode()})
     repeating = [f.name for f in schema if f.name not in UNIQUE and not pa.types.is_floating(f.type)]
     options = {"compression": "zstd", "compression_level": 1, "use_dictionary": repeating}
     with atomic(path) as part, pq.ParquetWriter(part, schema, **options) as writer:
@@ -52,7 +52,7 @@ def is_done(path: Path, key: str) -> bool:
         metadata = pq.read_schema(path).metadata or {}
     except (OSError, pa.ArrowInvalid):
         return False
-    return metadata.get(_KEY) == key.encode()
+    return metadata.get(KEY) == key.encode()
 
 
 def batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:

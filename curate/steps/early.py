@@ -18,6 +18,7 @@ import pyarrow as pa
 from curate.io.corpus import Partition
 from curate.io.formats import Batch, Lines
 from curate.io.paths import atomic
+from curate.io.tables import KEY
 from curate.sampling.draws import DRAWS
 from curate.steps.documents import Documents
 from curate.steps.draw import DrawSpec
@@ -27,7 +28,6 @@ REMEMBERED = 500_000  # documents that guesses are made from
 MARGIN, SLACK = 1.25, 0.01
 MAX_SHARE = 0.4  # of raw; beyond it the copy costs more than the reading
 ROW, LINE = "__row", "__line"
-_KEY = b"curate_key"
 
 
 class Guess:
@@ -113,7 +113,7 @@ class EarlyFile:
         if table is None:
             return
         if self._writer is None:
-            schema = table.schema.with_metadata({_KEY: self._key.encode()})
+            schema = table.schema.with_metadata({KEY: self._key.encode()})
             part = self._stack.enter_context(atomic(self._path))
             self._writer = self._stack.enter_context(pa.ipc.new_file(part, schema))
         self._writer.write_table(table)
@@ -130,7 +130,7 @@ def early_tables(path: Path, key: str, rows: np.ndarray) -> Iterator[pa.Table] |
         return None
     with pa.memory_map(str(path)) as source:
         reader = pa.ipc.open_file(source)
-        if (reader.schema.metadata or {}).get(_KEY) != key.encode():
+        if (reader.schema.metadata or {}).get(KEY) != key.encode():
             return None
         there = [reader.get_batch(i)[ROW].to_numpy() for i in range(reader.num_record_batches)]
     if not np.isin(rows, np.concatenate(there)).all():
