@@ -60,7 +60,7 @@ def _package(name: str) -> Check:
 
 def _kernels() -> Check:
     from curate.features import NgramFeatures
-    from curate.kernels.sha256 import sha256_bucket
+    from curate.kernels.calls import sha256_bucket
 
     texts = ["The cat sat on a mat\u00e9. \u65e5\u672c\u8a9e \u03a3\u0391\u03a3 " * 200]
     try:

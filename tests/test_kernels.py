@@ -10,16 +10,16 @@ import reference
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from curate.kernels.hashing import hash_strings
-from curate.kernels.ngrams import (
-    SEGMENT_BYTES,
+from curate.kernels.calls import (
     add_counts_by_level,
     bucket_stream,
+    hash_strings,
     id_stream,
     moments,
+    sha256_bucket,
     sums,
 )
-from curate.kernels.sha256 import sha256_bucket
+from curate.kernels.ngrams import SEGMENT_BYTES
 from curate.kernels.streams import NgramStream, bucket_dtype
 from curate.kernels.text import string_buffers
 

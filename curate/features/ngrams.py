@@ -73,7 +73,7 @@ class NgramFeatures:
 
         Without ``out`` the buckets are valid until the same thread asks for others.
         """
-        from curate.kernels.ngrams import bucket_stream
+        from curate.kernels.calls import bucket_stream
         from curate.kernels.text import string_buffers
 
         if not isinstance(texts, (pa.Array, pa.ChunkedArray)):
@@ -92,7 +92,7 @@ class NgramFeatures:
         )
 
     def _piece_stream(self, texts: Any) -> NgramStream:
-        from curate.kernels.ngrams import id_stream
+        from curate.kernels.calls import id_stream
 
         assert self.tokenizer is not None
         processor = sentencepiece(self.tokenizer)
@@ -143,7 +143,7 @@ def _load_sentencepiece(path: str) -> Any:
 
 @cache
 def _piece_hashes(path: str, seed: int) -> np.ndarray:
-    from curate.kernels.hashing import hash_strings
+    from curate.kernels.calls import hash_strings
     from curate.kernels.text import string_buffers
 
     processor = sentencepiece(path)

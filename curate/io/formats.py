@@ -270,7 +270,7 @@ def _parse(raw: Lines, columns: Sequence[str] | None) -> Batch:
     """Parse a block with Polars; what it refuses is found by halving, and the rest is kept."""
     import polars as pl  # here, since it takes half a second and only JSON needs it
 
-    from curate.kernels.jsonl import has_surrogate_escape
+    from curate.kernels.calls import has_surrogate_escape
 
     data, bad = raw.data, list(raw.bad)
     schema = None if columns is None else dict.fromkeys(columns, pl.String)

@@ -1,42 +1,35 @@
-"""How kernels are compiled: without the interpreter's lock, and once for all processes."""
+"""How kernels are compiled, with numba; `curate.kernels.native` keeps the result and calls it."""
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numba
-
-_HERE = Path(__file__).parent
-_config: Any = numba.config
-
-
-def _cache_folder() -> Path:
-    """Where compiled code is kept: by what all kernels say, since numba looks at one file at a time.
-
-    In NUMBA_CACHE_DIR where that is set, else beside the sources, else in the user's cache.
-    """
-    sources = b"".join(path.read_bytes() for path in sorted(_HERE.glob("*.py")))
-    name = f"curate-{hashlib.sha256(sources).hexdigest()[:16]}"
-    if _config.CACHE_DIR:
-        return Path(_config.CACHE_DIR) / name
-    beside = _HERE / "__pycache__"
-    if os.access(beside if beside.exists() else _HERE, os.W_OK):
-        return beside / name
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "curate" / name
-
-
-_FOLDER = str(_cache_folder())
+from numba.core.compiler import Flags, compile_extra
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import cpu_target
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """Compile a function with numba when it is first called; see `_cache_folder` for where that is kept."""
-    before = _config.CACHE_DIR
-    _config.CACHE_DIR = _FOLDER
-    try:
-        return numba.njit(nogil=True, cache=True)(function)
-    finally:
-        _config.CACHE_DIR = before
+    """A function for kernels to call; see `curate.kernels.native` for what those may do that are called from Python.
+
+    Division by zero is not looked for, and arrays are not counted, since nothing is raised or allocated.
+    """
+    return numba.njit(nogil=True, error_model="numpy", _nrt=False)(function)
+
+
+def machine_code(function: Any, args: tuple[Any, ...]) -> tuple[str, str, bytes]:
+    """``(symbol, type of the result, object code)`` of a kernel for arguments like these."""
+    target = cpu_target
+    flags: Any = Flags()
+    flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+    flags.error_model = "numpy"
+    types = tuple(numba.typeof(arg) for arg in args)
+    compiled = compile_extra(
+        target.typing_context, target.target_context, function.py_func, types, None, flags, locals={}
+    )
+    library = compiled.library
+    with global_compiler_lock:
+        _, _, (code, _) = library.serialize_using_object_code()
+    return compiled.fndesc.llvm_func_name, str(compiled.signature.return_type), code

@@ -54,26 +54,14 @@ def extend(shorter, token):
 
 
 @kernel
-def _hash_each(data, offsets, state, out):
+def hash_each(data, offsets, state, copy, out):
+    """The hash of each string; ``copy`` is scratch, for strings at the end of the buffer."""
     end = len(data)
     for i in range(len(out)):
         start, stop = offsets[i], offsets[i + 1]
         if stop + 8 <= end:
             out[i] = hash_bytes(data, start, stop, state)
             continue
-        copy = np.zeros(stop - start + 8, np.uint8)
         for j in range(stop - start):
             copy[j] = data[start + j]
         out[i] = hash_bytes(copy, 0, stop - start, state)
-
-
-def hash_strings(data: np.ndarray, offsets: np.ndarray, seed: int) -> np.ndarray:
-    """uint64[n] hashes of the strings ``data[offsets[i]:offsets[i + 1]]`` under a seed (0 <= seed < 2**64)."""
-    out = np.empty(len(offsets) - 1, np.uint64)
-    _hash_each(data, offsets, start_state(seed), out)
-    return out
-
-
-def start_state(seed: int) -> np.uint64:
-    """The state that hashes of a seed start from."""
-    return np.uint64(seed_state(np.uint64(seed)))

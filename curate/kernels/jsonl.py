@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from curate.kernels.compiled import kernel
 from curate.kernels.vector import backslash_mask, d_mask, u_mask
 
 
 @kernel
-def _has_surrogate_escape(data):
+def surrogate_escape(data):
+    r"""Whether ``\ud`` or ``\uD`` is in a text."""
     stop = len(data) - 66
     i = 0
     while i < stop:
@@ -21,8 +20,3 @@ def _has_surrogate_escape(data):
             return True
         i += 1
     return False
-
-
-def has_surrogate_escape(data: bytes) -> bool:
-    r"""Whether ``\ud`` or ``\uD`` is in a text: half of a surrogate pair is written so, and some others are."""
-    return bool(_has_surrogate_escape(np.frombuffer(data, np.uint8))) if data else False

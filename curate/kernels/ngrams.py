@@ -10,14 +10,11 @@ from __future__ import annotations
 import numpy as np
 
 from curate.kernels.compiled import kernel
-from curate.kernels.hashing import K1, K2, K3, K4, extend, hash_bytes, start_state
-from curate.kernels.sha256 import START, sha256_buckets
-from curate.kernels.streams import Moments, NgramStream, gram_cache, room_for
+from curate.kernels.hashing import K1, K2, K3, K4, extend, hash_bytes
+from curate.kernels.sha256 import sha256_buckets
 from curate.kernels.tokens import ONE, PADDING, SIXTY_THREE, ZERO, class_masks, fold, spans
-from curate.kernels.unicode import unicode_tables
 from curate.kernels.vector import fold_product, high_product, load_u64, trailing_zeros
 
-MAX_ORDER = 8
 SEGMENT_BYTES = 1 << 15  # what is worked on at a time, so that it stays in the processor's first caches
 EIGHT = np.uint64(8)
 
@@ -129,14 +126,6 @@ def lane_sum(table, buckets, start, stop):
 
 
 @kernel
-def _longest(offsets):
-    longest = 0
-    for i in range(len(offsets) - 1):
-        longest = max(longest, offsets[i + 1] - offsets[i])
-    return longest
-
-
-@kernel
 def _segment_end(data, start, stop):
     """Where a long document can be cut: white space ends every token, and every context of `str.lower`."""
     i = start + SEGMENT_BYTES
@@ -146,29 +135,35 @@ def _segment_end(data, start, stop):
 
 
 @kernel
-def _stream(data, offsets, tables, n, n_buckets, state, buckets, ends, n_tokens):
-    room = capacity(min(_longest(offsets), 2 * SEGMENT_BYTES))
-    folded, classes = np.empty(room, np.uint8), np.empty(room, np.uint8)
-    starts, stops = np.empty(room, np.int32), np.empty(room, np.int32)
-    hashes, tail = np.empty(room, np.uint64), np.empty(PADDING, np.uint8)
-    grams = np.zeros(MAX_ORDER, np.uint64)
+def room(data, offsets, cut):
+    """Bytes that the longest document needs in the workspace, or with ``cut`` the longest segment of one."""
+    longest = 0
+    for doc in range(len(offsets) - 1):
+        position, stop = offsets[doc], offsets[doc + 1]
+        while position < stop:
+            end = _segment_end(data, position, stop) if cut else stop
+            longest = max(longest, end - position)
+            position = end
+    return capacity(longest)
+
+
+@kernel
+def hashed_stream(data, offsets, tables, n, n_buckets, state, work, buckets, ends, n_tokens):
+    """The buckets of documents by the fast hash; ``work`` is a `Workspace`. Returns how many."""
     at = 0
     for doc in range(len(offsets) - 1):
         position, stop, seen, last = offsets[doc], offsets[doc + 1], 0, ZERO
         while position < stop:
             end = _segment_end(data, position, stop)
-            if capacity(end - position) > room:
-                room = capacity(end - position)
-                folded, classes = np.empty(room, np.uint8), np.empty(room, np.uint8)
-                starts, stops = np.empty(room, np.int32), np.empty(room, np.int32)
-                hashes = np.empty(room, np.uint64)
-            size = fold(data, position, end, tables, folded, classes, tail)
+            size = fold(data, position, end, tables, work.folded, work.classes, work.tail)
             if n == 2:
-                last, at, count = bigram_buckets(folded, classes, size, state, last, seen, n_buckets, buckets, at)
+                last, at, count = bigram_buckets(
+                    work.folded, work.classes, size, state, last, seen, n_buckets, buckets, at
+                )
             else:
-                count = spans(folded, classes, size, starts, stops)
-                hash_tokens(folded, starts, stops, count, state, hashes)
-                at = hash_buckets(hashes, count, n, n_buckets, grams, seen, buckets, at)
+                count = spans(work.folded, work.classes, size, work.starts, work.stops)
+                hash_tokens(work.folded, work.starts, work.stops, count, state, work.hashes)
+                at = hash_buckets(work.hashes, count, n, n_buckets, work.grams, seen, buckets, at)
             seen += count
             position = end
         ends[doc] = at
@@ -177,27 +172,22 @@ def _stream(data, offsets, tables, n, n_buckets, state, buckets, ends, n_tokens)
 
 
 @kernel
-def _stream_sha256(data, offsets, tables, n, n_buckets, state, start_state, known, buckets, ends, n_tokens):
-    room = capacity(_longest(offsets))
-    folded, classes = np.empty(room, np.uint8), np.empty(room, np.uint8)
-    starts, stops = np.empty(room, np.int32), np.empty(room, np.int32)
-    hashes, tail = np.empty(room, np.uint64), np.empty(PADDING, np.uint8)
-    gram = np.empty(room + MAX_ORDER, np.uint8)
+def sha256_stream(data, offsets, tables, n, n_buckets, state, powers, known, work, buckets, ends, n_tokens):
+    """As `hashed_stream`, with the reference's buckets."""
     at = 0
     for doc in range(len(offsets) - 1):
-        size = fold(data, offsets[doc], offsets[doc + 1], tables, folded, classes, tail)
-        count = spans(folded, classes, size, starts, stops)
-        hash_tokens(folded, starts, stops, count, state, hashes)
-        at = sha256_buckets(folded, starts, stops, hashes, count, n, n_buckets, start_state, known, gram, buckets, at)
+        size = fold(data, offsets[doc], offsets[doc + 1], tables, work.folded, work.classes, work.tail)
+        count = spans(work.folded, work.classes, size, work.starts, work.stops)
+        hash_tokens(work.folded, work.starts, work.stops, count, state, work.hashes)
+        at = sha256_buckets(work, count, n, n_buckets, powers, known, buckets, at)
         ends[doc] = at
         n_tokens[doc] = count
     return at
 
 
 @kernel
-def _stream_ids(ids, offsets, id_hashes, n, n_buckets, buckets, ends):
-    grams = np.zeros(MAX_ORDER, np.uint64)
-    hashes = np.empty(_longest(offsets) + 1, np.uint64)
+def id_stream(ids, offsets, id_hashes, n, n_buckets, hashes, grams, buckets, ends):
+    """As `hashed_stream`, of token ids; ``hashes`` and ``grams`` are scratch."""
     at = 0
     for doc in range(len(offsets) - 1):
         count = offsets[doc + 1] - offsets[doc]
@@ -209,7 +199,7 @@ def _stream_ids(ids, offsets, id_hashes, n, n_buckets, buckets, ends):
 
 
 @kernel
-def _sums(buckets, ends, table, out):
+def sums(buckets, ends, table, out):
     start = 0
     for doc in range(len(ends)):
         out[doc] = lane_sum(table, buckets, start, ends[doc])
@@ -217,7 +207,7 @@ def _sums(buckets, ends, table, out):
 
 
 @kernel
-def _counts_by_level(buckets, ends, levels, lowest, counts):
+def counts_by_level(buckets, ends, levels, lowest, counts):
     start = 0
     for doc in range(len(ends)):
         level = levels[doc]
@@ -229,7 +219,7 @@ def _counts_by_level(buckets, ends, levels, lowest, counts):
 
 
 @kernel
-def _moments(buckets, ends, touched, counts, squares, products):
+def moments(buckets, ends, touched, counts, squares, products):
     start = 0
     for doc in range(len(ends)):
         length = ends[doc] - start
@@ -244,63 +234,3 @@ def _moments(buckets, ends, touched, counts, squares, products):
                 products[b] += c * length
                 touched[b] = 0
         start = ends[doc]
-
-
-def bucket_stream(
-    data: np.ndarray,
-    offsets: np.ndarray,
-    *,
-    n: int,
-    n_buckets: int,
-    seed: int = 0,
-    sha256: bool = False,
-    out: np.ndarray | None = None,
-) -> NgramStream:
-    """Word-punctuation n-grams of texts, hashed into buckets.
-
-    Parameters
-    ----------
-    data : uint8[...], the UTF-8 bytes of all texts. offsets : int64[n_docs + 1] into it.
-    n : highest order, 1 to 8. seed : of the fast hash. sha256 : the reference package's buckets instead.
-    out : where the buckets go; without it into memory that the thread's next call uses again.
-    """
-    n_docs = len(offsets) - 1
-    ends, n_tokens = np.empty(n_docs, np.int64), np.empty(n_docs, np.int64)
-    buckets = room_for(int(offsets[-1] - offsets[0]), n, n_buckets, own=False) if out is None else out
-    state, tables = start_state(seed), unicode_tables()
-    if sha256:
-        args = (state, START, gram_cache(n_buckets, len(data)), buckets, ends, n_tokens)
-        size = _stream_sha256(data, offsets, tables, n, np.uint64(n_buckets), *args)
-    else:
-        size = _stream(data, offsets, tables, n, np.uint64(n_buckets), state, buckets, ends, n_tokens)
-    return NgramStream(buckets[:size], ends, n_tokens)
-
-
-def id_stream(ids: np.ndarray, offsets: np.ndarray, id_hashes: np.ndarray, *, n: int, n_buckets: int) -> NgramStream:
-    """As `bucket_stream`, from token ids (int32) and the hash of each id's piece (uint64[vocabulary])."""
-    ends, n_tokens = np.empty(len(offsets) - 1, np.int64), np.diff(offsets)
-    buckets = room_for(len(ids), n, n_buckets, own=True)
-    size = _stream_ids(ids, offsets, id_hashes, n, np.uint64(n_buckets), buckets, ends)
-    return NgramStream(buckets[:size], ends, n_tokens)
-
-
-def sums(buckets: np.ndarray, ends: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """float64[n_docs]: the sum of ``table`` (float64[n_buckets]) over each document's buckets."""
-    out = np.empty(len(ends))
-    _sums(buckets, ends, table, out)
-    return out
-
-
-def add_counts_by_level(stream: NgramStream, levels: np.ndarray, lowest: int, counts: np.ndarray) -> None:
-    """Add each document's n-grams to ``counts[level of the document]`` (int64[n_levels, n_buckets]).
-
-    Documents of a level under ``lowest`` are passed over.
-    """
-    _counts_by_level(stream.buckets, stream.ends, levels, lowest, counts)
-
-
-def moments(stream: NgramStream, n_buckets: int) -> Moments:
-    """What the cluster variance of a bucket distribution needs; add them up over batches."""
-    touched, *totals = (np.zeros(n_buckets, np.int64) for _ in range(4))
-    _moments(stream.buckets, stream.ends, touched, *totals)
-    return Moments(*totals)

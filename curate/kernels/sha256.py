@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import numpy as np
@@ -143,9 +142,10 @@ _compress = _compress_native if _NATIVE else _compress_plain
 
 
 @kernel
-def sha256_modulo(data, start, stop, n_buckets, powers, start_state, state, block):
+def sha256_modulo(data, start, stop, n_buckets, powers, state, block):
     """``int(sha256(data[start:stop]).hexdigest(), 16) % n_buckets``; ``powers[j]`` is 2**(32 j) % n_buckets."""
-    state[:] = start_state
+    for j in range(8):
+        state[j] = START[j]
     i = start
     while stop - i >= 64:
         _compress(data, i, state)
@@ -170,25 +170,14 @@ def sha256_modulo(data, start, stop, n_buckets, powers, start_state, state, bloc
 
 
 @kernel
-def word_powers(n_buckets):
-    """uint64[8]: 2**(32 j) % n_buckets."""
-    powers = np.empty(8, np.uint64)
-    power = np.uint64(1) % n_buckets
-    for j in range(8):
-        powers[j] = power
-        power = (power << np.uint64(32)) % n_buckets
-    return powers
-
-
-@kernel
-def sha256_buckets(folded, starts, ends, hashes, n_tokens, n, n_buckets, start_state, known, gram, out, at):
+def sha256_buckets(work, n_tokens, n, n_buckets, powers, known, out, at):
     """As `hash_buckets`, with the reference's buckets; returns the next position in ``out``.
 
     ``known`` remembers buckets by the fast hash of the n-gram, in one slot, where the last one stays: nine
     n-grams in ten are there, and SHA-256 takes long. A slot is one word: 24 bits of bucket, one that is set, and
     39 of the hash, beside those that choose the slot; so threads can share it without a lock.
     """
-    state, block, powers = np.empty(8, np.uint32), np.empty(64, np.uint8), word_powers(n_buckets)
+    hashes, gram = work.hashes, work.gram
     shift = np.uint64(64 - trailing_zeros(np.uint64(len(known))))
     for t in range(n_tokens):
         for order in range(1, min(n, t + 1) + 1):
@@ -201,8 +190,8 @@ def sha256_buckets(folded, starts, ends, hashes, n_tokens, n, n_buckets, start_s
             tag = (key & TAG) << np.uint64(1) | np.uint64(1)
             word = known[slot]
             if word >> VALUE_BITS != tag:
-                size = _join(folded, starts, ends, first, t + 1, gram)
-                bucket = sha256_modulo(gram, 0, size, n_buckets, powers, start_state, state, block)
+                size = _join(work.folded, work.starts, work.stops, first, t + 1, gram)
+                bucket = sha256_modulo(gram, 0, size, n_buckets, powers, work.state, work.block)
                 word = tag << VALUE_BITS | bucket
                 known[slot] = word
             out[at] = word & VALUE
@@ -222,8 +211,3 @@ def _join(folded, starts, ends, first, stop, gram):
             gram[size] = folded[i]
             size += 1
     return size
-
-
-def sha256_bucket(gram: str, n_buckets: int) -> int:
-    """The bucket of one n-gram, by the standard library."""
-    return int.from_bytes(hashlib.sha256(gram.encode()).digest(), "big") % n_buckets

@@ -34,11 +34,41 @@ class NgramStream(NamedTuple):
     n_tokens: np.ndarray
 
 
+class Workspace(NamedTuple):
+    """Scratch for one document at a time, in arrays as long as the longest needs."""
+
+    folded: np.ndarray  # uint8, the text in lower case
+    classes: np.ndarray  # uint8, the class of each byte of it
+    starts: np.ndarray  # int32, of tokens
+    stops: np.ndarray  # int32
+    hashes: np.ndarray  # uint64, of tokens
+    gram: np.ndarray  # uint8, the text of an n-gram
+    tail: np.ndarray  # uint8[128], the end of a buffer
+    grams: np.ndarray  # uint64[8], hashes of the n-grams that end here
+    state: np.ndarray  # uint32[8], of SHA-256
+    block: np.ndarray  # uint8[64]
+
+
 class _Scratch(threading.local):
     """Big arrays that a thread uses again: fresh memory costs more than what is done with it."""
 
     def __init__(self) -> None:
         self.buckets: dict[Any, np.ndarray] = {}
+        self.workspace = _workspace(1 << 17)
+
+
+def _workspace(room: int) -> Workspace:
+    by_byte = (np.uint8, np.uint8, np.int32, np.int32, np.uint64, np.uint8)
+    arrays = [np.empty(room + 8, dtype) for dtype in by_byte]
+    small = (np.empty(128, np.uint8), np.zeros(8, np.uint64), np.empty(8, np.uint32), np.empty(64, np.uint8))
+    return Workspace(*arrays, *small)
+
+
+def workspace(room: int) -> Workspace:
+    """The thread's workspace, with room for a document of so many bytes; memory that is not touched costs nothing."""
+    if len(_scratch.workspace.folded) < room + 8:
+        _scratch.workspace = _workspace(room)
+    return _scratch.workspace
 
 
 _scratch = _Scratch()

@@ -11,7 +11,7 @@ FIT, GUMBEL, UNIFORM, TIE = 1, 2, 3, 4  # what a hash is for; each purpose is in
 
 def keyed_hashes(doc_ids: Any, seed: int, purpose: int) -> np.ndarray:
     """uint64[n_docs] from (seed, purpose, doc_id)."""
-    from curate.kernels.hashing import hash_strings
+    from curate.kernels.calls import hash_strings
     from curate.kernels.text import string_buffers
 
     key = (seed * 0x9E3779B97F4A7C15 + purpose * 0xD6E8FEB86659FD93) % (1 << 64)

@@ -43,7 +43,7 @@ class TargetCounts:
         return cls(counts, squares, products)
 
     def add(self, stream: NgramStream) -> None:
-        from curate.kernels.ngrams import moments
+        from curate.kernels.calls import moments
 
         more = moments(stream, len(self.counts))
         self.counts += more.counts
@@ -258,7 +258,7 @@ class Dsir:
 
     def score_stream(self, stream: NgramStream) -> tuple[np.ndarray, np.ndarray]:
         """``(scores float64[n_docs, n_targets], lengths in tokens)`` of buckets; nan where not eligible."""
-        from curate.kernels.ngrams import sums
+        from curate.kernels.calls import sums
 
         n_ngrams = np.diff(stream.ends, prepend=0)
         scores = np.stack([sums(stream.buckets, stream.ends, table) for table in self.log_ratio_], axis=1)

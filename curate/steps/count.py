@@ -131,7 +131,7 @@ def count_partition(job: CountJob, partition: Partition) -> dict[str, Any]:
 
 
 def _count(job: CountJob, partition: Partition) -> dict[str, Any]:
-    from curate.kernels.ngrams import add_counts_by_level
+    from curate.kernels.calls import add_counts_by_level
 
     counts = np.zeros((job.sample.n_levels, job.features.n_buckets), np.int64)
     by_level = np.zeros(job.sample.n_levels, np.int64)
