@@ -11,12 +11,15 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
 
+_njit: Any = numba.njit  # its types do not know all of its options
+
+
 def kernel(function: Callable[..., Any]) -> Any:
     """A function for kernels to call; see `curate.kernels.native` for what those may do that are called from Python.
 
     Division by zero is not looked for, and arrays are not counted, since nothing is raised or allocated.
     """
-    return numba.njit(nogil=True, error_model="numpy", _nrt=False)(function)
+    return _njit(nogil=True, error_model="numpy", _nrt=False)(function)
 
 
 def machine_code(function: Any, args: tuple[Any, ...]) -> tuple[str, str, bytes]:
