@@ -12,6 +12,7 @@ import numba
 
 _HERE = Path(__file__).parent
 _config: Any = numba.config
+_njit: Any = numba.njit  # its types do not know all of its options
 
 
 def _cache_folder() -> Path:
@@ -34,9 +35,21 @@ _FOLDER = str(_cache_folder())
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile a function with numba when it is first called; see `_cache_folder` for where that is kept."""
+    return _compiled(function)
+
+
+def bare_kernel(function: Callable[..., Any]) -> Any:
+    """A kernel that allocates nothing, nor do those it calls: arrays go without reference counts.
+
+    Where small functions pass arrays on that is much: `skim` becomes 1.6 times as fast.
+    """
+    return _compiled(function, _nrt=False)
+
+
+def _compiled(function: Callable[..., Any], **options: Any) -> Any:
     before = _config.CACHE_DIR
     _config.CACHE_DIR = _FOLDER
     try:
-        return numba.njit(nogil=True, cache=True)(function)
+        return _njit(nogil=True, cache=True, **options)(function)
     finally:
         _config.CACHE_DIR = before
