@@ -4,6 +4,7 @@ The compiled kernels and the streaming cuts must equal these definitions, to the
 """
 
 import hashlib
+import json
 import math
 import re
 from collections import Counter
@@ -172,3 +173,13 @@ def cluster_risk(documents):
             risk += variance / p / 2
             occupied += 1
     return risk, risk / ((occupied - 1) / (2 * n))
+
+
+# ---- JSON Lines
+
+
+def json_strings(line, columns):
+    """Some members of an object as strings: numbers and literals as they are written, null where there are none."""
+    row = json.loads(line, parse_int=str)
+    texts = {True: "true", False: "false"}
+    return {name: value if isinstance(value := row.get(name), str | None) else texts[value] for name in columns}

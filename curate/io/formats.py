@@ -182,6 +182,8 @@ def _blocks(
     path: str, compression: str | None, partition: Partition, batch_bytes: int
 ) -> Iterator[tuple[bytes, int, list[BadRow]]]:
     """``(whole lines, number of the first, bad rows before them)``; a line that is too long is a bad row."""
+    from curate.kernels.calls import count_lines
+
     whole = compression is not None
     position, row = (0, 0) if whole else (partition.start, partition.first_row)
     buffer, used = bytearray(batch_bytes), 0  # a line that is not complete yet begins the buffer
@@ -217,7 +219,7 @@ def _blocks(
                 if len(data) > MAX_LINE_BYTES:
                     data = _blanked(path, data, row, bad)
                 yield data, row, bad
-                row, bad = row + data.count(b"\n"), []
+                row, bad = row + count_lines(data), []
             used = end - cut
             buffer[:used] = buffer[cut:end]
             if used > MAX_LINE_BYTES:
@@ -267,10 +269,22 @@ def _text_lines(
 
 
 def _parse(raw: Lines, columns: Sequence[str] | None) -> Batch:
-    """Parse a block with Polars; what it refuses is found by halving, and the rest is kept."""
-    import polars as pl  # here, since it takes half a second and only JSON needs it
+    """A block as rows: skimmed for the columns where that can be done with certainty, which is the usual case."""
+    from curate.kernels.skimming import skim
 
-    from curate.kernels.calls import has_surrogate_escape
+    skimmed = skim(raw.data, list(dict.fromkeys(columns))) if columns else None
+    if skimmed is None:
+        return _parse_with_polars(raw, columns)
+    lines, table = skimmed
+    _require_text(raw, table, columns)
+    return Batch(raw.first_row + lines, table, list(raw.bad))
+
+
+def _parse_with_polars(raw: Lines, columns: Sequence[str] | None) -> Batch:
+    """Parse a block with Polars; what it refuses is found by halving, and the rest is kept."""
+    import polars as pl  # here, since it takes half a second and few files need it
+
+    from curate.kernels.calls import count_lines, has_surrogate_escape
 
     data, bad = raw.data, list(raw.bad)
     schema = None if columns is None else dict.fromkeys(columns, pl.String)
@@ -278,7 +292,7 @@ def _parse(raw: Lines, columns: Sequence[str] | None) -> Batch:
     frame = None
     if not (has_surrogate_escape(data) and _SURROGATE.search(data)):
         frame = _try_ndjson(data, schema)
-        n_lines = data.count(b"\n") + (not data.endswith(b"\n") and bool(data))
+        n_lines = count_lines(data)
         if frame is not None and frame.height == n_lines:
             rows = np.arange(raw.first_row, raw.first_row + n_lines)
     if rows is None:
@@ -291,8 +305,8 @@ def _parse(raw: Lines, columns: Sequence[str] | None) -> Batch:
         frame = pl.concat(frames, how="vertical") if frames else pl.DataFrame(schema=schema or {})
         rows = np.array([row for row, _ in good], np.int64)
     assert frame is not None
-    _require_text(raw, frame, columns)
     table = pa.table({name: frame[name].to_arrow() for name in frame.columns})  # a column at a time: one copy
+    _require_text(raw, table, columns)
     return Batch(rows, table, bad)
 
 
@@ -360,12 +374,12 @@ def _short(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def _require_text(raw: Lines, frame: pl.DataFrame, columns: Sequence[str] | None) -> None:
+def _require_text(raw: Lines, table: pa.Table, columns: Sequence[str] | None) -> None:
     """The first block of a file must have the text column somewhere."""
     name = raw.text_column
-    if not raw.first_of_file or not frame.height or (columns is not None and name not in columns):
+    if not raw.first_of_file or not table.num_rows or (columns is not None and name not in columns):
         return
-    if name in frame.columns and frame[name].null_count() < frame.height:
+    if name in table.column_names and table[name].null_count < table.num_rows:
         return
     keys: dict[str, None] = {}
     for line in raw.data.split(b"\n", 100)[:100]:

@@ -14,7 +14,7 @@ _seed_state, _hash_each = Kernel("hashing", "seed_state"), Kernel("hashing", "ha
 _room, _hashed_stream = Kernel("ngrams", "room"), Kernel("ngrams", "hashed_stream")
 _sha256_stream, _id_stream = Kernel("ngrams", "sha256_stream"), Kernel("ngrams", "id_stream")
 _sums, _counts_by_level, _moments = (Kernel("ngrams", name) for name in ("sums", "counts_by_level", "moments"))
-_surrogate_escape = Kernel("jsonl", "surrogate_escape")
+_count_newlines, _surrogate_escape = Kernel("jsonl", "count_newlines"), Kernel("jsonl", "surrogate_escape")
 
 
 def start_state(seed: int) -> np.uint64:
@@ -102,3 +102,9 @@ def moments(stream: NgramStream, n_buckets: int) -> Moments:
 def has_surrogate_escape(data: bytes) -> bool:
     r"""Whether ``\ud`` or ``\uD`` is in a text: half of a surrogate pair is written so, and some others are."""
     return bool(_surrogate_escape(np.frombuffer(data, np.uint8))) if data else False
+
+
+def count_lines(data: bytes) -> int:
+    """How many lines there are; the last one need not end."""
+    newlines = int(_count_newlines(np.frombuffer(data, np.uint8))) if data else 0
+    return newlines + (data[-1:] not in (b"", b"\n"))

@@ -10,7 +10,6 @@ from numba.core.compiler import Flags, compile_extra
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
-
 _njit: Any = numba.njit  # its types do not know all of its options
 
 

@@ -58,10 +58,19 @@ class _Scratch(threading.local):
 
 
 def _workspace(room: int) -> Workspace:
-    by_byte = (np.uint8, np.uint8, np.int32, np.int32, np.uint64, np.uint8)
-    arrays = [np.empty(room + 8, dtype) for dtype in by_byte]
-    small = (np.empty(128, np.uint8), np.zeros(8, np.uint64), np.empty(8, np.uint32), np.empty(64, np.uint8))
-    return Workspace(*arrays, *small)
+    size = room + 8
+    return Workspace(
+        folded=np.empty(size, np.uint8),
+        classes=np.empty(size, np.uint8),
+        starts=np.empty(size, np.int32),
+        stops=np.empty(size, np.int32),
+        hashes=np.empty(size, np.uint64),
+        gram=np.empty(size, np.uint8),
+        tail=np.empty(128, np.uint8),
+        grams=np.zeros(8, np.uint64),
+        state=np.empty(8, np.uint32),
+        block=np.empty(64, np.uint8),
+    )
 
 
 def workspace(room: int) -> Workspace:

@@ -47,6 +47,19 @@ def fold_ascii(typing_context: Any, source: Any, i: Any, folded: Any, k: Any) ->
     return types.uint64(source, types.int64, folded, types.int64), codegen
 
 
+@intrinsic
+def copy_64(typing_context: Any, source: Any, i: Any, out: Any, k: Any) -> Any:
+    """Copy 64 bytes from ``source[i:]`` to ``out[k:]``; bit j set: byte j is >= 0x80."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value = _load(context, builder, signature.args[0], args[0], args[1], _VECTOR)
+        store = builder.store(value, pointer(context, builder, signature.args[2], args[2], args[3], _VECTOR))
+        store.align = 1
+        return builder.bitcast(builder.icmp_signed("<", value, _splat(0)), _I64)
+
+    return types.uint64(source, types.int64, out, types.int64), codegen
+
+
 def _mask(test: Any) -> Any:
     """An intrinsic ``(bytes, i) -> uint64`` whose bit j is ``test`` of byte i + j."""
 
@@ -74,6 +87,39 @@ bit1_mask = _mask(lambda b, v: b.icmp_unsigned("!=", b.and_(v, _splat(2)), _spla
 backslash_mask = _mask(lambda b, v: b.icmp_unsigned("==", v, _splat(ord("\\"))))
 u_mask = _mask(lambda b, v: b.icmp_unsigned("==", v, _splat(ord("u"))))
 d_mask = _mask(lambda b, v: b.icmp_unsigned("==", b.or_(v, _splat(32)), _splat(ord("d"))))  # d or D
+newline_mask = _mask(lambda b, v: b.icmp_unsigned("==", v, _splat(ord("\n"))))
+
+
+def _ends_run(builder: Any, v: Any) -> Any:
+    quote, backslash = (builder.icmp_unsigned("==", v, _splat(ord(c))) for c in '"\\')
+    return builder.or_(builder.or_(quote, backslash), builder.icmp_unsigned("<", v, _splat(32)))
+
+
+json_mask = _mask(_ends_run)  # what a string in JSON cannot hold as it is: quotes, backslashes, controls
+lead2_mask, lead3_mask, lead4_mask = (  # UTF-8: bytes that begin a character of at least 2, 3, 4 bytes
+    _mask(lambda b, v, low=low: b.icmp_unsigned(">=", v, _splat(low))) for low in (0xC0, 0xE0, 0xF0)
+)
+
+
+@intrinsic
+def bad_lead_mask(typing_context: Any, data: Any, i: Any) -> Any:
+    """Bytes that no character of UTF-8 begins with, by themselves (C0, C1, F5 and up) or with the byte after.
+
+    Reads 65 bytes. Overlong are E0 80-9F and F0 80-8F, halves of surrogate pairs ED A0-BF, beyond the last
+    character F4 90-BF (Unicode, table 3-7).
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array_type, (array, at) = signature.args[0], args
+        v = _load(context, builder, array_type, array, at, _VECTOR)
+        after = _load(context, builder, array_type, array, builder.add(at, ir.Constant(_I64, 1)), _VECTOR)
+        bad = builder.or_(_in_range(builder, v, 0xC0, 2), builder.icmp_unsigned(">=", v, _splat(0xF5)))
+        for lead, relation, bound in ((0xE0, "<", 0xA0), (0xED, ">=", 0xA0), (0xF0, "<", 0x90), (0xF4, ">=", 0x90)):
+            is_lead = builder.icmp_unsigned("==", v, _splat(lead))
+            bad = builder.or_(bad, builder.and_(is_lead, builder.icmp_unsigned(relation, after, _splat(bound))))
+        return builder.bitcast(bad, _I64)
+
+    return types.uint64(data, types.int64), codegen
 
 
 @intrinsic
