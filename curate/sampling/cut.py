@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-COLLECT = 2_000_000  # documents that are sorted in memory, 100 MB
+COLLECT = 500_000  # documents that are sorted in memory, 25 MB
 _BIN_BITS = 12
 _TOP = (1 << 64) - 1
 

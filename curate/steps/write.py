@@ -22,7 +22,7 @@ from curate.io.schemas import conformed, from_lines, merged, writable
 from curate.steps.keep import ADDED, KeepJob, Piece, fetched_schema, lines_of, tables_of
 
 FORMAT = 1
-ROW_GROUP_BYTES = 64_000_000  # of text
+ROW_GROUP_BYTES = 16_000_000  # of text; a group is held more than once while it is written
 FORMATS = {"parquet": "parquet", "jsonl.zst": "jsonl.zst"}  # name: ending
 
 
