@@ -7,6 +7,7 @@ named tuples of them, and numbers; it allocates nothing, raises nothing, and ret
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import importlib
@@ -88,7 +89,8 @@ def _write(path: Path, compiled: tuple[dict[str, str], bytes]) -> None:
         part.write_bytes(json.dumps(about).encode() + b"\n" + code)
         part.replace(path)
     except OSError:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
 
 
 def _compile(module: str, name: str, args: Any) -> tuple[dict[str, str], bytes]:
