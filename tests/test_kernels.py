@@ -58,6 +58,7 @@ def assert_same_tokens(text: str) -> None:
 
 @given(st.lists(st.binary(max_size=40), max_size=8), seeds)
 @example([b"12345678", b"123456789", b"1234567", b"", b"1234567890123456"], 2**64 - 1)
+@example([b"a long string" * 1000, *[b""] * 20], 7)
 def test_hashes_of_strings_equal_the_definition(strings, seed) -> None:
     data = np.frombuffer(b"".join(strings) or b"\0", np.uint8)
     offsets = np.cumsum([0, *map(len, strings)])

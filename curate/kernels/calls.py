@@ -26,7 +26,8 @@ def hash_strings(data: np.ndarray, offsets: np.ndarray, seed: int) -> np.ndarray
     """uint64[n] hashes of the strings ``data[offsets[i]:offsets[i + 1]]`` under a seed (0 <= seed < 2**64)."""
     out = np.empty(len(offsets) - 1, np.uint64)
     if len(out):
-        scratch = np.zeros(int(np.diff(offsets[-9:]).max()) + 8, np.uint8)  # for those that end in the last 8 bytes
+        first = int(np.searchsorted(offsets[1:], len(data) - 8, side="right"))  # to end in the last 8 bytes
+        scratch = np.zeros(int(np.diff(offsets[first:]).max(initial=0)) + 8, np.uint8)
         _hash_each(data, offsets, start_state(seed), scratch, out)
     return out
 
