@@ -1,0 +1,527 @@
+"""The size that zlib's deflate would give, without making its output: of a text, and of many that begin alike.
+
+The match finder, the blocks and the Huffman trees follow zlib 1.2.11 to 1.3 decision by decision (15-bit
+window, memory level 8, default strategy; `deflate_fast`, `deflate_slow`, `longest_match`, `build_tree` and
+`_tr_flush_block` there), so that the size is the same to the byte. What is saved: no bit is written, nothing
+of 268 kB is copied or cleared for each text, and after a common prefix the tables are put back by taking out
+what the last text put in. Positions are absolute; ``base`` is the window's first, which only a slide moves.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import cache
+
+import numpy as np
+
+from curate.kernels.compiled import kernel
+from curate.kernels.vector import load_u64, trailing_zeros
+
+WINDOW = 1 << 15
+MIN_MATCH, MAX_MATCH = 3, 258
+MIN_LOOKAHEAD = MAX_MATCH + MIN_MATCH + 1
+MAX_DISTANCE = WINDOW - MIN_LOOKAHEAD
+SLIDE_AT = WINDOW + MAX_DISTANCE
+TOO_FAR = 4096  # a match of 3 bytes from farther away is not worth its distance
+BLOCK_SYMBOLS = (1 << 14) - 1
+LITERALS, DISTANCES, CODE_LENGTHS = 286, 30, 19
+END_OF_BLOCK = 256
+HEAP = 2 * LITERALS + 1
+PADDING = 512  # bytes after a text that a comparison may look at
+
+# good_match, max_lazy, nice_match, max_chain; levels 1 to 3 are greedy
+LEVELS = np.array(
+    [
+        [0, 0, 0, 0],
+        [4, 4, 8, 4],
+        [4, 5, 16, 8],
+        [4, 6, 32, 32],
+        [4, 4, 16, 16],
+        [8, 16, 32, 32],
+        [8, 16, 128, 128],
+        [8, 32, 128, 256],
+        [32, 128, 258, 1024],
+        [32, 258, 258, 4096],
+    ],
+    np.int64,
+)
+LENGTH_EXTRA = np.array([0] * 8 + [e for e in range(1, 6) for _ in range(4)] + [0], np.int64)
+DISTANCE_EXTRA = np.array([0, 0] + [e for e in range(14) for _ in range(2)], np.int64)
+CODE_EXTRA = np.array([0] * 16 + [2, 3, 7], np.int64)
+CODE_ORDER = np.array([16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15], np.int64)
+NO_EXTRA, NO_LENGTHS = np.zeros(0, np.int64), np.zeros(0, np.int64)
+STATIC_LITERALS = np.array([8] * 144 + [9] * 112 + [7] * 24 + [8] * 6, np.int64)
+STATIC_DISTANCES = np.full(DISTANCES, 5, np.int64)
+
+
+def _codes(extra: np.ndarray, size: int) -> np.ndarray:
+    return np.repeat(np.arange(len(extra)), 1 << extra)[:size].astype(np.uint8)
+
+
+LENGTH_CODE = np.append(_codes(LENGTH_EXTRA[:-1], MAX_MATCH - MIN_MATCH), np.uint8(28))  # 258 has a code of its own
+DISTANCE_CODE = _codes(DISTANCE_EXTRA, WINDOW)
+
+# the state of a compressor, int64[9]
+START, LENGTH, MATCH, PENDING, SYMBOLS, BLOCK, BITS, BASE, TOUCHED = range(9)
+
+
+@kernel
+def _smaller(frequency, depth, a, b):
+    return frequency[a] < frequency[b] or (frequency[a] == frequency[b] and depth[a] <= depth[b])
+
+
+@kernel
+def _sift(heap, size, frequency, depth, k):
+    v = heap[k]
+    j = 2 * k
+    while j <= size:
+        if j < size and _smaller(frequency, depth, heap[j + 1], heap[j]):
+            j += 1
+        if _smaller(frequency, depth, v, heap[j]):
+            break
+        heap[k] = heap[j]
+        k = j
+        j *= 2
+    heap[k] = v
+
+
+@kernel
+def _build(frequency, n, extra, extra_base, static, longest, lengths, heap, depth, dad):
+    """zlib's `build_tree` and `gen_bitlen`: returns (bits, bits by the static tree, highest code used)."""
+    size, top, highest = 0, HEAP, -1
+    bits = static_bits = 0
+    for code in range(n):
+        lengths[code] = 0
+        if frequency[code]:
+            size += 1
+            heap[size] = code
+            highest = code
+            depth[code] = 0
+    while size < 2:
+        if highest < 2:
+            highest += 1
+            forced = highest
+        else:
+            forced = 0
+        size += 1
+        heap[size] = forced
+        frequency[forced] = 1
+        depth[forced] = 0
+        bits -= 1
+        if len(static):
+            static_bits -= static[forced]
+    for k in range(size // 2, 0, -1):
+        _sift(heap, size, frequency, depth, k)
+    node = n
+    while True:
+        a = heap[1]
+        heap[1] = heap[size]
+        size -= 1
+        _sift(heap, size, frequency, depth, 1)
+        b = heap[1]
+        top -= 2
+        heap[top + 1] = a
+        heap[top] = b
+        frequency[node] = frequency[a] + frequency[b]
+        depth[node] = max(depth[a], depth[b]) + 1
+        dad[a] = dad[b] = node
+        heap[1] = node
+        node += 1
+        _sift(heap, size, frequency, depth, 1)
+        if size < 2:
+            break
+    top -= 1
+    heap[top] = heap[1]
+    lengths[heap[top]] = 0
+    overflow = 0
+    for h in range(top + 1, HEAP):
+        code = heap[h]
+        length = lengths[dad[code]] + 1
+        if length > longest:
+            length = longest
+            overflow += 1
+        lengths[code] = length
+        if code < n:
+            more = extra[code - extra_base] if len(extra) and code >= extra_base else 0
+            bits += frequency[code] * (length + more)
+            if len(static):
+                static_bits += frequency[code] * (static[code] + more)
+    if overflow:
+        bits += _shorten(frequency, n, longest, lengths, heap, top, overflow)
+    return bits, static_bits, highest
+
+
+@kernel
+def _shorten(frequency, n, longest, lengths, heap, top, overflow):
+    """Codes that would be too long are made shorter at the cost of others; returns the bits that costs."""
+    count = np.zeros(16, np.int64)
+    for h in range(top + 1, HEAP):
+        if heap[h] < n:
+            count[lengths[heap[h]]] += 1
+    while overflow > 0:
+        length = longest - 1
+        while count[length] == 0:
+            length -= 1
+        count[length] -= 1
+        count[length + 1] += 2
+        count[longest] -= 1
+        overflow -= 2
+    bits = 0
+    h = HEAP
+    for length in range(longest, 0, -1):
+        left = count[length]
+        while left:
+            h -= 1
+            code = heap[h]
+            if code >= n:
+                continue
+            if lengths[code] != length:
+                bits += (length - lengths[code]) * frequency[code]
+                lengths[code] = length
+            left -= 1
+    return bits
+
+
+@kernel
+def _count_lengths(lengths, highest, counts):
+    """zlib's `scan_tree`: how often each code length, or repetition of one, is written."""
+    before, after, count = -1, lengths[0], 0
+    most, least = (138, 3) if after == 0 else (7, 4)
+    for code in range(highest + 1):
+        now = after
+        after = lengths[code + 1] if code < highest else -2
+        count += 1
+        if count < most and now == after:
+            continue
+        if count < least:
+            counts[now] += count
+        elif now != 0:
+            if now != before:
+                counts[now] += 1
+            counts[16] += 1
+        elif count <= 10:
+            counts[17] += 1
+        else:
+            counts[18] += 1
+        count, before = 0, now
+        if after == 0:
+            most, least = 138, 3
+        elif now == after:
+            most, least = 6, 3
+        else:
+            most, least = 7, 4
+
+
+@kernel
+def _end_block(state, end, literals, distances, trees):
+    """Add the bits of a block that ends at ``end``, in the cheapest of the three forms, and begin another."""
+    frequency, lengths, lengths_d, heap, depth, dad = trees[0], trees[1], trees[2], trees[3], trees[4], trees[5]
+    literals[END_OF_BLOCK] = 1
+    frequency[:LITERALS] = literals
+    bits, static_bits, highest = _build(
+        frequency, LITERALS, LENGTH_EXTRA, END_OF_BLOCK + 1, STATIC_LITERALS, 15, lengths, heap, depth, dad
+    )
+    frequency[:DISTANCES] = distances
+    bits_d, static_d, highest_d = _build(
+        frequency, DISTANCES, DISTANCE_EXTRA, 0, STATIC_DISTANCES, 15, lengths_d, heap, depth, dad
+    )
+    codes = frequency
+    codes[:CODE_LENGTHS] = 0
+    _count_lengths(lengths, highest, codes)
+    _count_lengths(lengths_d, highest_d, codes)
+    bits_c, _, _ = _build(codes, CODE_LENGTHS, CODE_EXTRA, 0, NO_LENGTHS, 7, lengths, heap, depth, dad)
+    last = CODE_LENGTHS - 1
+    while last >= 3 and lengths[CODE_ORDER[last]] == 0:
+        last -= 1
+    bits += bits_d + bits_c + 3 * (last + 1) + 14
+    static_bits += static_d
+    static_bytes = (static_bits + 10) >> 3
+    best = min((bits + 10) >> 3, static_bytes)
+    stored = end - state[BLOCK]
+    if stored + 4 <= best and state[BLOCK] >= state[BASE]:
+        state[BITS] = ((state[BITS] + 3 + 7) >> 3 << 3) + 8 * (4 + stored)
+    elif static_bytes == best:
+        state[BITS] += 3 + static_bits
+    else:
+        state[BITS] += 3 + bits
+    state[BLOCK] = end
+    state[SYMBOLS] = 0
+    literals[:] = 0
+    distances[:] = 0
+
+
+@kernel
+def _hash(text, i):
+    return ((np.int64(text[i]) << 10) ^ (np.int64(text[i + 1]) << 5) ^ np.int64(text[i + 2])) & (WINDOW - 1)
+
+
+@kernel
+def _agreement(text, a, b):
+    """How many bytes from a and from b on are the same, up to 258."""
+    length = 0
+    while length < MAX_MATCH:
+        other = load_u64(text, a + length) ^ load_u64(text, b + length)
+        if other:
+            length += trailing_zeros(other) >> 3
+            break
+        length += 8
+    return min(length, MAX_MATCH)
+
+
+@kernel
+def _longest_match(text, end, known, state, previous, candidate, before, good, nice, chain):
+    """zlib's `longest_match`; sets TOUCHED, and gives up, when text after ``end`` would decide and is not known."""
+    start = state[START]
+    best = before
+    limit = max(state[BASE], start - MAX_DISTANCE)
+    if before >= good:
+        chain >>= 2
+    left = end - start
+    if known and nice > left:
+        nice = left
+    while True:
+        if not known and best >= left:
+            state[TOUCHED] = 1
+            return best
+        if (
+            text[candidate + best] == text[start + best]
+            and text[candidate + best - 1] == text[start + best - 1]
+            and text[candidate] == text[start]
+            and text[candidate + 1] == text[start + 1]
+        ):
+            length = _agreement(text, start, candidate)
+            if not known and length >= left:
+                state[TOUCHED] = 1
+                return best
+            if length > best:
+                state[MATCH] = candidate
+                best = length
+                if length >= nice:
+                    break
+        candidate = previous[candidate]
+        chain -= 1
+        if candidate <= limit or chain == 0:
+            break
+    return min(best, left) if known else best
+
+
+@kernel
+def _tally(state, length, distance, literals, distances):
+    literals[END_OF_BLOCK + 1 + np.int64(LENGTH_CODE[length - MIN_MATCH])] += 1
+    distances[DISTANCE_CODE[distance - 1]] += 1
+    state[SYMBOLS] += 1
+
+
+@kernel
+def _slide(state, end, known):
+    """Move the window where zlib does. False: that depends on what comes after ``end``."""
+    at = state[START] - state[BASE]
+    if at < SLIDE_AT:
+        return True
+    if at == SLIDE_AT:
+        if not known:
+            return False
+        if min(end, state[BASE] + 2 * WINDOW) - state[START] >= MIN_LOOKAHEAD:
+            return True
+    state[BASE] += WINDOW
+    return True
+
+
+@kernel
+def _lazy(text, end, known, state, head, previous, literals, distances, trees, good, lazy, nice, chain):
+    """zlib's `deflate_slow` up to ``end``, or while nothing after ``end`` matters when that is not known."""
+    while state[START] < end:
+        if not known and state[START] + 2 >= end:
+            return
+        if not _slide(state, end, known):
+            return
+        start = state[START]
+        candidate = np.int64(-1)
+        h = np.int64(0)
+        inserted = start + 2 < end
+        if inserted:
+            h = _hash(text, start)
+            candidate = np.int64(head[h])
+            previous[start] = candidate
+            head[h] = start
+        before, before_at = state[LENGTH], state[MATCH]
+        length = MIN_MATCH - 1
+        if candidate > state[BASE] and before < lazy and start - candidate <= MAX_DISTANCE:
+            length = _longest_match(text, end, known, state, previous, candidate, before, good, nice, chain)
+            if length == MIN_MATCH and start - state[MATCH] > TOO_FAR:
+                length = MIN_MATCH - 1
+        takes = before >= MIN_MATCH and length <= before
+        if not known and (state[TOUCHED] or (takes and start + before >= end)):
+            head[h] = previous[start]
+            state[MATCH] = before_at
+            state[TOUCHED] = 0
+            return
+        state[LENGTH] = length
+        if takes:
+            _tally(state, before, start - 1 - before_at, literals, distances)
+            stop = start - 1 + before
+            for at in range(start + 1, min(stop, end - 2)):
+                h = _hash(text, at)
+                previous[at] = head[h]
+                head[h] = at
+            state[PENDING] = 0
+            state[LENGTH] = MIN_MATCH - 1
+            state[START] = stop
+            if state[SYMBOLS] == BLOCK_SYMBOLS:
+                _end_block(state, stop, literals, distances, trees)
+            continue
+        if state[PENDING]:
+            literals[text[start - 1]] += 1
+            state[SYMBOLS] += 1
+            if state[SYMBOLS] == BLOCK_SYMBOLS:
+                _end_block(state, start, literals, distances, trees)
+        state[PENDING] = 1
+        state[START] = start + 1
+    if state[PENDING]:
+        literals[text[state[START] - 1]] += 1
+        state[PENDING] = 0
+
+
+@kernel
+def _greedy(text, end, known, state, head, previous, literals, distances, trees, good, lazy, nice, chain):
+    """zlib's `deflate_fast`, as `_lazy`."""
+    while state[START] < end:
+        if not known and state[START] + 2 >= end:
+            return
+        if not _slide(state, end, known):
+            return
+        start = state[START]
+        candidate = np.int64(-1)
+        h = np.int64(0)
+        if start + 2 < end:
+            h = _hash(text, start)
+            candidate = np.int64(head[h])
+            previous[start] = candidate
+            head[h] = start
+        length = MIN_MATCH - 1
+        if candidate > state[BASE] and start - candidate <= MAX_DISTANCE:
+            length = _longest_match(text, end, known, state, previous, candidate, length, good, nice, chain)
+        if not known and (state[TOUCHED] or (length >= MIN_MATCH and start + length + MIN_MATCH > end)):
+            head[h] = previous[start]
+            state[TOUCHED] = 0
+            return
+        if length >= MIN_MATCH:
+            _tally(state, length, start - state[MATCH], literals, distances)
+            if length <= lazy and end - (start + length) >= MIN_MATCH:
+                for at in range(start + 1, start + length):
+                    h = _hash(text, at)
+                    previous[at] = head[h]
+                    head[h] = at
+            state[START] = start + length
+        else:
+            literals[text[start]] += 1
+            state[SYMBOLS] += 1
+            state[START] = start + 1
+        if state[SYMBOLS] == BLOCK_SYMBOLS:
+            _end_block(state, state[START], literals, distances, trees)
+
+
+@kernel
+def _parse(text, end, known, state, head, previous, literals, distances, trees, level):
+    good, lazy, nice, chain = LEVELS[level, 0], LEVELS[level, 1], LEVELS[level, 2], LEVELS[level, 3]
+    if level <= 3:
+        _greedy(text, end, known, state, head, previous, literals, distances, trees, good, lazy, nice, chain)
+    else:
+        _lazy(text, end, known, state, head, previous, literals, distances, trees, good, lazy, nice, chain)
+
+
+@kernel
+def _finish(text, end, state, head, previous, literals, distances, trees, level):
+    """Bytes of the whole stream."""
+    _parse(text, end, True, state, head, previous, literals, distances, trees, level)
+    _end_block(state, state[START], literals, distances, trees)
+    return (state[BITS] + 7) >> 3
+
+
+@kernel
+def _joint_sizes(text, size, others, offsets, which, level, head, previous, out):
+    """Fill ``out`` with the sizes of ``text[:size]`` and each of some others after it."""
+    head[:] = -1
+    state, fresh = np.zeros(9, np.int64), np.zeros(9, np.int64)
+    literals, distances = np.zeros(LITERALS, np.int64), np.zeros(DISTANCES, np.int64)
+    kept_literals, kept_distances = np.zeros(LITERALS, np.int64), np.zeros(DISTANCES, np.int64)
+    trees = np.zeros((6, HEAP + 1), np.int64)
+    state[LENGTH] = MIN_MATCH - 1
+    _parse(text, size, False, state, head, previous, literals, distances, trees, level)
+    fresh[:] = state
+    kept_literals[:] = literals
+    kept_distances[:] = distances
+    for k in range(len(which)):
+        start, stop = offsets[which[k]], offsets[which[k] + 1]
+        end = size + stop - start
+        text[size:end] = others[start:stop]
+        out[k] = _finish(text, end, state, head, previous, literals, distances, trees, level)
+        for at in range(end - MIN_MATCH, fresh[START] - 1, -1):
+            h = _hash(text, at)
+            if head[h] == at:
+                head[h] = previous[at]
+        state[:] = fresh
+        literals[:] = kept_literals
+        distances[:] = kept_distances
+
+
+class _Scratch(threading.local):
+    """Arrays that a thread uses again."""
+
+    def __init__(self) -> None:
+        self.head = np.empty(WINDOW, np.int32)
+        self.text = np.empty(0, np.uint8)
+        self.previous = np.empty(0, np.int32)
+
+    def room(self, size: int) -> None:
+        if len(self.previous) < size:
+            size += size // 2
+            self.text, self.previous = np.zeros(size + PADDING, np.uint8), np.empty(size, np.int32)
+
+
+_scratch = _Scratch()
+_EMPTY = np.zeros(1, np.uint8), np.zeros(2, np.int64), np.zeros(1, np.int64)
+
+
+def joint_sizes(
+    prefix: np.ndarray, others: np.ndarray, offsets: np.ndarray, which: np.ndarray, level: int
+) -> np.ndarray:
+    """Bytes of raw deflate (no header) of ``prefix`` followed by each of some texts.
+
+    Parameters
+    ----------
+    prefix : uint8[...]. others : uint8[...], texts one after another. offsets : int64[n + 1] into it.
+    which : int64[m], the texts that are wanted. level : 1 to 9.
+
+    Returns
+    -------
+    int64[m], equal to ``len(zlib.compress(prefix + text, level, wbits=-15))``.
+    """
+    longest = int((offsets[which + 1] - offsets[which]).max(initial=0))
+    _scratch.room(len(prefix) + longest)
+    _scratch.text[: len(prefix)] = prefix
+    out = np.empty(len(which), np.int64)
+    _joint_sizes(
+        _scratch.text, len(prefix), others, offsets, which, level, _scratch.head, _scratch.previous, out
+    )
+    return out
+
+
+def size(text: np.ndarray, level: int) -> int:
+    """Bytes of raw deflate of a text (uint8[...])."""
+    return int(joint_sizes(text, *_EMPTY, level)[0])
+
+
+@cache
+def agrees_with_zlib(level: int) -> bool:
+    """Whether the zlib of this Python is one whose sizes these are: zlib-ng and others decide otherwise."""
+    import random
+    import zlib
+
+    rng = random.Random(0)
+    words = [bytes(rng.choices(b"abcdefghij \n", k=rng.randint(1, 9))) for _ in range(60)]
+    texts = [b" ".join(rng.choices(words, k=k)) for k in (0, 1, 30, 300, 3_000, 30_000)]
+    texts += [bytes(rng.choices(range(256), k=3_000)), b"a" * 70_000, rng.randbytes(20_000)]
+    return all(
+        size(np.frombuffer(text, np.uint8), level) == len(zlib.compress(text, level, wbits=-15)) for text in texts
+    )
