@@ -15,7 +15,7 @@ from functools import cache
 import numpy as np
 
 from curate.kernels.compiled import kernel
-from curate.kernels.vector import load_u64, trailing_zeros
+from curate.kernels.vector import load_u32, load_u64, trailing_zeros
 
 WINDOW = 1 << 15
 MIN_MATCH, MAX_MATCH = 3, 258
@@ -61,23 +61,20 @@ def _codes(extra: np.ndarray, size: int) -> np.ndarray:
 LENGTH_CODE = np.append(_codes(LENGTH_EXTRA[:-1], MAX_MATCH - MIN_MATCH), np.uint8(28))  # 258 has a code of its own
 DISTANCE_CODE = _codes(DISTANCE_EXTRA, WINDOW)
 
-# the state of a compressor, int64[9]
-START, LENGTH, MATCH, PENDING, SYMBOLS, BLOCK, BITS, BASE, TOUCHED = range(9)
+# the state of a compressor, int64[8]
+START, LENGTH, MATCH, PENDING, SYMBOLS, BLOCK, BITS, BASE = range(8)
 
 
 @kernel
-def _smaller(frequency, depth, a, b):
-    return frequency[a] < frequency[b] or (frequency[a] == frequency[b] and depth[a] <= depth[b])
-
-
-@kernel
-def _sift(heap, size, frequency, depth, k):
+def _sift(heap, size, k):
+    """zlib's `pqdownheap`. An item is frequency << 32 | depth << 16 | code, in the order of the first two."""
     v = heap[k]
+    key = v >> 16
     j = 2 * k
     while j <= size:
-        if j < size and _smaller(frequency, depth, heap[j + 1], heap[j]):
+        if j < size and heap[j + 1] >> 16 <= heap[j] >> 16:
             j += 1
-        if _smaller(frequency, depth, v, heap[j]):
+        if key <= heap[j] >> 16:
             break
         heap[k] = heap[j]
         k = j
@@ -86,7 +83,7 @@ def _sift(heap, size, frequency, depth, k):
 
 
 @kernel
-def _build(frequency, n, extra, extra_base, static, longest, lengths, heap, depth, dad):
+def _build(frequency, n, extra, extra_base, static, longest, lengths, heap, sorted_codes, dad):
     """zlib's `build_tree` and `gen_bitlen`: returns (bits, bits by the static tree, highest code used)."""
     size, top, highest = 0, HEAP, -1
     bits = static_bits = 0
@@ -94,9 +91,8 @@ def _build(frequency, n, extra, extra_base, static, longest, lengths, heap, dept
         lengths[code] = 0
         if frequency[code]:
             size += 1
-            heap[size] = code
+            heap[size] = frequency[code] << 32 | code
             highest = code
-            depth[code] = 0
     while size < 2:
         if highest < 2:
             highest += 1
@@ -104,38 +100,34 @@ def _build(frequency, n, extra, extra_base, static, longest, lengths, heap, dept
         else:
             forced = 0
         size += 1
-        heap[size] = forced
+        heap[size] = 1 << 32 | forced
         frequency[forced] = 1
-        depth[forced] = 0
         bits -= 1
         if len(static):
             static_bits -= static[forced]
     for k in range(size // 2, 0, -1):
-        _sift(heap, size, frequency, depth, k)
+        _sift(heap, size, k)
     node = n
-    while True:
+    while size >= 2:
         a = heap[1]
         heap[1] = heap[size]
         size -= 1
-        _sift(heap, size, frequency, depth, 1)
+        _sift(heap, size, 1)
         b = heap[1]
         top -= 2
-        heap[top + 1] = a
-        heap[top] = b
-        frequency[node] = frequency[a] + frequency[b]
-        depth[node] = max(depth[a], depth[b]) + 1
-        dad[a] = dad[b] = node
-        heap[1] = node
+        sorted_codes[top + 1] = a & 0xFFFF
+        sorted_codes[top] = b & 0xFFFF
+        depth = max(a & 0xFFFF0000, b & 0xFFFF0000) + 0x10000
+        dad[a & 0xFFFF] = dad[b & 0xFFFF] = node
+        heap[1] = ((a >> 32) + (b >> 32)) << 32 | depth | node
         node += 1
-        _sift(heap, size, frequency, depth, 1)
-        if size < 2:
-            break
+        _sift(heap, size, 1)
     top -= 1
-    heap[top] = heap[1]
-    lengths[heap[top]] = 0
+    sorted_codes[top] = heap[1] & 0xFFFF
+    lengths[sorted_codes[top]] = 0
     overflow = 0
     for h in range(top + 1, HEAP):
-        code = heap[h]
+        code = sorted_codes[h]
         length = lengths[dad[code]] + 1
         if length > longest:
             length = longest
@@ -147,7 +139,7 @@ def _build(frequency, n, extra, extra_base, static, longest, lengths, heap, dept
             if len(static):
                 static_bits += frequency[code] * (static[code] + more)
     if overflow:
-        bits += _shorten(frequency, n, longest, lengths, heap, top, overflow)
+        bits += _shorten(frequency, n, longest, lengths, sorted_codes, top, overflow)
     return bits, static_bits, highest
 
 
@@ -215,21 +207,20 @@ def _count_lengths(lengths, highest, counts):
 @kernel
 def _end_block(state, end, literals, distances, trees):
     """Add the bits of a block that ends at ``end``, in the cheapest of the three forms, and begin another."""
-    frequency, lengths, lengths_d, heap, depth, dad = trees[0], trees[1], trees[2], trees[3], trees[4], trees[5]
+    frequency, lengths, lengths_d, heap, codes, dad = trees[0], trees[1], trees[2], trees[3], trees[4], trees[5]
     literals[END_OF_BLOCK] = 1
     frequency[:LITERALS] = literals
     bits, static_bits, highest = _build(
-        frequency, LITERALS, LENGTH_EXTRA, END_OF_BLOCK + 1, STATIC_LITERALS, 15, lengths, heap, depth, dad
+        frequency, LITERALS, LENGTH_EXTRA, END_OF_BLOCK + 1, STATIC_LITERALS, 15, lengths, heap, codes, dad
     )
     frequency[:DISTANCES] = distances
     bits_d, static_d, highest_d = _build(
-        frequency, DISTANCES, DISTANCE_EXTRA, 0, STATIC_DISTANCES, 15, lengths_d, heap, depth, dad
+        frequency, DISTANCES, DISTANCE_EXTRA, 0, STATIC_DISTANCES, 15, lengths_d, heap, codes, dad
     )
-    codes = frequency
-    codes[:CODE_LENGTHS] = 0
-    _count_lengths(lengths, highest, codes)
-    _count_lengths(lengths_d, highest_d, codes)
-    bits_c, _, _ = _build(codes, CODE_LENGTHS, CODE_EXTRA, 0, NO_LENGTHS, 7, lengths, heap, depth, dad)
+    frequency[:CODE_LENGTHS] = 0
+    _count_lengths(lengths, highest, frequency)
+    _count_lengths(lengths_d, highest_d, frequency)
+    bits_c, _, _ = _build(frequency, CODE_LENGTHS, CODE_EXTRA, 0, NO_LENGTHS, 7, lengths, heap, codes, dad)
     last = CODE_LENGTHS - 1
     while last >= 3 and lengths[CODE_ORDER[last]] == 0:
         last -= 1
@@ -252,7 +243,8 @@ def _end_block(state, end, literals, distances, trees):
 
 @kernel
 def _hash(text, i):
-    return ((np.int64(text[i]) << 10) ^ (np.int64(text[i + 1]) << 5) ^ np.int64(text[i + 2])) & (WINDOW - 1)
+    word = np.int64(load_u64(text, i))
+    return ((word & 0xFF) << 10 ^ (word >> 8 & 0xFF) << 5 ^ (word >> 16 & 0xFF)) & (WINDOW - 1)
 
 
 @kernel
@@ -269,156 +261,176 @@ def _agreement(text, a, b):
 
 
 @kernel
-def _longest_match(text, end, known, state, previous, candidate, before, good, nice, chain):
-    """zlib's `longest_match`; sets TOUCHED, and gives up, when text after ``end`` would decide and is not known."""
-    start = state[START]
-    best = before
-    limit = max(state[BASE], start - MAX_DISTANCE)
+def _longest_match(text, end, known, start, base, previous, candidate, before, good, nice, chain):
+    """zlib's `longest_match`: ``(length, where)``; length -1 when unknown text after ``end`` would decide."""
+    best, at = before, np.int64(0)
+    limit = max(base, start - MAX_DISTANCE)
     if before >= good:
         chain >>= 2
     left = end - start
-    if known and nice > left:
-        nice = left
+    if known:
+        nice = min(nice, left)
+    elif best >= left:
+        return np.int64(-1), at
+    # a match is longer than the best only if the up to 8 bytes that end after as many as the best has agree
+    first = max(best - 7, 0)
+    mask = ~np.uint64(0) >> np.uint64(64 - 8 * min(best + 1, 8))
+    wanted = load_u64(text, start + first) & mask
     while True:
-        if not known and best >= left:
-            state[TOUCHED] = 1
-            return best
-        if (
-            text[candidate + best] == text[start + best]
-            and text[candidate + best - 1] == text[start + best - 1]
-            and text[candidate] == text[start]
-            and text[candidate + 1] == text[start + 1]
-        ):
+        if load_u64(text, candidate + first) & mask == wanted:
             length = _agreement(text, start, candidate)
-            if not known and length >= left:
-                state[TOUCHED] = 1
-                return best
             if length > best:
-                state[MATCH] = candidate
+                if not known and length >= left:
+                    return np.int64(-1), at
+                at = candidate
                 best = length
                 if length >= nice:
                     break
-        candidate = previous[candidate]
+                first = max(best - 7, 0)
+                mask = ~np.uint64(0) >> np.uint64(64 - 8 * min(best + 1, 8))
+                wanted = load_u64(text, start + first) & mask
+        candidate = load_u32(previous, candidate)
         chain -= 1
         if candidate <= limit or chain == 0:
             break
-    return min(best, left) if known else best
+    return min(best, left), at
 
 
 @kernel
-def _tally(state, length, distance, literals, distances):
-    literals[END_OF_BLOCK + 1 + np.int64(LENGTH_CODE[length - MIN_MATCH])] += 1
-    distances[DISTANCE_CODE[distance - 1]] += 1
-    state[SYMBOLS] += 1
+def _insert(text, at, head, previous):
+    """Enter the three bytes at a place into the table; returns where they were last."""
+    h = _hash(text, at)
+    last = load_u32(head, h)
+    previous[np.uint64(at)] = np.uint32(last)
+    head[np.uint64(h)] = np.uint32(at)
+    return last
 
 
 @kernel
-def _slide(state, end, known):
-    """Move the window where zlib does. False: that depends on what comes after ``end``."""
-    at = state[START] - state[BASE]
+def _take_back(text, at, head, previous):
+    """Undo `_insert`, last in first out; nothing where that place was passed over."""
+    h = _hash(text, at)
+    if load_u32(head, h) == at:
+        head[np.uint64(h)] = previous[np.uint64(at)]
+
+
+@kernel
+def _tally(length, distance, literals, distances):
+    literals[np.uint64(END_OF_BLOCK + 1) + np.uint64(LENGTH_CODE[np.uint64(length - MIN_MATCH)])] += 1
+    distances[np.uint64(DISTANCE_CODE[np.uint64(distance - 1)])] += 1
+
+
+@kernel
+def _slides(start, base, end, known):
+    """Whether zlib moves its window here: 1, 0, or -1 when that depends on what comes after ``end``."""
+    at = start - base
     if at < SLIDE_AT:
-        return True
+        return 0
     if at == SLIDE_AT:
         if not known:
-            return False
-        if min(end, state[BASE] + 2 * WINDOW) - state[START] >= MIN_LOOKAHEAD:
-            return True
-    state[BASE] += WINDOW
-    return True
+            return -1
+        return 1 if min(end, base + 2 * WINDOW) - start < MIN_LOOKAHEAD else 0
+    return 1
 
 
 @kernel
 def _lazy(text, end, known, state, head, previous, literals, distances, trees, good, lazy, nice, chain):
     """zlib's `deflate_slow` up to ``end``, or while nothing after ``end`` matters when that is not known."""
-    while state[START] < end:
-        if not known and state[START] + 2 >= end:
-            return
-        if not _slide(state, end, known):
-            return
-        start = state[START]
-        candidate = np.int64(-1)
-        h = np.int64(0)
-        inserted = start + 2 < end
-        if inserted:
-            h = _hash(text, start)
-            candidate = np.int64(head[h])
-            previous[start] = candidate
-            head[h] = start
-        before, before_at = state[LENGTH], state[MATCH]
-        length = MIN_MATCH - 1
-        if candidate > state[BASE] and before < lazy and start - candidate <= MAX_DISTANCE:
-            length = _longest_match(text, end, known, state, previous, candidate, before, good, nice, chain)
-            if length == MIN_MATCH and start - state[MATCH] > TOO_FAR:
+    start, before, before_at, pending = state[START], state[LENGTH], state[MATCH], state[PENDING]
+    symbols, base = state[SYMBOLS], state[BASE]
+    while start < end:
+        if not known and start + 2 >= end:
+            break
+        slides = _slides(start, base, end, known)
+        if slides < 0:
+            break
+        length, found, candidate = np.int64(MIN_MATCH - 1), np.int64(0), np.int64(0)
+        if start + 2 < end:
+            candidate = _insert(text, start, head, previous)
+        if slides:
+            base += WINDOW
+        if candidate > base and before < lazy and start - candidate <= MAX_DISTANCE:
+            length, found = _longest_match(
+                text, end, known, start, base, previous, candidate, before, good, nice, chain
+            )
+            if length == MIN_MATCH and start - found > TOO_FAR:
                 length = MIN_MATCH - 1
         takes = before >= MIN_MATCH and length <= before
-        if not known and (state[TOUCHED] or (takes and start + before >= end)):
-            head[h] = previous[start]
-            state[MATCH] = before_at
-            state[TOUCHED] = 0
-            return
-        state[LENGTH] = length
+        if not known and (length < 0 or (takes and start + before >= end)):
+            _take_back(text, start, head, previous)
+            if slides:
+                base -= WINDOW
+            break
+        full = False
         if takes:
-            _tally(state, before, start - 1 - before_at, literals, distances)
+            _tally(before, start - 1 - before_at, literals, distances)
             stop = start - 1 + before
             for at in range(start + 1, min(stop, end - 2)):
-                h = _hash(text, at)
-                previous[at] = head[h]
-                head[h] = at
-            state[PENDING] = 0
-            state[LENGTH] = MIN_MATCH - 1
-            state[START] = stop
-            if state[SYMBOLS] == BLOCK_SYMBOLS:
-                _end_block(state, stop, literals, distances, trees)
-            continue
-        if state[PENDING]:
-            literals[text[start - 1]] += 1
-            state[SYMBOLS] += 1
-            if state[SYMBOLS] == BLOCK_SYMBOLS:
-                _end_block(state, start, literals, distances, trees)
-        state[PENDING] = 1
-        state[START] = start + 1
-    if state[PENDING]:
-        literals[text[state[START] - 1]] += 1
-        state[PENDING] = 0
+                _insert(text, at, head, previous)
+            pending = 0
+            before = MIN_MATCH - 1
+            start = block_end = stop
+            symbols += 1
+            full = symbols == BLOCK_SYMBOLS
+        else:
+            block_end = start
+            if pending:
+                literals[np.uint64(text[np.uint64(start - 1)])] += 1
+                symbols += 1
+                full = symbols == BLOCK_SYMBOLS
+            pending = 1
+            before, before_at = length, found
+            start += 1
+        if full:
+            state[BASE] = base
+            _end_block(state, block_end, literals, distances, trees)
+            symbols = 0
+    if known and pending:
+        literals[np.uint64(text[np.uint64(start - 1)])] += 1
+        pending = 0
+    state[START], state[LENGTH], state[MATCH], state[PENDING] = start, before, before_at, pending
+    state[SYMBOLS], state[BASE] = symbols, base
 
 
 @kernel
 def _greedy(text, end, known, state, head, previous, literals, distances, trees, good, lazy, nice, chain):
     """zlib's `deflate_fast`, as `_lazy`."""
-    while state[START] < end:
-        if not known and state[START] + 2 >= end:
-            return
-        if not _slide(state, end, known):
-            return
-        start = state[START]
-        candidate = np.int64(-1)
-        h = np.int64(0)
+    start, symbols, base = state[START], state[SYMBOLS], state[BASE]
+    while start < end:
+        if not known and start + 2 >= end:
+            break
+        slides = _slides(start, base, end, known)
+        if slides < 0:
+            break
+        length, found, candidate = np.int64(MIN_MATCH - 1), np.int64(0), np.int64(0)
         if start + 2 < end:
-            h = _hash(text, start)
-            candidate = np.int64(head[h])
-            previous[start] = candidate
-            head[h] = start
-        length = MIN_MATCH - 1
-        if candidate > state[BASE] and start - candidate <= MAX_DISTANCE:
-            length = _longest_match(text, end, known, state, previous, candidate, length, good, nice, chain)
-        if not known and (state[TOUCHED] or (length >= MIN_MATCH and start + length + MIN_MATCH > end)):
-            head[h] = previous[start]
-            state[TOUCHED] = 0
-            return
+            candidate = _insert(text, start, head, previous)
+        if slides:
+            base += WINDOW
+        if candidate > base and start - candidate <= MAX_DISTANCE:
+            length, found = _longest_match(
+                text, end, known, start, base, previous, candidate, length, good, nice, chain
+            )
+        if not known and (length < 0 or (length >= MIN_MATCH and start + length + MIN_MATCH > end)):
+            _take_back(text, start, head, previous)
+            if slides:
+                base -= WINDOW
+            break
         if length >= MIN_MATCH:
-            _tally(state, length, start - state[MATCH], literals, distances)
+            _tally(length, start - found, literals, distances)
             if length <= lazy and end - (start + length) >= MIN_MATCH:
                 for at in range(start + 1, start + length):
-                    h = _hash(text, at)
-                    previous[at] = head[h]
-                    head[h] = at
-            state[START] = start + length
+                    _insert(text, at, head, previous)
+            start += length
         else:
-            literals[text[start]] += 1
-            state[SYMBOLS] += 1
-            state[START] = start + 1
-        if state[SYMBOLS] == BLOCK_SYMBOLS:
-            _end_block(state, state[START], literals, distances, trees)
+            literals[np.uint64(text[np.uint64(start)])] += 1
+            start += 1
+        symbols += 1
+        if symbols == BLOCK_SYMBOLS:
+            state[BASE] = base
+            _end_block(state, start, literals, distances, trees)
+            symbols = 0
+    state[START], state[SYMBOLS], state[BASE] = start, symbols, base
 
 
 @kernel
@@ -441,8 +453,8 @@ def _finish(text, end, state, head, previous, literals, distances, trees, level)
 @kernel
 def _joint_sizes(text, size, others, offsets, which, level, head, previous, out):
     """Fill ``out`` with the sizes of ``text[:size]`` and each of some others after it."""
-    head[:] = -1
-    state, fresh = np.zeros(9, np.int64), np.zeros(9, np.int64)
+    head[:] = 0  # no place: nothing can be matched with the window's first byte
+    state, fresh = np.zeros(8, np.int64), np.zeros(8, np.int64)
     literals, distances = np.zeros(LITERALS, np.int64), np.zeros(DISTANCES, np.int64)
     kept_literals, kept_distances = np.zeros(LITERALS, np.int64), np.zeros(DISTANCES, np.int64)
     trees = np.zeros((6, HEAP + 1), np.int64)
@@ -457,9 +469,7 @@ def _joint_sizes(text, size, others, offsets, which, level, head, previous, out)
         text[size:end] = others[start:stop]
         out[k] = _finish(text, end, state, head, previous, literals, distances, trees, level)
         for at in range(end - MIN_MATCH, fresh[START] - 1, -1):
-            h = _hash(text, at)
-            if head[h] == at:
-                head[h] = previous[at]
+            _take_back(text, at, head, previous)
         state[:] = fresh
         literals[:] = kept_literals
         distances[:] = kept_distances
@@ -469,14 +479,14 @@ class _Scratch(threading.local):
     """Arrays that a thread uses again."""
 
     def __init__(self) -> None:
-        self.head = np.empty(WINDOW, np.int32)
+        self.head = np.empty(WINDOW, np.uint32)
         self.text = np.empty(0, np.uint8)
-        self.previous = np.empty(0, np.int32)
+        self.previous = np.empty(0, np.uint32)
 
     def room(self, size: int) -> None:
         if len(self.previous) < size:
             size += size // 2
-            self.text, self.previous = np.zeros(size + PADDING, np.uint8), np.empty(size, np.int32)
+            self.text, self.previous = np.zeros(size + PADDING, np.uint8), np.empty(size, np.uint32)
 
 
 _scratch = _Scratch()
