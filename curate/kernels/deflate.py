@@ -535,3 +535,47 @@ def agrees_with_zlib(level: int) -> bool:
     return all(
         size(np.frombuffer(text, np.uint8), level) == len(zlib.compress(text, level, wbits=-15)) for text in texts
     )
+
+
+@kernel
+def _dictionary_sizes(text, size, data, starts, lengths, level, head, previous, out):
+    """Fill ``out`` with the sizes of pieces of ``data`` after the dictionary ``text[:size]``."""
+    head[:] = 0
+    state, trees = np.zeros(8, np.int64), np.zeros((6, HEAP + 1), np.int64)
+    literals, distances = np.zeros(LITERALS, np.int64), np.zeros(DISTANCES, np.int64)
+    for at in range(size - 2):
+        _insert(text, at, head, previous)
+    for k in range(len(starts)):
+        end = size + lengths[k]
+        text[size:end] = data[starts[k] : starts[k] + lengths[k]]
+        first = max(size - 2, 0)  # their third bytes are the piece's
+        for at in range(first, min(size, end - 2)):
+            _insert(text, at, head, previous)
+        state[:] = 0
+        state[START] = state[BLOCK] = size
+        state[LENGTH] = MIN_MATCH - 1
+        out[k] = _finish(text, end, state, head, previous, literals, distances, trees, level)
+        for at in range(end - MIN_MATCH, first - 1, -1):
+            _take_back(text, at, head, previous)
+
+
+def dictionary_sizes(
+    dictionary: np.ndarray, data: np.ndarray, starts: np.ndarray, lengths: np.ndarray, level: int
+) -> np.ndarray:
+    """Bytes of raw deflate of pieces of ``data``, each with a preset dictionary (uint8[...]; its last 32 KiB count).
+
+    Parameters
+    ----------
+    starts, lengths : int64[n], the pieces. level : 1 to 9.
+
+    Returns
+    -------
+    int64[n], equal to those of ``zlib.compressobj(level, wbits=-15, zdict=dictionary)``.
+    """
+    dictionary = dictionary[-WINDOW:]
+    _scratch.room(len(dictionary) + int(lengths.max(initial=0)))
+    _scratch.text[: len(dictionary)] = dictionary
+    out = np.empty(len(starts), np.int64)
+    tables = _scratch.head, _scratch.previous
+    _dictionary_sizes(_scratch.text, len(dictionary), data, starts, lengths, level, *tables, out)
+    return out
