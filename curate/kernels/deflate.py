@@ -511,9 +511,7 @@ def joint_sizes(
     _scratch.room(len(prefix) + longest)
     _scratch.text[: len(prefix)] = prefix
     out = np.empty(len(which), np.int64)
-    _joint_sizes(
-        _scratch.text, len(prefix), others, offsets, which, level, _scratch.head, _scratch.previous, out
-    )
+    _joint_sizes(_scratch.text, len(prefix), others, offsets, which, level, _scratch.head, _scratch.previous, out)
     return out
 
 

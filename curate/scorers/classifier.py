@@ -80,7 +80,8 @@ class Sample:
 class Classifier:
     """Log density ratio of target to raw by logistic regression on the frequencies of hashed n-grams.
 
-    Both classes weigh the same in training, so the logit needs no correction for their sizes. Documents are
+    Raw weighs as much as the target in training, however many documents it has, so the logit needs no
+    correction for their numbers, and the penalty's strength goes by the target's. Documents are
     dealt into ``folds`` by a hash of what they say, and each is scored by the model that was trained on the
     other folds: none is scored by a model that saw it, or a copy of it.
 
@@ -115,7 +116,11 @@ class Classifier:
         min_tokens: int = 20,
         seed: int = 0,
     ) -> None:
-        for name, value, least in (("folds", folds, 2), ("max_documents", max_documents, 2), ("min_tokens", min_tokens, 0)):
+        for name, value, least in (
+            ("folds", folds, 2),
+            ("max_documents", max_documents, 2),
+            ("min_tokens", min_tokens, 0),
+        ):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise UsageError(f"{name}={value!r}: must be {least} or more")
         if isinstance(c, bool) or not isinstance(c, (int, float)) or not 0 < c < float("inf"):
@@ -203,8 +208,8 @@ class Classifier:
 
     def _logistic(self, x: Any, y: np.ndarray) -> tuple[np.ndarray, float]:
         linear = require("sklearn.linear_model", extra="classifier", purpose="method 'classifier'")
-        model = linear.LogisticRegression(C=self.c, class_weight="balanced", max_iter=1000, tol=1e-5)
-        model.fit(x, y)
+        model = linear.LogisticRegression(C=self.c, max_iter=1000, tol=1e-5)
+        model.fit(x, y, sample_weight=np.where(y == 1, 1.0, y.sum() / (len(y) - y.sum())))
         return model.coef_[0], float(model.intercept_[0])
 
     # ---- scoring
@@ -221,7 +226,9 @@ class Classifier:
         float64[n_docs]; what a document gets does not depend on the others.
         """
         texts = _arrow(texts)
-        return self.score_stream(self.features.stream(texts), fold_of(keyed_hashes(texts, self.seed, SAMPLE), self.folds))
+        return self.score_stream(
+            self.features.stream(texts), fold_of(keyed_hashes(texts, self.seed, SAMPLE), self.folds)
+        )
 
     def score_stream(self, stream: NgramStream, folds: np.ndarray) -> np.ndarray:
         """Scores of buckets; ``folds``: int64[n_docs], from `fold_of` of hashes of the texts."""

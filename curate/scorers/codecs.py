@@ -179,7 +179,7 @@ class Codec:
             more = GZIP_BYTES if self._wbits == 31 else 0
             return joint_sizes(prefix, texts.data, texts.offsets, which, self.level) + more
         size = self.primed(prefix.tobytes())
-        return np.array([size(texts.bytes(i)) for i in which], np.int64)
+        return np.array([size(texts.bytes(int(i))) for i in which], np.int64)
 
 
 @cache

@@ -122,9 +122,7 @@ class Primed:
 
     # ---- fitting
 
-    def fit(
-        self, *, target: Iterable[str] | Mapping[str, Iterable[str]], raw: Iterable[str] | None = None
-    ) -> Primed:
+    def fit(self, *, target: Iterable[str] | Mapping[str, Iterable[str]], raw: Iterable[str] | None = None) -> Primed:
         """Make the dictionaries; neither depends on the order in which texts come.
 
         Parameters
@@ -168,13 +166,12 @@ class Primed:
             sizes = self._sizes(dictionary, docs.data, starts, lengths)
             return np.bincount(of, sizes, minlength=len(docs))
 
-        empty = np.diff(docs.offsets) == 0
-        primed = total(self.dictionary_)
-        plain = total(b"") if self.against != "raw" else None
-        by_raw = total(self.raw_dictionary_) if self.against != "nothing" else None
+        base, by_raw = total(self.raw_dictionary_ if self.against == "raw" else b""), None
+        if self.against == "both":
+            by_raw = total(self.raw_dictionary_)
         with np.errstate(invalid="ignore", divide="ignore"):
-            scores = saved_share(primed, by_raw if plain is None else plain, None if plain is None else by_raw)
-        scores[empty] = np.nan
+            scores = saved_share(total(self.dictionary_), base, by_raw)
+        scores[np.diff(docs.offsets) == 0] = np.nan
         return scores
 
     def _sizes(self, dictionary: bytes, data: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -184,11 +181,15 @@ class Primed:
         import zstandard
 
         compressor = self._compressor(dictionary)
-        out = np.empty(len(starts), np.int64)
+        out = np.full(len(starts), EMPTY_FRAME, np.int64)
         for first in range(0, len(starts), BATCH):
-            some = slice(first, first + BATCH)
+            some = first + np.flatnonzero(lengths[first : first + BATCH])  # zstandard refuses a batch of nothing
+            if not len(some):
+                continue
             segments = np.stack([starts[some], lengths[some]], axis=1).astype(np.uint64)
-            found = compressor.multi_compress_to_buffer(zstandard.BufferWithSegments(data, segments.tobytes()))
+            found = compressor.multi_compress_to_buffer(
+                zstandard.BufferWithSegments(memoryview(data.data), segments.tobytes())
+            )
             out[some] = [len(found[i]) for i in range(len(found))]
         return out - EMPTY_FRAME
 
@@ -206,12 +207,9 @@ class Primed:
         from curate.io.paths import atomic
 
         folder = Path(folder)
-        arrays = {
-            name: np.frombuffer(of, np.uint8)
-            for name, of in (("dictionary", self.dictionary_), ("raw_dictionary", self.raw_dictionary_))
-        }
+        ours, raws = (np.frombuffer(of, np.uint8) for of in (self.dictionary_, self.raw_dictionary_))
         with atomic(folder / "arrays.npz") as part, open(part, "wb") as stream:
-            np.savez(stream, **arrays)
+            np.savez(stream, dictionary=ours, raw_dictionary=raws)
         state = {"method": "primed", "settings": self.settings(), "target_names": self.target_names_}
         with atomic(folder / "scorer.json") as part:
             part.write_text(json.dumps(state, indent=2) + "\n")
@@ -297,7 +295,8 @@ def _deflate_sizes(
     nothing = 2
     if agrees_with_zlib(level):
         return dictionary_sizes(np.frombuffer(dictionary, np.uint8), data, starts, lengths, level) - nothing
-    return np.array([zlib_size(dictionary, data[s : s + n].tobytes(), level) for s, n in zip(starts, lengths)]) - nothing
+    found = (zlib_size(dictionary, data[s : s + n].tobytes(), level) for s, n in zip(starts, lengths, strict=True))
+    return np.fromiter(found, np.int64, len(starts)) - nothing
 
 
 def zlib_size(dictionary: bytes, text: bytes, level: int) -> int:

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -300,7 +301,7 @@ def race(
         raise InputError(f"cannot keep {k:,} documents: only {len(rows):,} of {len(docs):,} have text")
     order = spread_order(model.target_sizes_)
     n = len(order)
-    digests = {int(i): hashlib.sha256(docs.bytes(i)).digest() for i in rows}
+    digests = {int(i): hashlib.sha256(docs.bytes(int(i))).digest() for i in rows}
     racers = {i: _Racer(model, docs.array(i), order) for i in digests}
 
     first = sorted(digests, key=lambda i: digests[i])[:pilot]
@@ -317,7 +318,7 @@ def race(
     promising = sorted(digests, key=lambda i: (-estimates[i], digests[i], i))
     best: list[tuple[float, int]] = []
 
-    def run(i: int, threshold: float) -> float | None:
+    def run(threshold: float, i: int) -> float | None:
         racer = racers[i]
         while racer.met < n:
             estimate, width = racer.interval(controls, z)
@@ -329,7 +330,7 @@ def race(
     for start in [0, *range(k, len(promising), CHUNK)]:
         threshold = best[0][0] if len(best) == k else -np.inf
         some = promising[start : start + CHUNK] if start else promising[:k]
-        for i, score in zip(some, _each(lambda i: run(i, threshold), some, workers), strict=True):
+        for i, score in zip(some, _each(partial(run, threshold), some, workers), strict=True):
             if score is not None:
                 (heapq.heappush if len(best) < k else heapq.heappushpop)(best, (score, -i))
     won = sorted((-i, score) for score, i in best)
