@@ -15,7 +15,7 @@ from functools import cache
 import numpy as np
 
 from curate.kernels.compiled import kernel
-from curate.kernels.vector import load_u32, load_u64, trailing_zeros
+from curate.kernels.vector import load_u16, load_u32, load_u64, trailing_zeros
 
 WINDOW = 1 << 15
 MIN_MATCH, MAX_MATCH = 3, 258
@@ -450,8 +450,191 @@ def _finish(text, end, state, head, previous, literals, distances, trees, level)
     return (state[BITS] + 7) >> 3
 
 
+# ---- many texts after one
+#
+# What a text matches within itself is the same after any prefix, so it is found once (`_own_matches`). In the
+# prefix only candidates that agree in more bytes than the best so far are looked at: chains of equal 4, 6 and
+# 8 bytes, on which zlib's order is kept. A place's rank in zlib's own chain (equal hash of 3 bytes) says
+# whether zlib would have come so far. All that while no distance is too far and the window does not move.
+
+GRAMS = np.array([3, 4, 6, 8], np.int64)
+GRAM_BITS = np.array([15, 13, 13, 13], np.int64)
+MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+RANK = 4  # row of ``chains`` that has a place's rank
+
+
 @kernel
-def _joint_sizes(text, size, others, offsets, which, level, head, previous, out):
+def _gram_hash(text, at, k):
+    if k == 0:
+        return _hash(text, at)
+    word = load_u64(text, at) << np.uint64(64 - 8 * GRAMS[k])
+    return np.int64((word * MULTIPLIER) >> np.uint64(64 - GRAM_BITS[k]))
+
+
+@kernel
+def _own_match(text, end, start, previous, candidate, nice, chain):
+    """The longest match within a text itself, as `_longest_match` finds it from 2 bytes on; (0, 0) is none."""
+    if candidate < 0:
+        return np.int64(0), np.int64(0)
+    best, at = np.int64(MIN_MATCH - 1), np.int64(0)
+    left = end - start
+    nice = min(nice, left)
+    while candidate >= 0 and chain > 0:
+        length = min(_agreement(text, start, candidate), left)
+        if length > best:
+            best, at = length, candidate
+            if length >= nice:
+                break
+        candidate = np.int64(previous[candidate])
+        chain -= 1
+    return (best, start - at) if best >= MIN_MATCH else (np.int64(0), np.int64(0))
+
+
+@kernel
+def _own_matches(data, offsets, level, text, head, previous, out):
+    """Fill ``out`` (uint64, one a byte) with what texts match in themselves.
+
+    From the lowest bit: length (9 bits) and distance (15) of the match that is found in a whole chain, those
+    of the one in a quarter of it, and how many candidates there are (13).
+    """
+    nice, chain = LEVELS[level, 2], LEVELS[level, 3]
+    counts = np.zeros(WINDOW, np.int64)
+    for k in range(len(offsets) - 1):
+        size = offsets[k + 1] - offsets[k]
+        if size > MAX_DISTANCE:
+            continue
+        text[:size] = data[offsets[k] : offsets[k + 1]]
+        head[:] = -1
+        counts[:] = 0
+        for at in range(size):
+            if at + 2 >= size:
+                out[offsets[k] + at] = 0
+                continue
+            h = _hash(text, at)
+            candidate = np.int64(head[h])
+            length, distance = _own_match(text, size, at, previous, candidate, nice, chain)
+            length_4, distance_4 = _own_match(text, size, at, previous, candidate, nice, chain >> 2)
+            packed = length | distance << 9 | length_4 << 24 | distance_4 << 33 | min(counts[h], 8191) << 48
+            out[offsets[k] + at] = np.uint64(packed)
+            previous[at] = candidate
+            head[h] = at
+            counts[h] += 1
+
+
+@kernel
+def _enter(text, at, k, heads, chains):
+    """Enter a place of the prefix into the chain of its 3, 4, 6 or 8 bytes."""
+    h = _gram_hash(text, at, k)
+    last = heads[k, h]
+    chains[k, at] = last
+    heads[k, h] = at
+    if k == 0:
+        chains[RANK, at] = chains[RANK, last] + 1 if last else 1
+
+
+@kernel
+def _best_in_prefix(text, start, left, best, at, heads, chains, nice, chain):
+    """The longest match with the prefix if it is longer than ``best``: ``(length, where)``, as zlib chooses."""
+    candidate = load_u16(heads[0], _hash(text, start))
+    while candidate >= start:
+        candidate = load_u16(chains[0], candidate)
+    if candidate == 0:
+        return best, at
+    lowest_rank = load_u16(chains[RANK], candidate) - chain
+    k = np.int64(0)
+    before = start  # places from here on are done with
+    while True:
+        if best >= 3:
+            k = 3 if best >= 7 else 2 if best >= 5 else 1
+            candidate = load_u16(heads[k], _gram_hash(text, start, k))
+            while candidate >= before:
+                candidate = load_u16(chains[k], candidate)
+        first = max(best - 7, 0)
+        mask = ~np.uint64(0) >> np.uint64(64 - 8 * min(best + 1, 8))
+        wanted = load_u64(text, start + first) & mask
+        while candidate and load_u64(text, candidate + first) & mask != wanted:
+            candidate = load_u16(chains[k], candidate)
+        if candidate == 0 or load_u16(chains[RANK], candidate) <= lowest_rank:
+            return best, at
+        length = _agreement(text, start, candidate)
+        if length > best:
+            best, at = min(length, left), candidate
+            if length >= nice:
+                return best, at
+            before = candidate
+        elif best < 3:
+            candidate = load_u16(chains[0], candidate)
+        else:
+            before = candidate
+
+
+@kernel
+def _lazy_after(text, size, end, own, state, heads, chains, literals, distances, trees, good, lazy, nice, chain):
+    """`_lazy` for a text after a prefix, with what it matches in itself known."""
+    start, before, before_at, pending = state[START], state[LENGTH], state[MATCH], state[PENDING]
+    symbols = state[SYMBOLS]
+    while start < end:
+        length, found = np.int64(MIN_MATCH - 1), np.int64(0)
+        left = end - start
+        if left > 2 and before < lazy and before < left and start > 0:
+            best, allowed, wanted = before, chain, min(nice, left)
+            if before >= good:
+                allowed >>= 2
+            if start >= size:
+                packed = np.int64(own[np.uint64(start - size)])
+                allowed -= packed >> 48
+                if before >= good:
+                    packed >>= 24
+                if packed & 511 > best:
+                    best = packed & 511
+                    found = start - (packed >> 9 & 32767)
+            if allowed > 0 and best < wanted:
+                best, found = _best_in_prefix(text, start, left, best, found, heads, chains, wanted, allowed)
+            if best > before and (best > MIN_MATCH or start - found <= TOO_FAR):
+                length = best
+        full = False
+        if before >= MIN_MATCH and length <= before:
+            _tally(before, start - 1 - before_at, literals, distances)
+            start = block_end = start - 1 + before
+            pending = 0
+            before = MIN_MATCH - 1
+            symbols += 1
+            full = symbols == BLOCK_SYMBOLS
+        else:
+            block_end = start
+            if pending:
+                literals[np.uint64(text[np.uint64(start - 1)])] += 1
+                symbols += 1
+                full = symbols == BLOCK_SYMBOLS
+            pending = 1
+            before, before_at = length, found
+            start += 1
+        if full:
+            _end_block(state, block_end, literals, distances, trees)
+            symbols = 0
+    if pending:
+        literals[np.uint64(text[np.uint64(start - 1)])] += 1
+    _end_block(state, start, literals, distances, trees)
+    return (state[BITS] + 7) >> 3
+
+
+@kernel
+def _enter_border(text, size, heads, chains):
+    """Enter the places whose 3, 4, 6 or 8 bytes reach from the prefix into the text after it."""
+    for k in range(4):
+        for at in range(max(1, size - GRAMS[k] + 1), size):
+            _enter(text, at, k, heads, chains)
+
+
+@kernel
+def _leave_border(text, size, heads, chains):
+    for k in range(4):
+        for at in range(size - 1, max(1, size - GRAMS[k] + 1) - 1, -1):
+            heads[k, _gram_hash(text, at, k)] = chains[k, at]
+
+
+@kernel
+def _joint_sizes(text, size, others, offsets, which, level, head, previous, own, heads, chains, out):
     """Fill ``out`` with the sizes of ``text[:size]`` and each of some others after it."""
     head[:] = 0  # no place: nothing can be matched with the window's first byte
     state, fresh = np.zeros(8, np.int64), np.zeros(8, np.int64)
@@ -463,13 +646,28 @@ def _joint_sizes(text, size, others, offsets, which, level, head, previous, out)
     fresh[:] = state
     kept_literals[:] = literals
     kept_distances[:] = distances
+    good, lazy, nice, chain = LEVELS[level, 0], LEVELS[level, 1], LEVELS[level, 2], LEVELS[level, 3]
+    prepared = len(own) > 0 and level > 3 and 0 < size <= MAX_DISTANCE
+    if prepared:
+        heads[:] = 0
+        for k in range(4):
+            for at in range(1, size - GRAMS[k] + 1):
+                _enter(text, at, k, heads, chains)
     for k in range(len(which)):
         start, stop = offsets[which[k]], offsets[which[k] + 1]
         end = size + stop - start
         text[size:end] = others[start:stop]
-        out[k] = _finish(text, end, state, head, previous, literals, distances, trees, level)
-        for at in range(end - MIN_MATCH, fresh[START] - 1, -1):
-            _take_back(text, at, head, previous)
+        if prepared and end <= MAX_DISTANCE:
+            _enter_border(text, size, heads, chains)
+            out[k] = _lazy_after(
+                text, size, end, own[start:stop], state, heads, chains,
+                literals, distances, trees, good, lazy, nice, chain,
+            )  # fmt: skip
+            _leave_border(text, size, heads, chains)
+        else:
+            out[k] = _finish(text, end, state, head, previous, literals, distances, trees, level)
+            for at in range(end - MIN_MATCH, fresh[START] - 1, -1):
+                _take_back(text, at, head, previous)
         state[:] = fresh
         literals[:] = kept_literals
         distances[:] = kept_distances
@@ -482,6 +680,8 @@ class _Scratch(threading.local):
         self.head = np.empty(WINDOW, np.uint32)
         self.text = np.empty(0, np.uint8)
         self.previous = np.empty(0, np.uint32)
+        self.heads = np.empty((4, WINDOW), np.uint16)
+        self.chains = np.empty((5, WINDOW), np.uint16)
 
     def room(self, size: int) -> None:
         if len(self.previous) < size:
@@ -490,11 +690,32 @@ class _Scratch(threading.local):
 
 
 _scratch = _Scratch()
+_NOT_KNOWN = np.zeros(0, np.uint64)
 _EMPTY = np.zeros(1, np.uint8), np.zeros(2, np.int64), np.zeros(1, np.int64)
 
 
+def own_matches(texts: np.ndarray, offsets: np.ndarray, level: int) -> np.ndarray:
+    """What texts match in themselves, for `joint_sizes` at the same level: uint64[...], one a byte of ``texts``.
+
+    Parameters
+    ----------
+    texts : uint8[...], one after another. offsets : int64[n + 1] into it.
+    """
+    out = np.zeros(len(texts), np.uint64)
+    if level > 3:
+        text = np.zeros(MAX_DISTANCE + PADDING, np.uint8)
+        head, previous = np.empty(WINDOW, np.int32), np.empty(WINDOW, np.int32)
+        _own_matches(texts, offsets, level, text, head, previous, out)
+    return out
+
+
 def joint_sizes(
-    prefix: np.ndarray, others: np.ndarray, offsets: np.ndarray, which: np.ndarray, level: int
+    prefix: np.ndarray,
+    others: np.ndarray,
+    offsets: np.ndarray,
+    which: np.ndarray,
+    level: int,
+    own: np.ndarray = _NOT_KNOWN,
 ) -> np.ndarray:
     """Bytes of raw deflate (no header) of ``prefix`` followed by each of some texts.
 
@@ -502,6 +723,7 @@ def joint_sizes(
     ----------
     prefix : uint8[...]. others : uint8[...], texts one after another. offsets : int64[n + 1] into it.
     which : int64[m], the texts that are wanted. level : 1 to 9.
+    own : from `own_matches`; makes it faster, not different.
 
     Returns
     -------
@@ -511,7 +733,8 @@ def joint_sizes(
     _scratch.room(len(prefix) + longest)
     _scratch.text[: len(prefix)] = prefix
     out = np.empty(len(which), np.int64)
-    _joint_sizes(_scratch.text, len(prefix), others, offsets, which, level, _scratch.head, _scratch.previous, out)
+    tables = _scratch.head, _scratch.previous, own, _scratch.heads, _scratch.chains
+    _joint_sizes(_scratch.text, len(prefix), others, offsets, which, level, *tables, out)
     return out
 
 
