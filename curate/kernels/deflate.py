@@ -458,17 +458,25 @@ def _finish(text, end, state, head, previous, literals, distances, trees, level)
 # whether zlib would have come so far. All that while no distance is too far and the window does not move.
 
 GRAMS = np.array([3, 4, 6, 8], np.int64)
-GRAM_BITS = np.array([15, 13, 13, 13], np.int64)
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 RANK = 4  # row of ``chains`` that has a place's rank
 
 
 @kernel
-def _gram_hash(text, at, k):
+def _gram_hash(text, at, k, shift):
     if k == 0:
         return _hash(text, at)
     word = load_u64(text, at) << np.uint64(64 - 8 * GRAMS[k])
-    return np.int64((word * MULTIPLIER) >> np.uint64(64 - GRAM_BITS[k]))
+    return np.int64((word * MULTIPLIER) >> np.uint64(shift))
+
+
+@kernel
+def _table_shift(size):
+    """For tables of four times as many entries as the prefix has bytes, 2**8 to 2**15: those of a short one are near."""
+    bits = 8
+    while bits < 15 and 1 << bits < 4 * size:
+        bits += 1
+    return 64 - bits
 
 
 @kernel
@@ -522,9 +530,9 @@ def _own_matches(data, offsets, level, text, head, previous, out):
 
 
 @kernel
-def _enter(text, at, k, heads, chains):
+def _enter(text, at, k, shift, heads, chains):
     """Enter a place of the prefix into the chain of its 3, 4, 6 or 8 bytes."""
-    h = _gram_hash(text, at, k)
+    h = _gram_hash(text, at, k, shift)
     last = heads[k, h]
     chains[k, at] = last
     heads[k, h] = at
@@ -533,22 +541,20 @@ def _enter(text, at, k, heads, chains):
 
 
 @kernel
-def _best_in_prefix(text, start, left, best, at, heads, chains, nice, chain):
+def _best_in_prefix(text, start, left, best, at, shift, heads, chains, nice, chain):
     """The longest match with the prefix if it is longer than ``best``: ``(length, where)``, as zlib chooses."""
-    candidate = load_u16(heads[0], _hash(text, start))
-    while candidate >= start:
-        candidate = load_u16(chains[0], candidate)
+    k = np.int64(best >= 3) + np.int64(best >= 5) + np.int64(best >= 7)
+    candidate = load_u16(heads[k], _gram_hash(text, start, k, shift))
     if candidate == 0:
         return best, at
-    lowest_rank = load_u16(chains[RANK], candidate) - chain
-    k = np.int64(0)
+    newest = candidate if k == 0 else load_u16(heads[0], _hash(text, start))
+    while newest >= start:
+        newest = load_u16(chains[0], newest)
+    lowest_rank = load_u16(chains[RANK], newest) - chain if newest else np.int64(0)
     before = start  # places from here on are done with
     while True:
-        if best >= 3:
-            k = 3 if best >= 7 else 2 if best >= 5 else 1
-            candidate = load_u16(heads[k], _gram_hash(text, start, k))
-            while candidate >= before:
-                candidate = load_u16(chains[k], candidate)
+        while candidate >= before:
+            candidate = load_u16(chains[k], candidate)
         first = max(best - 7, 0)
         mask = ~np.uint64(0) >> np.uint64(64 - 8 * min(best + 1, 8))
         wanted = load_u64(text, start + first) & mask
@@ -557,61 +563,59 @@ def _best_in_prefix(text, start, left, best, at, heads, chains, nice, chain):
         if candidate == 0 or load_u16(chains[RANK], candidate) <= lowest_rank:
             return best, at
         length = _agreement(text, start, candidate)
+        before = candidate
         if length > best:
             best, at = min(length, left), candidate
             if length >= nice:
                 return best, at
-            before = candidate
-        elif best < 3:
-            candidate = load_u16(chains[0], candidate)
-        else:
-            before = candidate
+            k = np.int64(best >= 3) + np.int64(best >= 5) + np.int64(best >= 7)
+            candidate = load_u16(heads[k], _gram_hash(text, start, k, shift))
 
 
 @kernel
-def _lazy_after(text, size, end, own, state, heads, chains, literals, distances, trees, good, lazy, nice, chain):
-    """`_lazy` for a text after a prefix, with what it matches in itself known."""
+def _lazy_after(text, size, end, own, state, shift, heads, chains, literals, distances, trees, level):
+    """`_lazy` for a text after a prefix, with what it matches in itself known; returns the stream's bytes."""
+    good, lazy, nice, chain = LEVELS[level, 0], LEVELS[level, 1], LEVELS[level, 2], LEVELS[level, 3]
     start, before, before_at, pending = state[START], state[LENGTH], state[MATCH], state[PENDING]
     symbols = state[SYMBOLS]
     while start < end:
         length, found = np.int64(MIN_MATCH - 1), np.int64(0)
         left = end - start
         if left > 2 and before < lazy and before < left and start > 0:
-            best, allowed, wanted = before, chain, min(nice, left)
-            if before >= good:
-                allowed >>= 2
+            best, wanted = before, min(nice, left)
+            quarter = np.int64(before >= good)
+            allowed = chain >> 2 * quarter
             if start >= size:
                 packed = np.int64(own[np.uint64(start - size)])
                 allowed -= packed >> 48
-                if before >= good:
-                    packed >>= 24
-                if packed & 511 > best:
-                    best = packed & 511
-                    found = start - (packed >> 9 & 32767)
+                packed >>= 24 * quarter
+                longer = packed & 511 > best
+                best = packed & 511 if longer else best
+                found = start - (packed >> 9 & 32767) if longer else found
             if allowed > 0 and best < wanted:
-                best, found = _best_in_prefix(text, start, left, best, found, heads, chains, wanted, allowed)
-            if best > before and (best > MIN_MATCH or start - found <= TOO_FAR):
-                length = best
-        full = False
+                best, found = _best_in_prefix(
+                    text, start, left, best, found, shift, heads, chains, wanted, allowed
+                )
+            matters = (best > before) & ((best > MIN_MATCH) | (start - found <= TOO_FAR))
+            length = best if matters else length
         if before >= MIN_MATCH and length <= before:
             _tally(before, start - 1 - before_at, literals, distances)
-            start = block_end = start - 1 + before
+            start = start - 1 + before
             pending = 0
             before = MIN_MATCH - 1
             symbols += 1
-            full = symbols == BLOCK_SYMBOLS
+            if symbols == BLOCK_SYMBOLS:
+                _end_block(state, start, literals, distances, trees)
+                symbols = 0
         else:
-            block_end = start
-            if pending:
-                literals[np.uint64(text[np.uint64(start - 1)])] += 1
-                symbols += 1
-                full = symbols == BLOCK_SYMBOLS
+            literals[np.uint64(text[np.uint64(max(start - 1, 0))])] += pending
+            symbols += pending
+            if symbols == BLOCK_SYMBOLS:
+                _end_block(state, start, literals, distances, trees)
+                symbols = 0
             pending = 1
             before, before_at = length, found
             start += 1
-        if full:
-            _end_block(state, block_end, literals, distances, trees)
-            symbols = 0
     if pending:
         literals[np.uint64(text[np.uint64(start - 1)])] += 1
     _end_block(state, start, literals, distances, trees)
@@ -619,18 +623,18 @@ def _lazy_after(text, size, end, own, state, heads, chains, literals, distances,
 
 
 @kernel
-def _enter_border(text, size, heads, chains):
+def _enter_border(text, size, shift, heads, chains):
     """Enter the places whose 3, 4, 6 or 8 bytes reach from the prefix into the text after it."""
     for k in range(4):
         for at in range(max(1, size - GRAMS[k] + 1), size):
-            _enter(text, at, k, heads, chains)
+            _enter(text, at, k, shift, heads, chains)
 
 
 @kernel
-def _leave_border(text, size, heads, chains):
+def _leave_border(text, size, shift, heads, chains):
     for k in range(4):
         for at in range(size - 1, max(1, size - GRAMS[k] + 1) - 1, -1):
-            heads[k, _gram_hash(text, at, k)] = chains[k, at]
+            heads[k, _gram_hash(text, at, k, shift)] = chains[k, at]
 
 
 @kernel
@@ -646,24 +650,25 @@ def _joint_sizes(text, size, others, offsets, which, level, head, previous, own,
     fresh[:] = state
     kept_literals[:] = literals
     kept_distances[:] = distances
-    good, lazy, nice, chain = LEVELS[level, 0], LEVELS[level, 1], LEVELS[level, 2], LEVELS[level, 3]
+    shift = _table_shift(size)
     prepared = len(own) > 0 and level > 3 and 0 < size <= MAX_DISTANCE
     if prepared:
-        heads[:] = 0
+        heads[0, :] = 0
+        heads[1:, : 1 << (64 - shift)] = 0
         for k in range(4):
             for at in range(1, size - GRAMS[k] + 1):
-                _enter(text, at, k, heads, chains)
+                _enter(text, at, k, shift, heads, chains)
     for k in range(len(which)):
         start, stop = offsets[which[k]], offsets[which[k] + 1]
         end = size + stop - start
         text[size:end] = others[start:stop]
         if prepared and end <= MAX_DISTANCE:
-            _enter_border(text, size, heads, chains)
+            _enter_border(text, size, shift, heads, chains)
+            own_of = own[start:stop]
             out[k] = _lazy_after(
-                text, size, end, own[start:stop], state, heads, chains,
-                literals, distances, trees, good, lazy, nice, chain,
-            )  # fmt: skip
-            _leave_border(text, size, heads, chains)
+                text, size, end, own_of, state, shift, heads, chains, literals, distances, trees, level
+            )
+            _leave_border(text, size, shift, heads, chains)
         else:
             out[k] = _finish(text, end, state, head, previous, literals, distances, trees, level)
             for at in range(end - MIN_MATCH, fresh[START] - 1, -1):
