@@ -557,38 +557,6 @@ def _leave(text, at, k, shift, heads, chains):
 
 
 @kernel
-def _best_in_prefix(text, size, start, left, best, at, shift, heads, chains, nice, chain):
-    """The longest match with the prefix if it is longer than ``best``: ``(length, where)``, as zlib chooses."""
-    k = np.int64(best >= 3) + np.int64(best >= 5) + np.int64(best >= 7)
-    candidate = load_u16(heads, _gram_place(text, start, k, shift))
-    if candidate == 0:
-        return best, at
-    if start < size:
-        lowest_rank = load_u16(chains, RANK * WINDOW + start) - 1 - chain
-    else:
-        lowest_rank = load_u16(heads, RANK * WINDOW + _hash(text, start)) - chain
-    before = start  # places from here on are done with
-    while True:
-        while candidate >= before:
-            candidate = load_u16(chains, k * WINDOW + candidate)
-        first = max(best - 7, 0)
-        mask = ~np.uint64(0) >> np.uint64(64 - 8 * min(best + 1, 8))
-        wanted = load_u64(text, start + first) & mask
-        while candidate and load_u64(text, candidate + first) & mask != wanted:
-            candidate = load_u16(chains, k * WINDOW + candidate)
-        if candidate == 0 or load_u16(chains, RANK * WINDOW + candidate) <= lowest_rank:
-            return best, at
-        length = _agreement(text, start, candidate)
-        before = candidate
-        if length > best:
-            best, at = min(length, left), candidate
-            if length >= nice:
-                return best, at
-            k = np.int64(best >= 3) + np.int64(best >= 5) + np.int64(best >= 7)
-            candidate = load_u16(heads, _gram_place(text, start, k, shift))
-
-
-@kernel
 def _lazy_after(text, size, end, own, state, shift, heads, chains, literals, distances, trees, level):
     """`_lazy` for a text after a prefix, with what it matches in itself known; returns the stream's bytes."""
     good, lazy, nice, chain = LEVELS[level, 0], LEVELS[level, 1], LEVELS[level, 2], LEVELS[level, 3]
@@ -608,10 +576,33 @@ def _lazy_after(text, size, end, own, state, shift, heads, chains, literals, dis
                 longer = packed & 511 > best
                 best = packed & 511 if longer else best
                 found = start - (packed >> 9 & 32767) if longer else found
-            if allowed > 0 and best < wanted:
-                best, found = _best_in_prefix(
-                    text, size, start, left, best, found, shift, heads, chains, wanted, allowed
-                )
+            # written out here: as a function of its own, a call with its three arrays costs more than the search
+            k = np.int64(best >= 3) + np.int64(best >= 5) + np.int64(best >= 7)
+            candidate = load_u16(heads, _gram_place(text, start, k, shift))
+            if candidate != 0 and allowed > 0 and best < wanted:
+                if start < size:
+                    lowest_rank = load_u16(chains, RANK * WINDOW + start) - 1 - allowed
+                else:
+                    lowest_rank = load_u16(heads, RANK * WINDOW + _hash(text, start)) - allowed
+                looked = start  # places from here on are done with
+                while True:
+                    while candidate >= looked:
+                        candidate = load_u16(chains, k * WINDOW + candidate)
+                    first = max(best - 7, 0)
+                    mask = ~np.uint64(0) >> np.uint64(64 - 8 * min(best + 1, 8))
+                    same = load_u64(text, start + first) & mask
+                    while candidate and load_u64(text, candidate + first) & mask != same:
+                        candidate = load_u16(chains, k * WINDOW + candidate)
+                    if candidate == 0 or load_u16(chains, RANK * WINDOW + candidate) <= lowest_rank:
+                        break
+                    agreed = _agreement(text, start, candidate)
+                    looked = candidate
+                    if agreed > best:
+                        best, found = min(agreed, left), candidate
+                        if agreed >= wanted:
+                            break
+                        k = np.int64(best >= 3) + np.int64(best >= 5) + np.int64(best >= 7)
+                        candidate = load_u16(heads, _gram_place(text, start, k, shift))
             matters = (best > before) & ((best > MIN_MATCH) | (start - found <= TOO_FAR))
             length = best if matters else length
         if before >= MIN_MATCH and length <= before:
