@@ -103,14 +103,18 @@ def usual_zlib() -> None:
 @example(b"abcabc", [b"abcabcabc"] * 2, 1)
 @settings(max_examples=300)
 def test_deflate_sizes_equal_zlibs(prefix, others, level) -> None:
-    found = deflate.joint_sizes(array(prefix), *packed(*others), np.arange(len(others)), level)
-    assert found.tolist() == [raw_size(prefix + other, level) for other in others]
+    args = array(prefix), *packed(*others), np.arange(len(others)), level
+    expected = [raw_size(prefix + other, level) for other in others]
+    assert deflate.joint_sizes(*args).tolist() == expected
+    assert deflate.joint_sizes(*args, deflate.own_matches(*packed(*others), level)).tolist() == expected
 
 
 @needs_usual_zlib
 @pytest.mark.slow
 @pytest.mark.parametrize("level", range(1, 10))
-@pytest.mark.parametrize("length", [16_383, 32_506, 32_768, 65_013, 65_274, 65_275, 65_536, 150_000])
+@pytest.mark.parametrize(
+    "length", [16_383, 30_000, 32_505, 32_506, 32_507, 32_768, 65_013, 65_274, 65_275, 65_536, 150_000]
+)
 def test_deflate_sizes_equal_zlibs_where_windows_and_blocks_end(level, length) -> None:
     rng = np.random.default_rng(length)
     noise = rng.integers(0, 256, length, np.uint8).tobytes()
@@ -118,8 +122,13 @@ def test_deflate_sizes_equal_zlibs_where_windows_and_blocks_end(level, length) -
     repeating = (wordy[:700] * (length // 700 + 1))[:length]
     for prefix in (noise, wordy, repeating):
         others = [b"", b"x", prefix[:300], wordy[:5000], prefix[-40_000:]]
-        found = deflate.joint_sizes(array(prefix), *packed(*others), np.arange(len(others)), level)
-        assert found.tolist() == [raw_size(prefix + other, level) for other in others]
+        args = array(prefix), *packed(*others), np.arange(len(others)), level
+        expected = [raw_size(prefix + other, level) for other in others]
+        assert deflate.joint_sizes(*args).tolist() == expected
+        own = deflate.own_matches(*packed(*others), level)
+        assert deflate.joint_sizes(*args, own).tolist() == expected
+        swapped = [deflate.joint_sizes(array(o), *packed(prefix, b"x"), np.arange(2), level)[0] for o in others]
+        assert swapped == [raw_size(other + prefix, level) for other in others]
 
 
 @needs_usual_zlib

@@ -479,7 +479,7 @@ def _gram_place(text, at, k, shift):
 
 @kernel
 def _table_shift(size):
-    """For tables of four times as many entries as the prefix has bytes, 2**8 to 2**15: those of a short one are near."""
+    """For tables of four times as many entries as the prefix has bytes, 2**8 to 2**15: small ones stay near."""
     bits = 8
     while bits < 15 and 1 << bits < 4 * size:
         bits += 1

@@ -166,10 +166,25 @@ class Codec:
 
         return size
 
-    def joint_sizes(self, prefix: np.ndarray, texts: Texts, which: np.ndarray | None = None) -> np.ndarray:
+    def prepared(self, texts: Texts) -> np.ndarray | None:
+        """What can be known of texts before they come after others, for `joint_sizes`: 8 bytes a byte, or None."""
+        if not self._computed():
+            return None
+        from curate.kernels.deflate import own_matches
+
+        return own_matches(texts.data, texts.offsets, self.level)
+
+    def joint_sizes(
+        self,
+        prefix: np.ndarray,
+        texts: Texts,
+        which: np.ndarray | None = None,
+        prepared: np.ndarray | None = None,
+    ) -> np.ndarray:
         """int64[m]: bytes of ``prefix`` (uint8[...]) with each of some texts after it.
 
-        ``which`` : int64[m], the texts that are wanted; None is all.
+        ``which`` : int64[m], the texts that are wanted; None is all. ``prepared`` : what `prepared` gave
+        for them; makes it faster, not different.
         """
         if which is None:
             which = np.arange(len(texts))
@@ -177,7 +192,8 @@ class Codec:
             from curate.kernels.deflate import joint_sizes
 
             more = GZIP_BYTES if self._wbits == 31 else 0
-            return joint_sizes(prefix, texts.data, texts.offsets, which, self.level) + more
+            own = () if prepared is None else (prepared,)
+            return joint_sizes(prefix, texts.data, texts.offsets, which, self.level, *own) + more
         size = self.primed(prefix.tobytes())
         return np.array([size(texts.bytes(int(i))) for i in which], np.int64)
 

@@ -266,7 +266,8 @@ def compressor(dictionary: bytes, level: int) -> Any:
     """A zstd compressor with a raw dictionary, all of which it finds.
 
     A level's own tables and window forget a dictionary's beginning: at level 3 a text that is verbatim in the
-    first half of 2 MB takes 480 bytes a thousand, with tables of the dictionary's size 24.
+    first half of 2 MB takes 480 bytes a thousand, with tables half and a quarter of the dictionary's size 24.
+    Tables twice as large would make new text 0.4% smaller and take a quarter longer.
     """
     import zstandard
 
@@ -278,8 +279,8 @@ def compressor(dictionary: bytes, level: int) -> Any:
     parameters = zstandard.ZstdCompressionParameters.from_level(
         level,
         window_log=max(usual.window_log, min(bits, ZSTD_WINDOW)),
-        hash_log=max(usual.hash_log, min(bits, ZSTD_TABLE)),
-        chain_log=max(usual.chain_log, min(bits, ZSTD_TABLE)),
+        hash_log=max(usual.hash_log, min(bits - 1, ZSTD_TABLE)),
+        chain_log=max(usual.chain_log, min(bits - 2, ZSTD_TABLE)),
         write_content_size=False,
         write_checksum=False,
     )

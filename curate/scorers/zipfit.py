@@ -109,6 +109,7 @@ class ZipFit:
         start, stop = texts.offsets[0], texts.offsets[-1]
         self.targets_ = Texts(texts.data[start:stop], texts.offsets - start)
         self.target_sizes_ = self.codec.sizes(self.targets_).astype(float)
+        self._prepared = self.codec.prepared(self.targets_)
         digest = hashlib.sha256(np.diff(self.targets_.offsets).tobytes())
         digest.update(self.targets_.data.tobytes())
         self.target_sha256_ = digest.hexdigest()
@@ -137,7 +138,8 @@ class ZipFit:
         """float64[m]: 1 - NCD of a document (uint8[...]) and some target texts (int64[m]; None is all)."""
         alone = float(self.codec.size(document.tobytes()))
         others = self.target_sizes_ if which is None else self.target_sizes_[which]
-        return 1 - ncd(alone, others, self.codec.joint_sizes(document, self.targets_, which).astype(float))
+        joint = self.codec.joint_sizes(document, self.targets_, which, self._prepared)
+        return 1 - ncd(alone, others, joint.astype(float))
 
     def save(self, folder: str | Path) -> None:
         """Write ``scorer.json`` and ``arrays.npz``; no code in either."""
