@@ -183,3 +183,64 @@ def json_strings(line, columns):
     row = json.loads(line, parse_int=str)
     texts = {True: "true", False: "false"}
     return {name: value if isinstance(value := row.get(name), str | None) else texts[value] for name in columns}
+
+
+# ---- compression
+
+
+def similarity(x, t, size):
+    """1 - NCD of a document and a target text, bytes; ``size`` gives the compressed bytes of a text."""
+    alone, other = size(x), size(t)
+    return 1 - (size(x + t) - min(alone, other)) / max(alone, other)
+
+
+def alignment(x, targets, size):
+    return sum(similarity(x, t, size) for t in targets) / len(targets)
+
+
+def pieces(text, size):
+    """A text cut into round(len / size) pieces, at least one, each within a byte of the others' length."""
+    count = max(1, (2 * len(text) + size) // (2 * size))
+    return [text[len(text) * i // count : len(text) * (i + 1) // count] for i in range(count)]
+
+
+def saved_share(text, size_of_piece, primed, plain, by_raw=None):
+    """Share of bytes saved; the last three give the compressed bytes of a piece, less those of an empty one."""
+    cut = pieces(text, size_of_piece)
+    base = sum(map(plain, cut))
+    if by_raw is not None:
+        base = math.sqrt(base * sum(map(by_raw, cut)))
+    return 1 - sum(map(primed, cut)) / base
+
+
+# ---- fusion
+
+
+def ranks(scores, doc_ids):
+    """From 1, best first; equal scores by id."""
+    order = sorted(range(len(scores)), key=lambda i: (-scores[i], doc_ids[i], i))
+    return [order.index(i) + 1 for i in range(len(scores))]
+
+
+def quantiles(scores):
+    """Chance that another document of the list scores lower, half of one that it scores the same."""
+    return [(sum(s < t for s in scores) + sum(s == t for s in scores) / 2) / len(scores) for t in scores]
+
+
+def fused(columns, doc_ids, weights, *, method, groups=None, constant=60):
+    """One score from several (lists with None where there is none), within groups."""
+    groups = groups or [""] * len(doc_ids)
+    out = [None] * len(doc_ids)
+    for group in set(groups):
+        rows = [i for i, g in enumerate(groups) if g == group and all(c[i] is not None for c in columns)]
+        values = []
+        for column in columns:
+            scores = [column[i] for i in rows]
+            ids = [doc_ids[i] for i in rows]
+            values.append(
+                [1 / (constant + r) for r in ranks(scores, ids)] if method == "reciprocal" else quantiles(scores)
+            )
+        for place, i in enumerate(rows):
+            total = sum(w * v[place] for w, v in zip(weights, values, strict=True))
+            out[i] = total if method == "reciprocal" else total / sum(weights)
+    return out

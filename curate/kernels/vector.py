@@ -133,6 +133,28 @@ def load_u64(typing_context: Any, data: Any, i: Any) -> Any:
 
 
 @intrinsic
+def load_u32(typing_context: Any, data: Any, i: Any) -> Any:
+    """The number at ``data[i]`` of a uint32 array; no test for a negative index."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value = builder.load(pointer(context, builder, signature.args[0], args[0], args[1], ir.IntType(32)))
+        return builder.zext(value, _I64)
+
+    return types.int64(data, types.int64), codegen
+
+
+@intrinsic
+def load_u16(typing_context: Any, data: Any, i: Any) -> Any:
+    """The number at ``data[i]`` of a uint16 array; no test for a negative index."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value = builder.load(pointer(context, builder, signature.args[0], args[0], args[1], ir.IntType(16)))
+        return builder.zext(value, _I64)
+
+    return types.int64(data, types.int64), codegen
+
+
+@intrinsic
 def trailing_zeros(typing_context: Any, mask: Any) -> Any:
     """Index of the lowest set bit of a uint64; 64 for zero."""
 

@@ -1,0 +1,310 @@
+"""A classifier of target against raw: logistic regression on hashed n-grams, its logit as a log density ratio."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import inspect
+import json
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from curate._optional import require
+from curate.errors import InputError, UsageError, unknown
+from curate.features.ngrams import NgramFeatures
+from curate.sampling.noise import keyed_hashes
+
+if TYPE_CHECKING:
+    from curate.kernels.streams import NgramStream
+
+FOLD, SAMPLE = 5, 6  # purposes of hashes, beside those of curate.sampling.noise
+CHUNK_NGRAMS = 255  # of 128 tokens, the unit in which scores are, as in `Dsir`
+MAX_DOCUMENT_NGRAMS = 20_000  # of a document in training: the first ones
+
+
+def log_density_ratio(logits: np.ndarray, n_target: float, n_raw: float) -> np.ndarray:
+    """log p_target(x) / p_raw(x) from the logits of a classifier trained on so many of each (not reweighted)."""
+    return logits - np.log(n_target / n_raw)
+
+
+@dataclass
+class Sample:
+    """The documents with the smallest hashes of what they say, as buckets: the same whatever the order they come in.
+
+    At most ``size`` are held. Documents that say the same are one.
+    """
+
+    size: int
+    seed: int = 0
+    held: dict[int, np.ndarray] = field(default_factory=dict)  # buckets by hash
+    _largest: list[int] = field(default_factory=list)  # heap of the negated hashes
+
+    def add(self, texts: Any, features: NgramFeatures) -> None:
+        """Take in some documents: Arrow strings, or a sequence of str."""
+        texts = _arrow(texts)
+        stream = features.stream(texts)
+        starts = np.concatenate([[0], stream.ends[:-1]]).astype(np.int64)
+        hashes = keyed_hashes(texts, self.seed, SAMPLE)
+        for i in np.argsort(hashes, kind="stable"):
+            key = int(hashes[i])
+            if len(self.held) == self.size and key >= -self._largest[0]:
+                break
+            stop = min(stream.ends[i], starts[i] + MAX_DOCUMENT_NGRAMS)
+            if stop > starts[i]:
+                self._hold(key, stream.buckets[starts[i] : stop].copy())
+
+    def merge(self, other: Sample) -> None:
+        for key, buckets in other.held.items():
+            if len(self.held) < self.size or key < -self._largest[0]:
+                self._hold(key, buckets)
+
+    def _hold(self, key: int, buckets: np.ndarray) -> None:
+        if key in self.held:
+            return
+        self.held[key] = buckets
+        heapq.heappush(self._largest, -key)
+        if len(self.held) > self.size:
+            del self.held[-heapq.heappop(self._largest)]
+
+    def sorted(self) -> tuple[np.ndarray, list[np.ndarray]]:
+        """``(hashes uint64[n] ascending, the buckets of each)``."""
+        keys = sorted(self.held)
+        return np.array(keys, np.uint64), [self.held[key] for key in keys]
+
+
+class Classifier:
+    """Log density ratio of target to raw by logistic regression on the frequencies of hashed n-grams.
+
+    Raw weighs as much as the target in training, however many documents it has, so the logit needs no
+    correction for their numbers, and the penalty's strength goes by the target's. Documents are
+    dealt into ``folds`` by a hash of what they say, and each is scored by the model that was trained on the
+    other folds: none is scored by a model that saw it, or a copy of it.
+
+    Parameters
+    ----------
+    n, n_buckets, hash, hash_seed, tokenizer : the features, see `NgramFeatures`.
+    c : inverse strength of the L2 penalty, as in scikit-learn.
+    folds : 2 or more.
+    max_documents : of the target, and of raw, to train on.
+    min_tokens : documents with fewer have no score.
+    seed : of the sample and the folds.
+
+    Attributes
+    ----------
+    tables_ : float64[folds, n_buckets], weight of an n-gram in a chunk of 128 tokens. intercepts_ : float64[folds].
+    auc_ : of the cross-fitted logits of the documents trained on; near 1, ratios are too extreme to be
+        weights, and only their order means something.
+    n_target_, n_raw_ : documents trained on. target_names_ : names.
+    """
+
+    def __init__(
+        self,
+        *,
+        n: int = 2,
+        n_buckets: int = 1 << 18,
+        hash: str = "fast",
+        hash_seed: int = 0,
+        tokenizer: str | None = None,
+        c: float = 10.0,
+        folds: int = 3,
+        max_documents: int = 20_000,
+        min_tokens: int = 20,
+        seed: int = 0,
+    ) -> None:
+        for name, value, least in (
+            ("folds", folds, 2),
+            ("max_documents", max_documents, 2),
+            ("min_tokens", min_tokens, 0),
+        ):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise UsageError(f"{name}={value!r}: must be {least} or more")
+        if isinstance(c, bool) or not isinstance(c, (int, float)) or not 0 < c < float("inf"):
+            raise UsageError(f"c={c!r}: must be above 0")
+        self.features = NgramFeatures(n, n_buckets, hash, hash_seed, tokenizer)
+        self.c, self.folds, self.max_documents = float(c), folds, max_documents
+        self.min_tokens, self.seed = min_tokens, seed
+
+    def settings(self) -> dict[str, Any]:
+        """All settings with their values: what a recipe and a manifest hold."""
+        names = ("c", "folds", "max_documents", "min_tokens", "seed")
+        return asdict(self.features) | {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Classifier:
+        """From ``key: value`` pairs, with the near name for an unknown key."""
+        known = list(inspect.signature(cls.__init__).parameters)[1:]
+        for key in settings:
+            if key not in known:
+                raise unknown("setting of classifier", key, known)
+        return cls(**settings)
+
+    def identity(self) -> dict[str, Any]:
+        """What determines a score beside the document, for naming work: settings, features, fitted weights."""
+        digest = hashlib.sha256(self.tables_.tobytes() + self.intercepts_.tobytes()).hexdigest()
+        return {"method": "classifier", **self.settings(), **self.features.identity(), "weights": digest}
+
+    # ---- fitting
+
+    def sample(self) -> Sample:
+        """An empty sample to add documents of the target, or of raw, to."""
+        return Sample(self.max_documents, self.seed)
+
+    def fit(self, *, target: Iterable[str] | Mapping[str, Iterable[str]], raw: Iterable[str]) -> Classifier:
+        """Fit on texts in memory: the target's, pooled when by name, and raw's."""
+        named = target if isinstance(target, Mapping) else {"target": target}
+        samples = self.sample(), self.sample()
+        for texts in named.values():
+            samples[0].add(list(texts), self.features)
+        samples[1].add(list(raw), self.features)
+        return self.fit_samples(*samples, name="+".join(named))
+
+    def fit_samples(self, target: Sample, raw: Sample, name: str = "target") -> Classifier:
+        """Fit on samples, which may have been merged from many; the result does not depend on how.
+
+        Raises
+        ------
+        InputError : fewer documents than folds in either. MissingExtraError : scikit-learn is not installed.
+        """
+        for of, held in ((f"target {name!r}", target.held), ("the raw corpus", raw.held)):
+            if len(held) < self.folds:
+                raise InputError(
+                    f"{of} has {len(held):,} different documents with tokens: too few for {self.folds} folds"
+                )
+        hashes, x, y = self._matrix(target, raw)
+        folds = fold_of(hashes, self.folds)
+        self.tables_ = np.zeros((self.folds, self.features.n_buckets))
+        self.intercepts_ = np.zeros(self.folds)
+        logits = np.empty(len(y))
+        for fold in range(self.folds):
+            train = folds != fold
+            if len(np.unique(y[train])) < 2:
+                raise InputError(f"target {name!r} is too small for {self.folds} folds: one holds all of it")
+            weights, self.intercepts_[fold] = self._logistic(x[train], y[train])
+            self.tables_[fold, self._columns] = weights * _scale()
+            logits[~train] = x[~train] @ weights + self.intercepts_[fold]
+        self.auc_ = auc(logits, y)
+        self.n_target_, self.n_raw_ = len(target.held), len(raw.held)
+        self.target_names_ = [name]
+        return self
+
+    def _matrix(self, target: Sample, raw: Sample) -> tuple[np.ndarray, Any, np.ndarray]:
+        """Hashes, n-gram frequencies (sparse, only columns that occur) and classes; target first."""
+        from scipy.sparse import csr_matrix
+
+        parts = [target.sorted(), raw.sorted()]
+        documents = [buckets for _, of in parts for buckets in of]
+        ends = np.cumsum([0, *(len(d) for d in documents)])
+        self._columns, indices = np.unique(np.concatenate(documents), return_inverse=True)
+        values = np.repeat(_scale() / np.diff(ends), np.diff(ends))
+        x = csr_matrix((values, indices, ends), shape=(len(documents), len(self._columns)))
+        x.sum_duplicates()
+        y = np.repeat([1, 0], [len(of) for _, of in parts])
+        return np.concatenate([hashes for hashes, _ in parts]), x, y
+
+    def _logistic(self, x: Any, y: np.ndarray) -> tuple[np.ndarray, float]:
+        linear = require("sklearn.linear_model", extra="classifier", purpose="method 'classifier'")
+        model = linear.LogisticRegression(C=self.c, max_iter=1000, tol=1e-5)
+        model.fit(x, y, sample_weight=np.where(y == 1, 1.0, y.sum() / (len(y) - y.sum())))
+        return model.coef_[0], float(model.intercept_[0])
+
+    # ---- scoring
+
+    def score(self, texts: Any) -> np.ndarray:
+        """Log density ratios, nats; nan where a text has fewer than ``min_tokens`` tokens.
+
+        Parameters
+        ----------
+        texts : sequence of str, or Arrow strings.
+
+        Returns
+        -------
+        float64[n_docs]; what a document gets does not depend on the others.
+        """
+        texts = _arrow(texts)
+        return self.score_stream(
+            self.features.stream(texts), fold_of(keyed_hashes(texts, self.seed, SAMPLE), self.folds)
+        )
+
+    def score_stream(self, stream: NgramStream, folds: np.ndarray) -> np.ndarray:
+        """Scores of buckets; ``folds``: int64[n_docs], from `fold_of` of hashes of the texts."""
+        from curate.kernels.ngrams import sums
+
+        n_ngrams = np.diff(stream.ends, prepend=0)
+        scores = np.empty(len(folds))
+        for fold in range(self.folds):
+            of = folds == fold
+            total = sums(stream.buckets, stream.ends, self.tables_[fold])
+            scores[of] = total[of] / np.maximum(n_ngrams[of], 1) + self.intercepts_[fold]
+        scores[(stream.n_tokens < self.min_tokens) | (n_ngrams == 0)] = np.nan
+        return scores
+
+    # ---- files
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``scorer.json`` and ``arrays.npz``; no code in either."""
+        from curate.io.paths import atomic
+
+        folder = Path(folder)
+        with atomic(folder / "arrays.npz") as part, open(part, "wb") as stream:
+            np.savez(stream, tables=self.tables_, intercepts=self.intercepts_)
+        state = {
+            "method": "classifier",
+            "settings": self.settings(),
+            "target_names": self.target_names_,
+            "auc": self.auc_,
+            "n_target": self.n_target_,
+            "n_raw": self.n_raw_,
+        }
+        with atomic(folder / "scorer.json") as part:
+            part.write_text(json.dumps(state, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Classifier:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        InputError : it is not there, or not a scorer's.
+        """
+        folder = Path(folder)
+        try:
+            state = json.loads((folder / "scorer.json").read_text())
+            model = cls.from_settings(state["settings"])
+            with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
+                model.tables_, model.intercepts_ = arrays["tables"], arrays["intercepts"]
+            model.target_names_, model.auc_ = state["target_names"], state["auc"]
+            model.n_target_, model.n_raw_ = state["n_target"], state["n_raw"]
+        except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+            raise InputError(f"{folder}: not a saved scorer ({error})") from error
+        return model
+
+
+def fold_of(hashes: np.ndarray, folds: int) -> np.ndarray:
+    """int64[n]: the fold of a document, by the low bits of its hash; a sample goes by the high ones."""
+    return (hashes % np.uint64(folds)).astype(np.int64)
+
+
+def auc(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Chance that a positive scores above a negative; ties count half."""
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    n = int(positive.sum())
+    return float((ranks[positive == 1].sum() - n * (n + 1) / 2) / (n * (len(scores) - n)))
+
+
+def _scale() -> float:
+    """Brings frequencies of a chunk's n-grams to vectors of about length 1, which is what the penalty is for."""
+    return float(np.sqrt(CHUNK_NGRAMS))
+
+
+def _arrow(texts: Any) -> Any:
+    import pyarrow as pa
+
+    from curate.features.ngrams import string_array
+
+    return texts if isinstance(texts, (pa.Array, pa.ChunkedArray)) else string_array(list(texts))
