@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from curate.errors import UsageError
-from curate.kernels import deflate
+from curate.kernels import deflating
 from curate.scorers.codecs import CODECS, Codec, Texts
 
 X = b"theorem add_comm (a b : Nat) : a + b = b + a := by ring"
@@ -44,7 +44,7 @@ def packed(*of: bytes) -> Texts:
 
 
 def zlib_is_the_usual_one() -> bool:
-    return deflate.agrees_with_zlib(6)
+    return deflating.agrees_with_zlib(6)
 
 
 # ---- sizes
@@ -105,8 +105,8 @@ def usual_zlib() -> None:
 def test_deflate_sizes_equal_zlibs(prefix, others, level) -> None:
     args = array(prefix), *packed(*others), np.arange(len(others)), level
     expected = [raw_size(prefix + other, level) for other in others]
-    assert deflate.joint_sizes(*args).tolist() == expected
-    assert deflate.joint_sizes(*args, deflate.own_matches(*packed(*others), level)).tolist() == expected
+    assert deflating.joint_sizes(*args).tolist() == expected
+    assert deflating.joint_sizes(*args, deflating.own_matches(*packed(*others), level)).tolist() == expected
 
 
 @needs_usual_zlib
@@ -124,10 +124,10 @@ def test_deflate_sizes_equal_zlibs_where_windows_and_blocks_end(level, length) -
         others = [b"", b"x", prefix[:300], wordy[:5000], prefix[-40_000:]]
         args = array(prefix), *packed(*others), np.arange(len(others)), level
         expected = [raw_size(prefix + other, level) for other in others]
-        assert deflate.joint_sizes(*args).tolist() == expected
-        own = deflate.own_matches(*packed(*others), level)
-        assert deflate.joint_sizes(*args, own).tolist() == expected
-        swapped = [deflate.joint_sizes(array(o), *packed(prefix, b"x"), np.arange(2), level)[0] for o in others]
+        assert deflating.joint_sizes(*args).tolist() == expected
+        own = deflating.own_matches(*packed(*others), level)
+        assert deflating.joint_sizes(*args, own).tolist() == expected
+        swapped = [deflating.joint_sizes(array(o), *packed(prefix, b"x"), np.arange(2), level)[0] for o in others]
         assert swapped == [raw_size(other + prefix, level) for other in others]
 
 
@@ -136,7 +136,7 @@ def test_deflate_sizes_equal_zlibs_where_windows_and_blocks_end(level, length) -
 @settings(max_examples=200)
 def test_deflate_sizes_with_a_dictionary_equal_zlibs(dictionary, others, level) -> None:
     data, offsets = packed(*others)
-    found = deflate.dictionary_sizes(array(dictionary), data, offsets[:-1], np.diff(offsets), level)
+    found = deflating.dictionary_sizes(array(dictionary), data, offsets[:-1], np.diff(offsets), level)
     expected = []
     for other in others:
         stream = zlib.compressobj(level, zlib.DEFLATED, -15, **({"zdict": dictionary} if dictionary else {}))
@@ -148,8 +148,8 @@ def test_deflate_sizes_with_a_dictionary_equal_zlibs(dictionary, others, level) 
 def test_of_a_long_dictionary_the_last_32_kib_count() -> None:
     text = X * 900
     data, offsets = packed(Z, X)
-    whole = deflate.dictionary_sizes(array(text), data, offsets[:-1], np.diff(offsets), 6)
-    last = deflate.dictionary_sizes(array(text[-32768:]), data, offsets[:-1], np.diff(offsets), 6)
+    whole = deflating.dictionary_sizes(array(text), data, offsets[:-1], np.diff(offsets), 6)
+    last = deflating.dictionary_sizes(array(text[-32768:]), data, offsets[:-1], np.diff(offsets), 6)
     assert whole.tolist() == last.tolist()
 
 

@@ -9,25 +9,18 @@ what the last text put in. Positions are absolute; ``base`` is the window's firs
 
 from __future__ import annotations
 
-import threading
-from functools import cache
-
 import numpy as np
 
 from curate.kernels.compiled import kernel
+from curate.kernels.deflating import DISTANCES, HEAP, LITERALS, MAX_DISTANCE, MAX_MATCH, WINDOW
 from curate.kernels.vector import load_u16, load_u32, load_u64, trailing_zeros
 
-WINDOW = 1 << 15
-MIN_MATCH, MAX_MATCH = 3, 258
-MIN_LOOKAHEAD = MAX_MATCH + MIN_MATCH + 1
-MAX_DISTANCE = WINDOW - MIN_LOOKAHEAD
+MIN_MATCH = 3
 SLIDE_AT = WINDOW + MAX_DISTANCE
 TOO_FAR = 4096  # a match of 3 bytes from farther away is not worth its distance
 BLOCK_SYMBOLS = (1 << 14) - 1
-LITERALS, DISTANCES, CODE_LENGTHS = 286, 30, 19
+CODE_LENGTHS = 19
 END_OF_BLOCK = 256
-HEAP = 2 * LITERALS + 1
-PADDING = 512  # bytes after a text that a comparison may look at
 
 # good_match, max_lazy, nice_match, max_chain; levels 1 to 3 are greedy
 LEVELS = np.array(
@@ -66,6 +59,19 @@ START, LENGTH, MATCH, PENDING, SYMBOLS, BLOCK, BITS, BASE = range(8)
 
 
 @kernel
+def _copy(into, at, of, start, stop):
+    """``into[at:] = of[start:stop]``; numba's own takes 20 times as long."""
+    for i in range(stop - start):
+        into[np.uint64(at + i)] = of[np.uint64(start + i)]
+
+
+@kernel
+def _fill(into, size, value):
+    for i in range(size):
+        into[i] = value
+
+
+@kernel
 def _sift(heap, size, k):
     """zlib's `pqdownheap`. An item is frequency << 32 | depth << 16 | code, in the order of the first two."""
     v = heap[k]
@@ -83,7 +89,7 @@ def _sift(heap, size, k):
 
 
 @kernel
-def _build(frequency, n, extra, extra_base, static, longest, lengths, heap, sorted_codes, dad):
+def _build(frequency, n, extra, extra_base, static, longest, lengths, heap, sorted_codes, dad, count):
     """zlib's `build_tree` and `gen_bitlen`: returns (bits, bits by the static tree, highest code used)."""
     size, top, highest = 0, HEAP, -1
     bits = static_bits = 0
@@ -139,14 +145,15 @@ def _build(frequency, n, extra, extra_base, static, longest, lengths, heap, sort
             if len(static):
                 static_bits += frequency[code] * (static[code] + more)
     if overflow:
-        bits += _shorten(frequency, n, longest, lengths, sorted_codes, top, overflow)
+        bits += _shorten(frequency, n, longest, lengths, sorted_codes, top, overflow, count)
     return bits, static_bits, highest
 
 
 @kernel
-def _shorten(frequency, n, longest, lengths, heap, top, overflow):
+def _shorten(frequency, n, longest, lengths, heap, top, overflow, count):
     """Codes that would be too long are made shorter at the cost of others; returns the bits that costs."""
-    count = np.zeros(16, np.int64)
+    for length in range(16):
+        count[length] = 0
     for h in range(top + 1, HEAP):
         if heap[h] < n:
             count[lengths[heap[h]]] += 1
@@ -207,20 +214,21 @@ def _count_lengths(lengths, highest, counts):
 @kernel
 def _end_block(state, end, literals, distances, trees):
     """Add the bits of a block that ends at ``end``, in the cheapest of the three forms, and begin another."""
-    frequency, lengths, lengths_d, heap, codes, dad = trees[0], trees[1], trees[2], trees[3], trees[4], trees[5]
+    frequency, lengths, lengths_d, heap = trees[0], trees[1], trees[2], trees[3]
+    codes, dad, count = trees[4], trees[5], trees[6]
     literals[END_OF_BLOCK] = 1
-    frequency[:LITERALS] = literals
+    _copy(frequency, 0, literals, 0, LITERALS)
     bits, static_bits, highest = _build(
-        frequency, LITERALS, LENGTH_EXTRA, END_OF_BLOCK + 1, STATIC_LITERALS, 15, lengths, heap, codes, dad
+        frequency, LITERALS, LENGTH_EXTRA, END_OF_BLOCK + 1, STATIC_LITERALS, 15, lengths, heap, codes, dad, count
     )
-    frequency[:DISTANCES] = distances
+    _copy(frequency, 0, distances, 0, DISTANCES)
     bits_d, static_d, highest_d = _build(
-        frequency, DISTANCES, DISTANCE_EXTRA, 0, STATIC_DISTANCES, 15, lengths_d, heap, codes, dad
+        frequency, DISTANCES, DISTANCE_EXTRA, 0, STATIC_DISTANCES, 15, lengths_d, heap, codes, dad, count
     )
-    frequency[:CODE_LENGTHS] = 0
+    _fill(frequency, CODE_LENGTHS, 0)
     _count_lengths(lengths, highest, frequency)
     _count_lengths(lengths_d, highest_d, frequency)
-    bits_c, _, _ = _build(frequency, CODE_LENGTHS, CODE_EXTRA, 0, NO_LENGTHS, 7, lengths, heap, codes, dad)
+    bits_c, _, _ = _build(frequency, CODE_LENGTHS, CODE_EXTRA, 0, NO_LENGTHS, 7, lengths, heap, codes, dad, count)
     last = CODE_LENGTHS - 1
     while last >= 3 and lengths[CODE_ORDER[last]] == 0:
         last -= 1
@@ -237,21 +245,14 @@ def _end_block(state, end, literals, distances, trees):
         state[BITS] += 3 + bits
     state[BLOCK] = end
     state[SYMBOLS] = 0
-    literals[:] = 0
-    distances[:] = 0
+    _fill(literals, LITERALS, 0)
+    _fill(distances, DISTANCES, 0)
 
 
 @kernel
 def _hash(text, i):
     word = np.int64(load_u64(text, i))
     return ((word & 0xFF) << 10 ^ (word >> 8 & 0xFF) << 5 ^ (word >> 16 & 0xFF)) & (WINDOW - 1)
-
-
-@kernel
-def _copy(into, at, of, start, stop):
-    """``into[at:] = of[start:stop]``; numba's own takes 20 times as long."""
-    for i in range(stop - start):
-        into[np.uint64(at + i)] = of[np.uint64(start + i)]
 
 
 @kernel
@@ -459,7 +460,7 @@ def _finish(text, end, state, head, previous, literals, distances, trees, level)
 
 # ---- many texts after one
 #
-# What a text matches within itself is the same after any prefix, so it is found once (`_own_matches`). In the
+# What a text matches within itself is the same after any prefix, so it is found once (`own_matches`). In the
 # prefix only candidates that agree in more bytes than the best so far are looked at: chains of places with the
 # same 3, 4, 6 or 8 bytes, the newest first as in zlib's. A place's rank among those of its hash by zlib says
 # whether zlib would have come so far. All that while no distance is too far and the window does not move.
@@ -506,21 +507,20 @@ def _own_match(text, end, start, previous, candidate, nice, chain):
 
 
 @kernel
-def _own_matches(data, offsets, level, text, head, previous, out):
+def own_matches(data, offsets, level, text, head, previous, counts, out):
     """Fill ``out`` (uint64, one a byte) with what texts match in themselves.
 
     From the lowest bit: length (9 bits) and distance (15) of the match that is found in a whole chain, those
     of the one in a quarter of it, and how many candidates there are (13).
     """
     nice, chain = LEVELS[level, 2], LEVELS[level, 3]
-    counts = np.zeros(WINDOW, np.int64)
     for k in range(len(offsets) - 1):
         size = offsets[k + 1] - offsets[k]
         if size > MAX_DISTANCE:
             continue
         _copy(text, 0, data, offsets[k], offsets[k + 1])
-        head[:] = -1
-        counts[:] = 0
+        _fill(head, WINDOW, -1)
+        _fill(counts, WINDOW, 0)
         for at in range(size):
             if at + 2 >= size:
                 out[offsets[k] + at] = 0
@@ -645,24 +645,37 @@ def _leave_border(text, size, shift, heads, chains):
 
 
 @kernel
-def _joint_sizes(text, size, others, offsets, which, level, head, previous, own, heads, chains, out):
-    """Fill ``out`` with the sizes of ``text[:size]`` and each of some others after it."""
-    head[:] = 0  # no place: nothing can be matched with the window's first byte
-    state, fresh = np.zeros(8, np.int64), np.zeros(8, np.int64)
-    literals, distances = np.zeros(LITERALS, np.int64), np.zeros(DISTANCES, np.int64)
-    kept_literals, kept_distances = np.zeros(LITERALS, np.int64), np.zeros(DISTANCES, np.int64)
-    trees = np.zeros((6, HEAP + 1), np.int64)
+def _begin(state, literals, distances, start):
+    """A compressor before its first byte, which is at ``start``."""
+    _fill(state, len(state), 0)
+    state[START] = state[BLOCK] = start
     state[LENGTH] = MIN_MATCH - 1
+    _fill(literals, LITERALS, 0)
+    _fill(distances, DISTANCES, 0)
+
+
+@kernel
+def joint_sizes(size, others, offsets, which, level, own, work, out):
+    """Fill ``out`` with the sizes of ``work.text[:size]`` and each of some others after it."""
+    text, head, previous, heads, chains, trees = (
+        work.text, work.head, work.previous, work.heads, work.chains, work.trees
+    )
+    state, literals, distances = work.state, work.literals, work.distances
+    _fill(head, WINDOW, 0)  # no place: nothing can be matched with the window's first byte
+    _begin(state, literals, distances, 0)
     _parse(text, size, False, state, head, previous, literals, distances, trees, level)
-    fresh[:] = state
-    kept_literals[:] = literals
-    kept_distances[:] = distances
+    _copy(work.kept_state, 0, state, 0, len(state))
+    _copy(work.kept_literals, 0, literals, 0, LITERALS)
+    _copy(work.kept_distances, 0, distances, 0, DISTANCES)
+    began = state[START]
     shift = _table_shift(size)
     prepared = len(own) > 0 and level > 3 and 0 < size <= MAX_DISTANCE
     if prepared:
-        heads[RANK * WINDOW :] = 0
+        for at in range(RANK * WINDOW, (RANK + 1) * WINDOW):
+            heads[at] = 0
         for k in range(4):
-            heads[k * WINDOW : k * WINDOW + (1 << (64 - shift))] = 0
+            for at in range(k * WINDOW, k * WINDOW + (1 << (64 - shift))):
+                heads[at] = 0
         for k in range(4):
             for at in range(1, size - GRAMS[k] + 1):
                 _enter(text, at, k, shift, heads, chains)
@@ -679,104 +692,19 @@ def _joint_sizes(text, size, others, offsets, which, level, head, previous, own,
             _leave_border(text, size, shift, heads, chains)
         else:
             out[k] = _finish(text, end, state, head, previous, literals, distances, trees, level)
-            for at in range(end - MIN_MATCH, fresh[START] - 1, -1):
+            for at in range(end - MIN_MATCH, began - 1, -1):
                 _take_back(text, at, head, previous)
-        state[:] = fresh
-        literals[:] = kept_literals
-        distances[:] = kept_distances
-
-
-class _Scratch(threading.local):
-    """Arrays that a thread uses again."""
-
-    def __init__(self) -> None:
-        self.head = np.empty(WINDOW, np.uint32)
-        self.text = np.empty(0, np.uint8)
-        self.previous = np.empty(0, np.uint32)
-        self.heads = np.empty(5 * WINDOW, np.uint16)  # five tables, one after another
-        self.chains = np.empty(5 * WINDOW, np.uint16)
-
-    def room(self, size: int) -> None:
-        if len(self.previous) < size:
-            size += size // 2
-            self.text, self.previous = np.zeros(size + PADDING, np.uint8), np.empty(size, np.uint32)
-
-
-_scratch = _Scratch()
-_NOT_KNOWN = np.zeros(0, np.uint64)
-_EMPTY = np.zeros(1, np.uint8), np.zeros(2, np.int64), np.zeros(1, np.int64)
-
-
-def own_matches(texts: np.ndarray, offsets: np.ndarray, level: int) -> np.ndarray:
-    """What texts match in themselves, for `joint_sizes` at the same level: uint64[...], one a byte of ``texts``.
-
-    Parameters
-    ----------
-    texts : uint8[...], one after another. offsets : int64[n + 1] into it.
-    """
-    out = np.zeros(len(texts), np.uint64)
-    if level > 3:
-        text = np.zeros(MAX_DISTANCE + PADDING, np.uint8)
-        head, previous = np.empty(WINDOW, np.int32), np.empty(WINDOW, np.int32)
-        _own_matches(texts, offsets, level, text, head, previous, out)
-    return out
-
-
-def joint_sizes(
-    prefix: np.ndarray,
-    others: np.ndarray,
-    offsets: np.ndarray,
-    which: np.ndarray,
-    level: int,
-    own: np.ndarray = _NOT_KNOWN,
-) -> np.ndarray:
-    """Bytes of raw deflate (no header) of ``prefix`` followed by each of some texts.
-
-    Parameters
-    ----------
-    prefix : uint8[...]. others : uint8[...], texts one after another. offsets : int64[n + 1] into it.
-    which : int64[m], the texts that are wanted. level : 1 to 9.
-    own : from `own_matches`; makes it faster, not different.
-
-    Returns
-    -------
-    int64[m], equal to ``len(zlib.compress(prefix + text, level, wbits=-15))``.
-    """
-    longest = int((offsets[which + 1] - offsets[which]).max(initial=0))
-    _scratch.room(len(prefix) + longest)
-    _scratch.text[: len(prefix)] = prefix
-    out = np.empty(len(which), np.int64)
-    tables = _scratch.head, _scratch.previous, own, _scratch.heads, _scratch.chains
-    _joint_sizes(_scratch.text, len(prefix), others, offsets, which, level, *tables, out)
-    return out
-
-
-def size(text: np.ndarray, level: int) -> int:
-    """Bytes of raw deflate of a text (uint8[...])."""
-    return int(joint_sizes(text, *_EMPTY, level)[0])
-
-
-@cache
-def agrees_with_zlib(level: int) -> bool:
-    """Whether the zlib of this Python is one whose sizes these are: zlib-ng and others decide otherwise."""
-    import random
-    import zlib
-
-    rng = random.Random(0)
-    words = [bytes(rng.choices(b"abcdefghij \n", k=rng.randint(1, 9))) for _ in range(60)]
-    texts = [b" ".join(rng.choices(words, k=k)) for k in (0, 1, 30, 300, 3_000, 30_000)]
-    texts += [bytes(rng.choices(range(256), k=3_000)), b"a" * 70_000, rng.randbytes(20_000)]
-    return all(
-        size(np.frombuffer(text, np.uint8), level) == len(zlib.compress(text, level, wbits=-15)) for text in texts
-    )
+        _copy(state, 0, work.kept_state, 0, len(state))
+        _copy(literals, 0, work.kept_literals, 0, LITERALS)
+        _copy(distances, 0, work.kept_distances, 0, DISTANCES)
 
 
 @kernel
-def _dictionary_sizes(text, size, data, starts, lengths, level, head, previous, out):
-    """Fill ``out`` with the sizes of pieces of ``data`` after the dictionary ``text[:size]``."""
-    head[:] = 0
-    state, trees = np.zeros(8, np.int64), np.zeros((6, HEAP + 1), np.int64)
-    literals, distances = np.zeros(LITERALS, np.int64), np.zeros(DISTANCES, np.int64)
+def dictionary_sizes(size, data, starts, lengths, level, work, out):
+    """Fill ``out`` with the sizes of pieces of ``data`` after the dictionary ``work.text[:size]``."""
+    text, head, previous, trees = work.text, work.head, work.previous, work.trees
+    state, literals, distances = work.state, work.literals, work.distances
+    _fill(head, WINDOW, 0)
     for at in range(size - 2):
         _insert(text, at, head, previous)
     for k in range(len(starts)):
@@ -785,31 +713,7 @@ def _dictionary_sizes(text, size, data, starts, lengths, level, head, previous, 
         first = max(size - 2, 0)  # their third bytes are the piece's
         for at in range(first, min(size, end - 2)):
             _insert(text, at, head, previous)
-        state[:] = 0
-        state[START] = state[BLOCK] = size
-        state[LENGTH] = MIN_MATCH - 1
+        _begin(state, literals, distances, size)
         out[k] = _finish(text, end, state, head, previous, literals, distances, trees, level)
         for at in range(end - MIN_MATCH, first - 1, -1):
             _take_back(text, at, head, previous)
-
-
-def dictionary_sizes(
-    dictionary: np.ndarray, data: np.ndarray, starts: np.ndarray, lengths: np.ndarray, level: int
-) -> np.ndarray:
-    """Bytes of raw deflate of pieces of ``data``, each with a preset dictionary (uint8[...]; its last 32 KiB count).
-
-    Parameters
-    ----------
-    starts, lengths : int64[n], the pieces. level : 1 to 9.
-
-    Returns
-    -------
-    int64[n], equal to those of ``zlib.compressobj(level, wbits=-15, zdict=dictionary)``.
-    """
-    dictionary = dictionary[-WINDOW:]
-    _scratch.room(len(dictionary) + int(lengths.max(initial=0)))
-    _scratch.text[: len(dictionary)] = dictionary
-    out = np.empty(len(starts), np.int64)
-    tables = _scratch.head, _scratch.previous
-    _dictionary_sizes(_scratch.text, len(dictionary), data, starts, lengths, level, *tables, out)
-    return out

@@ -232,7 +232,7 @@ class Classifier:
 
     def score_stream(self, stream: NgramStream, folds: np.ndarray) -> np.ndarray:
         """Scores of buckets; ``folds``: int64[n_docs], from `fold_of` of hashes of the texts."""
-        from curate.kernels.ngrams import sums
+        from curate.kernels.calls import sums
 
         n_ngrams = np.diff(stream.ends, prepend=0)
         scores = np.empty(len(folds))

@@ -145,7 +145,7 @@ class Codec:
     def _computed(self) -> bool:
         if not self._wbits:
             return False
-        from curate.kernels.deflate import agrees_with_zlib
+        from curate.kernels.deflating import agrees_with_zlib
 
         return agrees_with_zlib(self.level)
 
@@ -170,7 +170,7 @@ class Codec:
         """What can be known of texts before they come after others, for `joint_sizes`: 8 bytes a byte, or None."""
         if not self._computed():
             return None
-        from curate.kernels.deflate import own_matches
+        from curate.kernels.deflating import own_matches
 
         return own_matches(texts.data, texts.offsets, self.level)
 
@@ -189,7 +189,7 @@ class Codec:
         if which is None:
             which = np.arange(len(texts))
         if self._computed():
-            from curate.kernels.deflate import joint_sizes
+            from curate.kernels.deflating import joint_sizes
 
             more = GZIP_BYTES if self._wbits == 31 else 0
             own = () if prepared is None else (prepared,)

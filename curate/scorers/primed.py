@@ -291,7 +291,7 @@ def compressor(dictionary: bytes, level: int) -> Any:
 def _deflate_sizes(
     dictionary: bytes, data: np.ndarray, starts: np.ndarray, lengths: np.ndarray, level: int
 ) -> np.ndarray:
-    from curate.kernels.deflate import agrees_with_zlib, dictionary_sizes
+    from curate.kernels.deflating import agrees_with_zlib, dictionary_sizes
 
     nothing = 2
     if agrees_with_zlib(level):

@@ -1,0 +1,202 @@
+"""What every scorer has: settings by name, the documents that it looks at, and files that hold no code."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from curate.errors import InputError, UsageError, unknown
+from curate.features.ngrams import NgramFeatures, string_array
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Texts = Iterable[Any]  # of str, or of Arrow string arrays
+TEXTS_AT_ONCE = 1_000
+
+
+@dataclass(frozen=True)
+class RawSample:
+    """How much of raw a fit looks at: at least ``quota`` documents, bytes or n-grams (``unit``), up to twice that."""
+
+    unit: str
+    quota: float
+
+
+class Scorer(ABC):
+    """Scores documents for a target; higher is better, and a document's score does not depend on the others.
+
+    Parameters of a class are its settings, and each is an attribute of the same name.
+
+    Attributes
+    ----------
+    features : by which tokens are counted. min_tokens : documents with fewer have no score.
+    target_names_, target_proportions_ : of the fitted targets, one a column of scores.
+    """
+
+    method: ClassVar[str]
+    log_weights: ClassVar[bool]  # whether scores are log weights, nats, that a Gumbel draw may sample by
+    features: NgramFeatures
+    min_tokens: int
+    separate_targets: bool = False
+    target_proportions: list[float] | None = None
+    target_names_: list[str]
+    target_proportions_: list[float]
+
+    # ---- settings
+
+    @classmethod
+    def setting_names(cls) -> list[str]:
+        """The names of all settings."""
+        return list(inspect.signature(cls.__init__).parameters)[1:]
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        """From ``key: value`` pairs, with the near name for an unknown key."""
+        for key in settings:
+            if key not in cls.setting_names():
+                raise unknown(f"setting of {cls.method}", key, cls.setting_names())
+        return cls(**settings)
+
+    def settings(self) -> dict[str, Any]:
+        """All settings with their values: what a recipe and a manifest hold."""
+        return {name: getattr(self, name) for name in self.setting_names()}
+
+    def identity(self) -> dict[str, Any]:
+        """What determines scores beside files: settings, and versions of what they rest on."""
+        return self.settings() | self.features.identity()
+
+    # ---- fitting
+
+    @property
+    def raw_sample(self) -> RawSample | None:
+        """What of raw `fit` looks at; None: nothing."""
+        return None
+
+    @abstractmethod
+    def fit(self, *, target: Texts | Mapping[str, Texts], raw: Texts = ()) -> Self:
+        """Fit on texts: the target's, also by name of target, and raw's; in any order."""
+
+    # ---- scoring
+
+    @abstractmethod
+    def scores(self, texts: Any) -> np.ndarray:
+        """float64[n_docs, n_targets] of Arrow strings, of whatever length; called by many threads."""
+
+    def score(self, texts: Any) -> np.ndarray:
+        """Scores of texts; nan where one has fewer than ``min_tokens`` tokens.
+
+        Parameters
+        ----------
+        texts : sequence of str, or Arrow strings.
+
+        Returns
+        -------
+        float64[n_docs], or float64[n_docs, n_targets] with separate targets.
+        """
+        scores, _ = self.score_documents(arrow_strings(texts))
+        return scores if self.separate_targets else scores[:, 0]
+
+    def score_documents(self, texts: Any) -> tuple[np.ndarray, np.ndarray]:
+        """``(scores float64[n_docs, n_targets], int64[n_docs] tokens)`` of Arrow strings; nan where too short."""
+        n_tokens = self.features.stream(texts).n_tokens
+        scores = self.scores(texts)
+        scores[n_tokens < self.min_tokens] = np.nan
+        return scores, n_tokens
+
+    # ---- files
+
+    @abstractmethod
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What was fitted, as arrays of numbers by name."""
+
+    def state(self) -> dict[str, Any]:
+        """What was fitted beside arrays and targets, as JSON."""
+        return {}
+
+    @abstractmethod
+    def restore(self, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
+        """Take back what `arrays` and `state` gave."""
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``scorer.json`` and ``arrays.npz``; no code in either."""
+        from curate.io.paths import atomic
+
+        folder = Path(folder)
+        with atomic(folder / "arrays.npz") as part, open(part, "wb") as stream:
+            np.savez(stream, **self.arrays())  # type: ignore[arg-type]
+        state = {
+            "method": self.method,
+            "settings": self.settings(),
+            "target_names": self.target_names_,
+            "target_proportions": self.target_proportions_,
+            **self.state(),
+        }
+        with atomic(folder / "scorer.json") as part:
+            part.write_text(json.dumps(state, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        InputError : it is not there, or not such a scorer's.
+        """
+        folder = Path(folder)
+        try:
+            state = json.loads((folder / "scorer.json").read_text())
+            if state["method"] != cls.method:
+                raise InputError(f"{folder}: a scorer of {state['method']}, not of {cls.method}")
+            model = cls.from_settings(state["settings"])
+            model.target_names_ = state["target_names"]
+            model.target_proportions_ = state["target_proportions"]
+            with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
+                model.restore(arrays, state)
+        except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+            raise InputError(f"{folder}: not a saved scorer ({error})") from error
+        return model
+
+
+def arrow_strings(texts: Any) -> pa.Array | pa.ChunkedArray:
+    """Arrow strings of a sequence of str, or of what is that already."""
+    import pyarrow as pa
+
+    return texts if isinstance(texts, (pa.Array, pa.ChunkedArray)) else string_array(list(texts))
+
+
+def by_name(target: Texts | Mapping[str, Texts]) -> Mapping[str, Texts]:
+    """Targets by name; a single one is called "target"."""
+    return target if isinstance(target, Mapping) else {"target": target}
+
+
+def text_batches(texts: Texts) -> Iterator[pa.Array | pa.ChunkedArray]:
+    """Arrow string arrays, some texts at a time, of texts that come one by one or in such arrays."""
+    waiting = iter(texts)
+    for item in waiting:
+        if isinstance(item, str):
+            yield string_array([item, *islice(waiting, TEXTS_AT_ONCE - 1)])
+        else:
+            yield item
+
+
+def shares(given: Sequence[float] | None, sizes: Sequence[float]) -> list[float]:
+    """Parts of the budget of some targets, 1 together: as given, else by their sizes.
+
+    Raises
+    ------
+    UsageError : not as many are given.
+    """
+    if given is not None and len(given) != len(sizes):
+        raise UsageError(f"{len(given)} target_proportions for {len(sizes)} targets")
+    values = np.array(sizes if given is None else given, float)
+    return [float(v) for v in values / values.sum()]
