@@ -134,3 +134,15 @@ def test_every_byte_is_the_same_with_any_batches(tmp_path, monkeypatch, spill):
         select(raw, tmp_path / str(batch_bytes), name="x", spill=spill, shard_size=2_000, budget=40)
         found.append(tree(tmp_path / str(batch_bytes)))
     assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+@pytest.mark.parametrize("enough", [1, 40, 10_000])
+def test_rows_that_were_set_aside_are_those_that_raw_has(tmp_path, monkeypatch, form, enough):
+    raw = sharded(tmp_path / "raw", ROWS, 3, form)
+    select(raw, tmp_path / "read-again", spill=True, budget=25)  # nothing is set aside then
+    monkeypatch.setattr("curate.steps.early.ENOUGH", enough)
+    monkeypatch.setattr(Resources, "batch_bytes", lambda self, engine: 2_000)
+    select(raw, tmp_path / "set-aside", spill=False, budget=25)
+    shards = [(tmp_path / run / "shards" / "part-00000.parquet").read_bytes() for run in ("read-again", "set-aside")]
+    assert shards[0] == shards[1]

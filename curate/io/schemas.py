@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,9 @@ def inferred(lines: bytes) -> pa.Schema:
     deep = _deep_columns(lines)
     if not deep:
         try:
+            found = pl.scan_ndjson(io.BytesIO(lines), infer_schema_length=None).collect_schema()
+            if all(kind == pl.String for kind in found.values()):  # cannot fail when it is read
+                return _schema(pl.DataFrame(schema=found))
             return _schema(pl.read_ndjson(lines, infer_schema_length=None))
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowInvalid):
             pass

@@ -24,6 +24,7 @@ from curate.steps.documents import Documents
 from curate.steps.draw import DrawSpec
 
 ENOUGH = 20_000  # documents before the first guess
+UNSORTED_BYTES = 64_000_000  # of text that is set aside before it, whatever it scores
 REMEMBERED = 500_000  # documents that guesses are made from
 MARGIN, SLACK = 1.25, 0.01
 MAX_SHARE = 0.4  # of raw; beyond it the copy costs more than the reading
@@ -38,18 +39,20 @@ class Guess:
         self._lock = threading.Lock()
         self._keys: list[np.ndarray] = []
         self._sizes: list[np.ndarray] = []
-        self._seen = self._saved = 0
+        self._seen = self._saved = self._seen_bytes = 0
         self._next = ENOUGH
         self._cut = np.inf if spec.threshold is None else -np.inf
 
     def likely(self, scores: np.ndarray, docs: Documents, n_tokens: np.ndarray) -> np.ndarray:
-        """bool[n_docs]; all False until enough was seen, or when it turns out too many."""
+        """bool[n_docs]; nearly all True until enough was seen, all False when it turns out too many."""
         keys = DRAWS[self._spec.draw](scores, docs.ids, self._spec.seed)
         if self._spec.threshold is not None:
             return np.asarray(scores >= self._spec.threshold)
         with self._lock:
+            first = self._next == ENOUGH and self._seen_bytes < UNSORTED_BYTES
+            self._seen_bytes += int(docs.n_bytes.sum())
             self._note(keys, self._sizes_of(docs, n_tokens))
-            likely = np.asarray(keys >= self._cut)
+            likely = ~np.isnan(keys) if first else np.asarray(keys >= self._cut)
             self._saved += int(likely.sum())
             if self._saved > 2 * MAX_SHARE * self._seen + ENOUGH:
                 self._cut, self._next = np.inf, np.iinfo(np.int64).max
