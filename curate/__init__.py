@@ -12,7 +12,12 @@ if TYPE_CHECKING:
     from curate.frames import duckdb as duckdb
     from curate.io.corpus import scan as scan
     from curate.scorers import SCORERS as SCORERS
+    from curate.scorers import Classifier as Classifier
     from curate.scorers import Dsir as Dsir
+    from curate.scorers import Primed as Primed
+    from curate.scorers import ZipFit as ZipFit
+    from curate.scorers import load_scorer as load_scorer
+    from curate.scorers import race as race
     from curate.selection import Scoring as Scoring
     from curate.selection import Selection as Selection
     from curate.selection import draw as draw
@@ -22,13 +27,18 @@ if TYPE_CHECKING:
 
 # Public names and where they live; imported on first use, so that `import curate` is quick.
 _PUBLIC = {
+    "Classifier": "curate.scorers",
     "CurateError": "curate.errors",
     "Dsir": "curate.scorers",
+    "Primed": "curate.scorers",
     "SCORERS": "curate.scorers",
     "Scoring": "curate.selection",
     "Selection": "curate.selection",
+    "ZipFit": "curate.scorers",
     "draw": "curate.selection",
     "duckdb": "curate.frames.duckdb",
+    "load_scorer": "curate.scorers",
+    "race": "curate.scorers",
     "scan": "curate.io.corpus",
     "score": "curate.selection",
     "select": "curate.selection",

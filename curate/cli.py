@@ -95,14 +95,16 @@ _scoring = _options(
         help="Examples of what is wanted; repeat for several.",
     ),
     click.option("--target-text-column", help="Column of the text in the targets, when it is another."),
-    click.option("--method", default="dsir", show_default=True, help="Scorer; curate methods lists them."),
+    click.option(
+        "--method", default="dsir", show_default=True, help="Scorer, or several fused: dsir+primed; see curate methods."
+    ),
     click.option(
         "--set",
         "-s",
         "settings",
         multiple=True,
         metavar="KEY=VALUE",
-        help="A setting of the scorer; repeat for several.",
+        help="A setting of the scorer (of one that is fused: dsir.n=3); repeat for several.",
     ),
     click.option("--tokenizer", metavar="MODEL", help="SentencePiece model: counts its pieces instead of words."),
     click.option("--per", metavar="COLUMN", help="Draw within each value of a column (such as source)."),
@@ -114,9 +116,8 @@ _drawing = _options(
     click.option(
         "--draw",
         type=click.Choice(["gumbel", "topk", "threshold", "uniform"]),
-        default="gumbel",
-        show_default=True,
-        help="Sample by weight, take the best, all above a threshold, or at random.",
+        help="Sample by weight, take the best, all above a threshold, or at random.  [default: gumbel where scores "
+        "are log weights, else topk]",
     ),
     click.option("--seed", type=int, default=0, show_default=True, help="Of the draw."),
     click.option("--threshold", type=float, help="Lowest score, for --draw threshold."),

@@ -15,11 +15,22 @@ from curate.engines import LocalEngine
 from curate.io.corpus import Corpus, scan
 from curate.report.terminal import size, table
 from curate.sampling.budget import parse_budget
-from curate.scorers import scorer
-from curate.selection import BASE_BYTES, Paths, Resources, Targets, listed_paths, named_targets, parse_bytes
-from curate.steps.documents import documents, raw_batches
+from curate.scorers import Dsir, Fusion, Scorer, scorer
+from curate.selection import (
+    BASE_BYTES,
+    Paths,
+    Resources,
+    Targets,
+    estimated_spill,
+    listed_paths,
+    named_targets,
+    parse_bytes,
+)
+from curate.steps.documents import Documents, documents, raw_batches
+from curate.steps.fit import target_texts
 
 SAMPLED_PARTITIONS, SAMPLED_BATCHES = 4, 2
+SCORED_SECONDS = 0.5
 ESTIMATED_BY = (
     "target",
     "out",
@@ -105,26 +116,28 @@ def estimate(
         corpus = scan(
             listed_paths(raw), text_column=text_column, id_column=id_column, on_bad_row=on_bad_row, over=engine.map
         )
-        for paths in named_targets(target).values():
-            scan(paths, text_column=target_text_column or text_column)
+        targets = {
+            name: scan(paths, text_column=target_text_column or text_column)
+            for name, paths in named_targets(target).items()
+        }
         scan_seconds = time.perf_counter() - start
         limit = parse_bytes(memory_limit)
         batch_bytes = Resources(workers, limit).batch_bytes(engine)
-        model.features.stream(["warm up"])
-        seen, reading, hashing = _sample(corpus, model, batch_bytes)
+        found, seen, reading = _sample(corpus, batch_bytes)
+        fitting, scoring = _fit_and_score(model, targets, found, batch_bytes)
         share = seen["disk"] / max(1, sum(p.n_bytes for p in corpus.partitions))
         text = int(seen["text"] / share) if share else 0
         n_documents = int(seen["documents"] / share) if share else 0
-        fraction = min(1.0, model.fit_quota * 2.5 / max(1, text))
-        read_all, hash_all = (s / share / engine.workers if share else 0.0 for s in (reading, hashing))
+        fraction = min(1.0, model.raw_sample.quota * 2.5 / max(1, text)) if isinstance(model, Dsir) else 0.0
+        read_all, score_all = (s / share / engine.workers if share else 0.0 for s in (reading, scoring))
         kept = _kept_bytes(budget, text, n_documents)
         memory = min(limit, BASE_BYTES + engine.in_flight * batch_bytes * 6)
         disk = n_documents * 30
-        spill = int(text * 0.22 * model.features.n * model.features.bucket_bytes) if fraction == 1.0 else 0
+        spill = estimated_spill(text, model.features) if isinstance(model, Dsir) and fraction == 1.0 else 0
         steps = (
             Step("scan", scan_seconds, BASE_BYTES, 0),
-            Step("fit", read_all + hash_all * fraction + 0.5, memory, spill),
-            Step("score", read_all + hash_all, memory, disk),
+            Step("fit", read_all + score_all * fraction + fitting, memory, spill),
+            Step("score", read_all + score_all, memory, disk),
             Step("draw", 0.2 + n_documents * 6e-7, BASE_BYTES + min(n_documents, 2_000_000) * 100, disk),
             Step("keep", read_all + kept / 1e9, memory, disk + kept),
             Step("write", 0.2 + kept / 150e6 / engine.workers + n_documents * 5e-7, memory, disk + kept + kept // 2),
@@ -136,28 +149,52 @@ def estimate(
         )  # fmt: skip
 
 
-def _sample(corpus: Corpus, model: Any, batch_bytes: int) -> tuple[dict[str, float], float, float]:
-    """Text and documents in the first batches of a few partitions, and seconds to read and to tokenise them."""
+def _sample(corpus: Corpus, batch_bytes: int) -> tuple[list[Documents], dict[str, float], float]:
+    """The first documents of a few partitions, how much of the corpus they are, and the seconds to read them."""
     seen = {"disk": 0.0, "text": 0.0, "documents": 0.0}
-    reading = hashing = 0.0
+    found: list[Documents] = []
+    reading = 0.0
     step = max(1, len(corpus.partitions) // SAMPLED_PARTITIONS)
     for partition in corpus.partitions[::step][:SAMPLED_PARTITIONS]:
         start = time.perf_counter()
-        found = [
+        here = [
             documents(corpus, partition, raw, ())
             for raw in islice(raw_batches(corpus, partition, (), batch_bytes), SAMPLED_BATCHES)
         ]
-        middle = time.perf_counter()
-        for docs in found:
-            model.features.stream(docs.texts)
-        hashing += time.perf_counter() - middle
-        reading += middle - start
-        text = sum(int(d.n_bytes.sum()) for d in found)
-        n = sum(len(d) for d in found)
+        reading += time.perf_counter() - start
+        text = sum(int(d.n_bytes.sum()) for d in here)
+        n = sum(len(d) for d in here)
         seen["text"] += text
         seen["documents"] += n
         seen["disk"] += _share_of(partition, n, text, corpus) * partition.n_bytes
-    return seen, reading, hashing
+        found += here
+    return found, seen, reading
+
+
+def _fit_and_score(
+    model: Scorer | Fusion, targets: Mapping[str, Corpus], found: list[Documents], batch_bytes: int
+) -> tuple[float, float]:
+    """Seconds to fit to the target and to some documents, and to score these on one core.
+
+    Only as many are scored as half a second allows, since a method may take a second for one.
+    """
+    start = time.perf_counter()
+    for member in model.members.values():
+        texts = {name: target_texts(corpus, batch_bytes) for name, corpus in targets.items()}
+        member.fit(target=texts, raw=(docs.texts for docs in found))
+    fitting = time.perf_counter() - start
+    total = sum(int(docs.n_bytes.sum()) for docs in found)
+    scored, used, count = 0, 0.0, 1
+    for docs in found:
+        at = 0
+        while at < len(docs) and used < SCORED_SECONDS:
+            some = docs.texts.slice(at, count)
+            start = time.perf_counter()
+            model.score_documents(some)
+            used = time.perf_counter() - start + (used if count > 1 else 0.0)  # the first one warms up
+            scored += int(docs.n_bytes[at : at + count].sum())
+            at, count = at + count, count * 2
+    return fitting, used * total / max(1, scored)
 
 
 def _share_of(partition: Any, n: int, text: int, corpus: Corpus) -> float:

@@ -31,10 +31,9 @@ from curate.metrics.diagnostics import Diagnostics, shares, warnings
 from curate.metrics.weights import LengthHistogram
 from curate.progress import Progress
 from curate.sampling.budget import Budget, parse_budget
-from curate.scorers import Dsir, scorer
-from curate.scorers.dsir import TargetCounts
-from curate.steps.count import BAD_SCHEMA, Buffers, CountJob, FitSample, count_partition, raw_counts
-from curate.steps.documents import RESERVED, documents, raw_batches, score_columns
+from curate.scorers import Dsir, Fusion, Scorer, load_scorer, scorer
+from curate.steps.count import NgramCounts
+from curate.steps.documents import RESERVED
 from curate.steps.draw import (
     Decision,
     DrawSpec,
@@ -47,6 +46,8 @@ from curate.steps.draw import (
     write_ledger,
 )
 from curate.steps.early import Guess
+from curate.steps.fit import BAD_SCHEMA, FitJob, Reading, fit_job, fit_model, fit_partition
+from curate.steps.fuse import fuse_scores
 from curate.steps.keep import KeepJob, keep_partition, kept_lengths
 from curate.steps.score import ScoreJob, score_partition
 from curate.steps.write import WriteJob, WriteSpec, output_schema, plan_shards, write_shard
@@ -126,7 +127,7 @@ def select(
     method: str = "dsir",
     settings: Mapping[str, Any] | None = None,
     budget: str | int | Budget | None = "10%",
-    draw: str = "gumbel",
+    draw: str | None = None,
     seed: int = 0,
     threshold: float | None = None,
     per: str | None = None,
@@ -151,9 +152,11 @@ def select(
     ----------
     raw : files, folders, globs or URLs of the raw corpus.
     target : examples of what is wanted: paths, or paths by name.
-    method, settings : the scorer and its settings, see `curate.scorers.Dsir`.
+    method, settings : the scorer and its settings, see `curate.scorers`; "dsir+primed" fuses several, whose
+        settings are named "dsir.n".
     budget : how much: 10000 (documents), "10%", "500MB", "2B-tokens".
-    draw : "gumbel" (sample by weight), "topk", "threshold" (scores of at least ``threshold``), "uniform".
+    draw : "gumbel" (sample by weight), "topk", "threshold" (scores of at least ``threshold``), "uniform"; by
+        default "gumbel" where scores are log weights, else "topk".
     per, proportions : a column whose values each get their part of the budget; by default as in raw.
     on_bad_row : "raise", or "quarantine": rows that cannot be read go to ``quarantine.parquet``.
     format : "parquet" or "jsonl.zst". shard_size : bytes of text in a shard.
@@ -169,7 +172,7 @@ def select(
     ------
     CurateError : in one of its kinds, see `curate.errors`; what is finished is kept for the next try.
     """
-    spec = DrawSpec(None if budget is None else parse_budget(budget), draw, seed, threshold, per, proportions)
+    spec = _draw_spec(scorer(method, **dict(settings or {})), budget, draw, seed, threshold, per, proportions)
     writing = WriteSpec(format, parse_bytes(shard_size))
     resources = Resources(workers, parse_bytes(memory_limit), spill)
     job = _ScoringSpec(
@@ -225,7 +228,7 @@ def draw(
     *,
     out: str | os.PathLike[str] | None = None,
     budget: str | int | Budget | None = "10%",
-    draw: str = "gumbel",
+    draw: str | None = None,
     seed: int = 0,
     threshold: float | None = None,
     per: str | None = None,
@@ -242,14 +245,34 @@ def draw(
 
     Without ``out`` the selection is written into the same folder.
     """
-    spec = DrawSpec(None if budget is None else parse_budget(budget), draw, seed, threshold, per, proportions)
     scored = RunFolder(run).scored
     if scored is None:
         raise RunError(f"{run}: no scores there; run curate score or curate select first")
     job = _ScoringSpec(**scored["spec"])
+    spec = _draw_spec(scorer(job.method, **job.settings), budget, draw, seed, threshold, per, proportions)
     resources = Resources(workers, parse_bytes(memory_limit))
     session = _Session(out or run, resources, Progress(progress))
     return session.select(job, spec, WriteSpec(format, parse_bytes(shard_size)), name, run, overwrite)
+
+
+def _draw_spec(
+    model: Scorer | Fusion,
+    budget: str | int | Budget | None,
+    draw: str | None,
+    seed: int,
+    threshold: float | None,
+    per: str | None,
+    proportions: Mapping[str, float] | None,
+) -> DrawSpec:
+    """The draw that was asked for, or the one that suits the scores."""
+    if draw is None:
+        draw = "threshold" if threshold is not None else "gumbel" if model.log_weights else "topk"
+    if draw == "gumbel" and not model.log_weights:
+        raise UsageError(
+            f"draw 'gumbel' samples with odds exp(score), but scores of {model.method} are no log weights: "
+            "take --draw topk, or a method whose scores are (dsir, classifier)"
+        )
+    return DrawSpec(None if budget is None else parse_budget(budget), draw, seed, threshold, per, proportions)
 
 
 def listed_paths(paths: Paths) -> list[str]:
@@ -304,7 +327,7 @@ class _Scored:
 
     corpus: Corpus
     targets: dict[str, Corpus]
-    model: Dsir
+    model: Scorer | Fusion
     table: ScoreTable
     commit: dict[str, Any]
 
@@ -318,12 +341,17 @@ class _Session:
         self.progress = progress
         self.seconds: dict[str, float] = {}
 
+    @property
+    def _before_fusion(self) -> Path:
+        """Where score tables are that hold the scores of each scorer, not fused yet."""
+        return self.folder.work / "scores"
+
     def score(self, job: _ScoringSpec, overwrite: bool) -> Scoring:
         with ExitStack() as stack:
             engine = stack.enter_context(LocalEngine(self.resources.workers))
             model = scorer(job.method, **job.settings)
             stack.enter_context(self.folder.locked())
-            corpus, targets, carry = self._scan(job, engine)
+            corpus, targets, carry = self._scan(job, model, engine)
             key = _scoring_key(job, corpus, targets, model, carry)
             self.folder.begin({"score": _spec_dict(job, model)}, key, overwrite=overwrite)
             scored = self._scored(job, corpus, targets, model, carry, key, engine, None)
@@ -344,7 +372,7 @@ class _Session:
             engine = stack.enter_context(LocalEngine(self.resources.workers))
             model = scorer(job.method, **job.settings)
             stack.enter_context(self.folder.locked())
-            corpus, targets, carry = self._scan(job, engine)
+            corpus, targets, carry = self._scan(job, model, engine)
             recipe = _recipe(job, model, spec, writing, name or f"{'+'.join(job.target)}-{job.method}")
             key = _scoring_key(job, corpus, targets, model, carry)
             if self.folder.finished(recipe) and (self.folder.scored or {}).get("key") == key:
@@ -362,7 +390,9 @@ class _Session:
 
     # ---- scan
 
-    def _scan(self, job: _ScoringSpec, engine: LocalEngine) -> tuple[Corpus, dict[str, Corpus], tuple[str, ...]]:
+    def _scan(
+        self, job: _ScoringSpec, model: Scorer | Fusion, engine: LocalEngine
+    ) -> tuple[Corpus, dict[str, Corpus], tuple[str, ...]]:
         engine.begin(lambda: NgramFeatures().stream(["ready"]))  # kernels load while files are hashed
         with self._timed("scan"):
             inside = self.folder.path.resolve()
@@ -381,12 +411,14 @@ class _Session:
                 for name, paths in job.target.items()
             }
             there = columns_of(corpus)
-        carry = [c for c in ("source", job.per) if c in there and c is not None]
-        if job.per and job.per != "path" and job.per not in there:
-            raise unknown("column to draw by", job.per, [*there, "path"])
+        group = model.group if isinstance(model, Fusion) else None
+        carry = [c for c in ("source", job.per, group) if c in there and c is not None]
+        for column, use in ((job.per, "draw by"), (group, "group by")):
+            if column and column != "path" and column not in there:
+                raise unknown(f"column to {use}", column, [*there, "path"])
         for column in carry:
             if column in RESERVED:
-                raise UsageError(f"--per {column}: that name is taken in the score table; rename the column")
+                raise UsageError(f"column {column!r}: that name is taken in the score table; rename it")
         return corpus, targets, tuple(dict.fromkeys(carry))
 
     # ---- fit and score
@@ -396,7 +428,7 @@ class _Session:
         job: _ScoringSpec,
         corpus: Corpus,
         targets: dict[str, Corpus],
-        model: Dsir,
+        model: Scorer | Fusion,
         carry: tuple[str, ...],
         key: str,
         engine: LocalEngine,
@@ -405,10 +437,9 @@ class _Session:
         commit = self.folder.scored
         if commit is None or commit["key"] != key:
             commit = self._fit_and_score(job, corpus, targets, model, carry, key, engine, spec)
-        fitted = Dsir.load(self.folder.scorer)
+        fitted = load_scorer(self.folder.scorer)
         parts = tuple(self.folder.scores / f"part-{p.index:05d}.parquet" for p in corpus.partitions)
-        columns = tuple(score_columns(fitted.target_names_, fitted.separate_targets))
-        table = ScoreTable(parts, columns, carry, tuple(fitted.target_proportions_))
+        table = ScoreTable(parts, tuple(fitted.columns), carry, tuple(fitted.target_proportions_))
         return _Scored(corpus, targets, fitted, table, commit)
 
     def _fit_and_score(
@@ -416,46 +447,66 @@ class _Session:
         job: _ScoringSpec,
         corpus: Corpus,
         targets: dict[str, Corpus],
-        model: Dsir,
+        model: Scorer | Fusion,
         carry: tuple[str, ...],
         key: str,
         engine: LocalEngine,
         spec: DrawSpec | None,
     ) -> dict[str, Any]:
-        count = CountJob(
-            corpus,
-            model.features,
-            carry,
-            self.folder.work / "count",
-            self._spills(corpus, model),
-            self.resources.batch_bytes(engine),
-            engine,
-            FitSample(model.fit_quota),
-            Buffers(),
-        )
+        reading = Reading(corpus, carry, self.resources.batch_bytes(engine), engine)
+        spills = isinstance(model, Dsir) and self._spills(corpus, model)
+        fit = fit_job(model.members, reading, self.folder.work / "fit", spills)
         with self._timed("fit"):
-            counted = self._each("fit", partial(count_partition, count), corpus.partitions, engine)
-            counts, level = raw_counts(count)
-            totals = {name: _count_target(of, model.features, count, engine) for name, of in targets.items()}
-            model.fit_counts(totals, counts)
+            found = self._each("fit", partial(fit_partition, fit), corpus.partitions, engine)
+            about = {name: fit_model(fit, name, member, targets, found) for name, member in model.members.items()}
             model.save(self.folder.scorer)
-        simple = spec is not None and spec.per is None and not model.separate_targets and not count.spill
-        guess = Guess(spec, _documents_at(counted)) if simple and spec is not None else None
-        job_of_scores = ScoreJob(count, model, self.folder.scores, key, guess, self.folder.work / "early")
+        n_documents = sum(part["n_documents"] for part in found)
         with self._timed("score"):
-            self._each("score", partial(score_partition, job_of_scores), corpus.partitions, engine)
-            n_bad = _write_quarantine(self.folder.path / "quarantine.parquet", counted)
+            self._score(model, fit, spec, n_documents, key)
+            n_bad = _write_quarantine(self.folder.path / "quarantine.parquet", found)
         commit = {
             "key": key,
             "spec": _spec_dict(job, model),
             "corpus": corpus.as_dict(),
             "carry": list(carry),
-            "fit": {"level": level, "n_ngrams": int(counts.sum()), "n_documents": _documents_at(counted)},
+            "fit": {"n_documents": n_documents} | (about if isinstance(model, Fusion) else about[model.method]),
             "n_bad_rows": n_bad,
         }
         write_json(self.folder.path / SCORES_COMMIT, commit)
-        shutil.rmtree(count.folder, ignore_errors=True)
+        for folder in (fit.folder, self._before_fusion):
+            shutil.rmtree(folder, ignore_errors=True)
         return commit
+
+    def _score(self, model: Scorer | Fusion, fit: FitJob, spec: DrawSpec | None, n_documents: int, key: str) -> None:
+        """Write the score table; rows that the draw will probably keep are set aside, when that can be guessed."""
+        reading, partitions = fit.reading, fit.reading.corpus.partitions
+        counts = fit.wanted.get(model.method)
+        spilled = counts if isinstance(counts, NgramCounts) and counts.spill else None
+        fused = isinstance(model, Fusion)  # once all documents have the scores of each scorer
+        simple = spec is not None and spec.per is None and not (model.separate_targets or spilled or fused)
+        job = ScoreJob(
+            reading,
+            model,
+            model.member_columns if isinstance(model, Fusion) else model.columns,
+            self._before_fusion if fused else self.folder.scores,
+            key,
+            spilled,
+            Guess(spec, n_documents) if simple and spec is not None else None,
+            self.folder.work / "early",
+        )
+        self._each("score", partial(score_partition, job), partitions, reading.engine)
+        if isinstance(model, Fusion):
+            with self.progress.stage("fuse", len(partitions), in_bytes=False) as stage:
+                fuse_scores(
+                    [job.path(partition) for partition in partitions],
+                    [self.folder.scores / job.path(partition).name for partition in partitions],
+                    model,
+                    reading.carry,
+                    key=key,
+                    scratch=self.folder.work / "fusion",
+                    memory_limit=self.resources.memory_limit - BASE_BYTES,
+                    advance=stage.advance,
+                )
 
     def _spills(self, corpus: Corpus, model: Dsir) -> bool:
         """Whether buckets are kept on disk between fit and score, instead of reading the text twice.
@@ -468,10 +519,11 @@ class _Session:
         decided = self.folder.work / "spill.json"  # a run that goes on must not decide otherwise
         before = read_json(decided)
         if before is None:
-            size = estimated_spill(corpus, model.features)
+            text = sum(p.n_bytes * (4 if corpus.source(p).compression else 1) for p in corpus.partitions)
+            size = estimated_spill(text, model.features)
             n_ngrams = size / model.features.bucket_bytes
             free = shutil.disk_usage(self.folder.path).free
-            before = {"spill": model.fit_quota > 0.5 * n_ngrams and size < free // 2}
+            before = {"spill": model.raw_sample.quota > 0.5 * n_ngrams and size < free // 2}
             write_json(decided, before)
         return bool(before["spill"])
 
@@ -575,19 +627,9 @@ def _write(job: WriteJob, decision: Decision, ledger: Path, weight: float, task:
     return None
 
 
-def estimated_spill(corpus: Corpus, features: NgramFeatures) -> int:
-    """Bytes that the buckets of a corpus take on disk: real text has a token every five bytes."""
-    text = sum(p.n_bytes * (4 if corpus.source(p).compression else 1) for p in corpus.partitions)
+def estimated_spill(text: int, features: NgramFeatures) -> int:
+    """Bytes that the buckets of so many bytes of text take on disk: real text has a token every five bytes."""
     return int(text * 0.22 * features.n * features.bucket_bytes)
-
-
-def _count_target(corpus: Corpus, features: NgramFeatures, count: CountJob, engine: LocalEngine) -> TargetCounts:
-    total = TargetCounts.zero(features.n_buckets)
-    for partition in corpus.partitions:
-        for raw in raw_batches(corpus, partition, (), count.batch_bytes):
-            docs = documents(corpus, partition, raw, ())
-            total.add(features.stream(docs.texts))
-    return total
 
 
 def _write_quarantine(path: Path, counted: Iterable[dict[str, Any]]) -> int:
@@ -603,15 +645,11 @@ def _write_quarantine(path: Path, counted: Iterable[dict[str, Any]]) -> int:
     return len(rows)
 
 
-def _documents_at(counted: Iterable[dict[str, Any]]) -> int:
-    return sum(found["n_documents"] for found in counted)
-
-
-def _spec_dict(job: _ScoringSpec, model: Dsir) -> dict[str, Any]:
+def _spec_dict(job: _ScoringSpec, model: Scorer | Fusion) -> dict[str, Any]:
     return asdict(job) | {"settings": model.settings()}
 
 
-def _recipe(job: _ScoringSpec, model: Dsir, spec: DrawSpec, writing: WriteSpec, name: str) -> dict[str, Any]:
+def _recipe(job: _ScoringSpec, model: Scorer | Fusion, spec: DrawSpec, writing: WriteSpec, name: str) -> dict[str, Any]:
     """Everything that a run's result depends on, but for the files themselves."""
     drawing = {
         "budget": None if spec.budget is None else {"amount": spec.budget.amount, "unit": spec.budget.unit},
@@ -627,7 +665,7 @@ def _recipe(job: _ScoringSpec, model: Dsir, spec: DrawSpec, writing: WriteSpec, 
 
 
 def _scoring_key(
-    job: _ScoringSpec, corpus: Corpus, targets: Mapping[str, Corpus], model: Dsir, carry: Sequence[str]
+    job: _ScoringSpec, corpus: Corpus, targets: Mapping[str, Corpus], model: Scorer | Fusion, carry: Sequence[str]
 ) -> str:
     """The name of a score table: all that its bytes depend on."""
     return digest(
@@ -638,7 +676,7 @@ def _scoring_key(
             "target": {n: [[f.source.name, f.sha256] for f in c.files] for n, c in targets.items()},
             "target_text_column": job.target_text_column or job.text_column,
             "method": job.method,
-            "settings": model.settings() | model.features.identity(),
+            "settings": model.identity(),
             "carry": list(carry),
         }
     )
@@ -652,7 +690,8 @@ def _adopt_scores(source: RunFolder, folder: RunFolder, key: str) -> None:
     if scored is None or scored["key"] != key:
         why = "has no scores" if scored is None else "was scored with other files, target or settings"
         raise RunError(f"{source.path}: {why}; leave out --scores-from, or make them the same")
-    for path in sorted([*source.scores.glob("part-*.parquet"), *source.scorer.iterdir()]):
+    fitted = (path for path in source.scorer.rglob("*") if path.is_file())
+    for path in sorted([*source.scores.glob("part-*.parquet"), *fitted]):
         _link(path, folder.path / path.relative_to(source.path))
     if (source.path / "quarantine.parquet").exists():
         _link(source.path / "quarantine.parquet", folder.path / "quarantine.parquet")
@@ -696,15 +735,15 @@ def _diagnose(
             score_std=moments.std,
             score_min=moments.minimum,
             score_max=moments.maximum,
-            effective_sample_size=moments.effective_sample_size,
+            effective_sample_size=moments.effective_sample_size if model.log_weights else None,
             length_correlation=moments.length_correlation,
             top_k_overlap=overlap,
             length_raw=found.lengths.quantiles(),
             length_selected=lengths.quantiles(),
             sources_raw=shares(found.sources),
             sources_selected=shares(sources),
-            normalize=model.normalize,
-            adequacy=model.adequacy_[i],
+            normalize=model.normalize if isinstance(model, Dsir) else None,
+            adequacy=model.adequacy_[i] if isinstance(model, Dsir) else None,
         )
         texts += warnings(one)
         all_of_it.append(one.as_dict())
@@ -825,10 +864,12 @@ def reproduction_command(recipe: Mapping[str, Any]) -> str:
     drawing, writing = recipe["draw"], recipe["write"]
     if drawing["budget"]:
         words += ["--budget", _budget_word(drawing["budget"])]
-    defaults = Dsir(compat=recipe["settings"]["compat"]).settings()
+    compat = {"compat": True} if recipe["settings"].get("compat") else {}
+    defaults = scorer(recipe["method"], **compat).settings()
+    best = "gumbel" if scorer(recipe["method"]).log_weights else "topk"
     for option, value, default in (
         ("--method", recipe["method"], "dsir"),
-        ("--draw", drawing["draw"], "gumbel"),
+        ("--draw", drawing["draw"], best),
         ("--seed", drawing["seed"], 0),
         ("--threshold", drawing["threshold"], None),
         ("--per", drawing["per"], None),
@@ -844,7 +885,7 @@ def reproduction_command(recipe: Mapping[str, Any]) -> str:
             words += [option, str(value)]
     for key, value in (drawing["proportions"] or {}).items():
         words += ["--proportion", f"{key}={value}"]
-    if recipe["settings"]["compat"]:
+    if compat:
         words += ["--set", "compat=true"]
     for key, value in recipe["settings"].items():
         if value != defaults[key]:

@@ -217,7 +217,8 @@ def select(raw: Any, out: Path, *, target: Any = None, budget: Any = 10, **optio
         target = out.parent / "target.jsonl"
         if not target.exists():
             write(target, target_rows())
-    options["settings"] = SETTINGS | options.pop("settings", {})
+    if options.get("method", "dsir") == "dsir":
+        options["settings"] = SETTINGS | options.pop("settings", {})
     return run(raw, target=target, out=out, budget=budget, **options)
 
 

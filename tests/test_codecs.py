@@ -154,8 +154,8 @@ def test_of_a_long_dictionary_the_last_32_kib_count() -> None:
 
 
 def test_another_zlib_is_asked_itself(monkeypatch) -> None:
-    monkeypatch.setattr(deflate, "agrees_with_zlib", lambda level: False)
-    monkeypatch.setattr(deflate, "joint_sizes", None)
+    monkeypatch.setattr(deflating, "agrees_with_zlib", lambda level: False)
+    monkeypatch.setattr(deflating, "joint_sizes", None)
     assert Codec("gzip").joint_sizes(array(X), packed(Y)).tolist() == [len(gzip.compress(X + Y, 6))]
 
 

@@ -1,6 +1,5 @@
 """Kills, full disks and damaged files: a run goes on from there, to the same bytes."""
 
-import json
 import os
 import random
 import signal
@@ -13,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from corpora import encoded, rows, select, sharded, target_rows, tree, write
+from killing import killed_at_every_commit
 
 from curate.cli import main
 from curate.errors import CorruptError, CurateError, InputError, ResourceError
@@ -35,90 +35,11 @@ COMMON = {"name": "x", "budget": 30, "shard_size": 1_500}
 
 # ---- kills
 
-# Runs in one process, to load everything once; each run that is killed is a fork of it.
-DRIVER = """
-import json, os, signal, sys, threading
-from pathlib import Path
-from corpora import select, tree
-import curate.steps.count as count
-
-raw, out, spill = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "spill"
-LEFT = ("_work", ".curate.lock")
-options = {"name": "x", "budget": 30, "shard_size": 1_500, "workers": 2, "spill": spill}
-real_replace, real_count, target = os.replace, count._count, raw.parent / "target.parquet"
-state = {"left": None, "after": False, "counted": []}
-lock = threading.Lock()
-
-def replace(*args, **kwargs):
-    if state["left"] is None:
-        return real_replace(*args, **kwargs)
-    with lock:
-        state["left"] -= 1
-        mine = state["left"] == 0
-    if mine and not state["after"]:
-        os.kill(os.getpid(), signal.SIGKILL)
-    real_replace(*args, **kwargs)
-    if mine:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-def counting(job, partition):
-    state["counted"].append(f"part-{partition.index:05d}.json")
-    return real_count(job, partition)
-
-os.replace, count._count = replace, counting
-
-select(raw, out / "warm", target=target, **options)
-wanted = tree(out / "warm")
-found, k, killed = [], 0, True
-while killed:
-    k += 1
-    for after in (False, True):
-        folder = out / f"{k}{after}"
-        child = os.fork()
-        if not child:
-            state.update(left=k, after=after)
-            select(raw, folder, target=target, **options)
-            os._exit(0)
-        killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
-        if not killed:
-            break
-        done = {p.name for p in (folder / "_work" / "count").glob("*.json")}
-        scored = {p: p.stat().st_ino for p in folder.glob("scores/part-*.parquet")}
-        state["counted"] = []
-        select(raw, folder, target=target, **options)
-        again = [p.name for p, inode in scored.items() if p.stat().st_ino != inode]
-        found.append({
-            "k": k,
-            "after": after,
-            "same": tree(folder) == wanted,
-            "counted_again": sorted(done & set(state["counted"])),
-            "scored_again": again,
-            "n_done": len(done), "n_scored": len(scored),
-            "left": [p.name for p in folder.rglob("*") if p.name in LEFT or p.name.endswith(".part")],
-        })
-print(json.dumps(found))
-"""
-
 
 @pytest.mark.parametrize("spill", ["spill", "reread"])
 def test_a_run_killed_at_any_commit_resumes_to_the_same_bytes(tmp_path, spill):
-    sharded(tmp_path / "raw", rows(60), 4, "parquet")
-    write(tmp_path / "target.parquet", target_rows())
-    done = subprocess.run(
-        [sys.executable, "-c", DRIVER, tmp_path / "raw", tmp_path / "out", spill],
-        capture_output=True, text=True, check=False, timeout=200,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert len(found) > 30, done.stderr
-    for kill in found:
-        assert kill["same"], kill
-        assert kill["left"] == [], kill
-        assert kill["counted_again"] == [], kill
-        assert kill["scored_again"] == [], kill
-    assert max(kill["n_done"] for kill in found) == 4
-    assert max(kill["n_scored"] for kill in found) == 4
+    found = killed_at_every_commit(tmp_path, spill=spill == "spill")
+    assert len(found) > 30
 
 
 def command(raw: Path, out: Path) -> list[str]:
@@ -305,7 +226,7 @@ def test_a_damaged_target_is_one_line_that_names_it(raw, tmp_path):
 def test_a_file_that_goes_while_it_is_read_is_an_error_that_names_it(raw, tmp_path, monkeypatch):
     import curate.selection as selection_module
 
-    real = selection_module.count_partition
+    real = selection_module.fit_partition
     for form in ("jsonl", "jsonl.gz", "parquet", "csv.zst"):
         path = write(raw / f"a.{form}", rows(5))
 
@@ -314,7 +235,7 @@ def test_a_file_that_goes_while_it_is_read_is_an_error_that_names_it(raw, tmp_pa
             return real(job, partition)
 
         with monkeypatch.context() as patch:
-            patch.setattr(selection_module, "count_partition", count)
+            patch.setattr(selection_module, "fit_partition", count)
             with pytest.raises(InputError, match=rf"a\.{form}: cannot be (opened|read)"):
                 select(raw, tmp_path / form, **COMMON)
 

@@ -10,7 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curate.errors import InputError, UsageError
-from curate.scorers.fusion import fuse
+from curate.scorers import Dsir, Fusion, Primed, load_scorer, scorer
+from curate.steps.documents import score_schema
+from curate.steps.fuse import fuse_scores
 
 documents = st.lists(
     st.tuples(
@@ -24,111 +26,127 @@ documents = st.lists(
 )
 
 
-def write(folder, name, scores, *, ids=None, groups=None, cut=None, column="score"):
-    """A score table in one or two parts."""
-    ids = ids or [f"d{i}" for i in range(len(scores))]
-    groups = groups or [""] * len(scores)
+def write(folder, first, second, *, ids=None, groups=None, cut=None):
+    """A table of the scores of two scorers, in one or two parts."""
+    ids = ids or [f"d{i}" for i in range(len(first))]
+    groups = groups or [""] * len(first)
+    schema = score_schema(["score_dsir", "score_primed"], ["source"])
     paths = []
-    cuts = [0, len(scores)] if cut is None else [0, cut, len(scores)]
-    for part, (start, stop) in enumerate(pairwise(cuts)):
-        table = pa.table(
-            {
-                "doc_id": pa.array(ids[start:stop], pa.large_string()),
-                column: pa.array(scores[start:stop], pa.float64()),
-                "row": pa.array(range(stop - start), pa.int64()),
-                "reason": pa.array([None if s is not None else "too_short" for s in scores[start:stop]], pa.string()),
-                "source": pa.array(groups[start:stop], pa.large_string()),
-            }
-        )
-        paths.append(folder / f"{name}-{part}.parquet")
-        pq.write_table(table, paths[-1])
+    for part, (start, stop) in enumerate(pairwise([0, len(first)] if cut is None else [0, cut, len(first)])):
+        missing = [a is None and b is None for a, b in zip(first, second, strict=True)][start:stop]
+        columns = {
+            "doc_id": ids[start:stop],
+            "score_dsir": first[start:stop],
+            "score_primed": second[start:stop],
+            "n_tokens": [30] * (stop - start),
+            "n_bytes": [100] * (stop - start),
+            "row": list(range(stop - start)),
+            "reason": ["too_short" if m else None for m in missing],
+            "source": groups[start:stop],
+        }
+        arrays = {name: pa.array(of, schema.field(name).type) for name, of in columns.items()}
+        arrays["path"] = pa.array(["it's.parquet"] * (stop - start), pa.large_string()).dictionary_encode()
+        paths.append(folder / f"scores-{part}.parquet")
+        pq.write_table(pa.table({name: arrays[name] for name in schema.names}, schema=schema), paths[-1])
     return paths
 
 
-def read(paths):
-    return pa.concat_tables([pq.read_table(path) for path in paths])
+def fuse(folder, parts, **options):
+    model = Fusion({"dsir": Dsir(), "primed": Primed()}, **options)
+    out = [folder / f"fused-{part}.parquet" for part in range(len(parts))]
+    for path in out:
+        path.unlink(missing_ok=True)
+    fuse_scores(parts, out, model, ["source"], key="k", scratch=folder / "scratch", memory_limit=500_000_000)
+    assert not (folder / "scratch").exists()
+    return pa.concat_tables([pq.read_table(path) for path in out])
 
 
-@pytest.mark.parametrize("method", ["reciprocal", "quantile"])
+@pytest.mark.parametrize("fusion", ["reciprocal", "quantile"])
 @pytest.mark.parametrize("group", [None, "source"])
 @given(of=documents, weights=st.tuples(st.floats(0.1, 4), st.floats(0, 4)), data=st.data())
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_fused_scores_equal_the_definition(method, group, of, weights, data, tmp_path) -> None:
+def test_fused_scores_equal_the_definition(fusion, group, of, weights, data, tmp_path) -> None:
     ids, first, second, groups = (list(column) for column in zip(*of, strict=True))
-    cut = data.draw(st.integers(0, len(of)))
-    tables = {
-        "one": write(tmp_path, "one", first, ids=ids, groups=groups, cut=cut),
-        "two": write(tmp_path, "two", second, ids=ids, groups=groups, cut=cut),
-    }
-    out = [tmp_path / "out-0.parquet", tmp_path / "out-1.parquet"]
-    n = fuse(tables, out, weights=dict(zip(tables, weights, strict=True)), method=method, group=group)
-    expected = reference.fused([first, second], ids, weights, method=method, groups=groups if group else None)
-    found = read(out)
+    parts = write(tmp_path, first, second, ids=ids, groups=groups, cut=data.draw(st.integers(0, len(of))))
+    named = dict(zip(("dsir", "primed"), weights, strict=True))
+    found = fuse(tmp_path, parts, weights=named, fusion=fusion, group=group)
+    expected = reference.fused([first, second], ids, weights, method=fusion, groups=groups if group else None)
     assert found["score"].to_pylist() == pytest.approx(expected, abs=1e-14, nan_ok=True)
-    assert n == sum(e is not None for e in expected)
     assert found["doc_id"].to_pylist() == ids
-    assert found["score_one"].to_pylist() == first
-    assert found["score_two"].to_pylist() == second
+    assert found["score_dsir"].to_pylist() == first
+    assert found["score_primed"].to_pylist() == second
     assert found["source"].to_pylist() == groups
 
 
 def test_the_worked_example(tmp_path) -> None:
-    table = write(tmp_path, "a", [3.0, 1.0, 2.0, 2.0])
-    fuse({"a": table}, [tmp_path / "out"], method="quantile")
-    assert read([tmp_path / "out"])["score"].to_pylist() == [0.875, 0.125, 0.5, 0.5]
+    scores = [3.0, 1.0, 2.0, 2.0]
+    found = fuse(tmp_path, write(tmp_path, scores, scores), fusion="quantile")
+    assert found["score"].to_pylist() == [0.875, 0.125, 0.5, 0.5]
 
 
-def test_the_same_documents_in_other_parts_have_the_same_scores(tmp_path) -> None:
+@pytest.mark.parametrize("fusion", ["reciprocal", "quantile"])
+def test_the_same_documents_in_other_parts_have_the_same_scores(tmp_path, fusion) -> None:
     scores = [float(i * 7 % 11) for i in range(30)]
-    found = []
-    for cut in (None, 4, 29):
-        tables = {name: write(tmp_path, name, of, cut=cut) for name, of in (("a", scores), ("b", scores[::-1]))}
-        out = [tmp_path / f"out-{i}" for i in range(len(tables["a"]))]
-        fuse(tables, out)
-        found.append(read(out)["score"].to_pylist())
+    found = [
+        fuse(tmp_path, write(tmp_path, scores, scores[::-1], cut=cut), fusion=fusion)["score"].to_pylist()
+        for cut in (None, 4, 29)
+    ]
     assert found[0] == found[1] == found[2]
 
 
 def test_a_document_that_one_scorer_has_no_score_for_has_none_and_a_reason(tmp_path) -> None:
-    tables = {"a": write(tmp_path, "a", [1.0, None, 2.0]), "b": write(tmp_path, "b", [1.0, 2.0, float("nan")])}
-    assert fuse(tables, [tmp_path / "out"]) == 1
-    found = read([tmp_path / "out"])
+    parts = write(tmp_path, [1.0, None, 2.0], [1.0, None, None])
+    found = fuse(tmp_path, parts, fusion="reciprocal")
     assert found["score"].to_pylist() == [2 / 61, None, None]
-    assert found["reason"].to_pylist() == [None, "too_short", "no_score_b"]
+    assert found["reason"].to_pylist() == [None, "too_short", "no_score_primed"]
 
 
-def test_columns_and_the_order_of_rows_are_kept(tmp_path) -> None:
-    a = write(tmp_path, "a", [1.0, 5.0, 3.0], ids=["z", "y", "x"], column="score_maths")
-    b = write(tmp_path, "b", [1.0, 5.0, 3.0], ids=["z", "y", "x"])
-    fuse({"a": a, "b": b}, [tmp_path / "out"], columns={"a": "score_maths"})
-    found = read([tmp_path / "out"])
-    assert found["doc_id"].to_pylist() == ["z", "y", "x"]
-    assert found.column_names[:4] == ["doc_id", "score", "score_a", "score_b"]
-    assert found["row"].to_pylist() == [0, 1, 2]
-
-
-def test_tables_of_other_documents_are_refused(tmp_path) -> None:
-    a = write(tmp_path, "a", [1.0, 2.0])
-    with pytest.raises(InputError, match="score tables of other documents"):
-        fuse({"a": a, "b": write(tmp_path, "b", [1.0])}, [tmp_path / "out"])
-    with pytest.raises(InputError, match="rows of other documents"):
-        fuse({"a": a, "b": write(tmp_path, "b", [1.0, 2.0], ids=["d0", "e"])}, [tmp_path / "out"])
-    with pytest.raises(InputError, match="must be as many"):
-        fuse({"a": a}, [tmp_path / "out", tmp_path / "more"])
+def test_the_table_is_a_score_table_with_each_score_beside_the_fused_one(tmp_path) -> None:
+    found = fuse(tmp_path, write(tmp_path, [1.0, 5.0], [1.0, 5.0], ids=["z", "y"]))
+    assert found.schema.names == score_schema(["score", "score_dsir", "score_primed"], ["source"]).names
+    assert found["doc_id"].to_pylist() == ["z", "y"]
+    assert found["path"].to_pylist() == ["it's.parquet"] * 2
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("settings", "message"),
     [
-        ({"method": "reciprocl"}, "did you mean 'reciprocal'"),
-        ({"weights": {"b": 1}}, "no scorer called 'b'"),
-        ({"weights": {"a": -1}}, "non-negative"),
-        ({"weights": {"a": 0}}, "not all 0"),
-        ({"group": "sorce"}, "did you mean 'source'"),
-        ({"columns": {"c": "x"}}, "no scorer called 'c'"),
+        ({"fusion": "reciprocl"}, "did you mean 'reciprocal'"),
+        ({"dsri.n": 1}, "no scorer called 'dsri'"),
+        ({"dsir.m": 1}, "no setting of dsir called 'm'"),
+        ({"level": 1}, "no setting of dsir.primed called 'level' .there are: .*primed.level"),
+        ({"dsir.weight": -1}, "non-negative"),
+        ({"dsir.weight": 0, "primed.weight": 0}, "not all 0"),
+        ({"dsir.weight": "much"}, "must be a number"),
         ({"rank_constant": -1}, "must be 0 or more"),
+        ({"dsir.separate_targets": True}, "all targets pooled"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(options, message, tmp_path) -> None:
+def test_settings_that_make_no_sense_are_refused(settings, message) -> None:
     with pytest.raises(UsageError, match=message):
-        fuse({"a": write(tmp_path, "a", [1.0])}, [tmp_path / "out"], **options)
+        scorer("dsir+primed", **settings)
+
+
+def test_a_fusion_is_named_by_its_methods() -> None:
+    with pytest.raises(UsageError, match="a scorer is named twice"):
+        scorer("dsir+dsir")
+    with pytest.raises(UsageError, match="no scorer called 'dsri'; did you mean 'dsir'"):
+        scorer("primed+dsri")
+    made = scorer("dsir+primed", **{"min_tokens": 3, "dsir.min_tokens": 7})
+    assert [m.min_tokens for m in made.members.values()] == [7, 3]
+    assert scorer("dsir+primed", **made.settings()).settings() == made.settings()
+
+
+def test_what_is_saved_has_the_same_scorers(tmp_path) -> None:
+    made = scorer("dsir+primed", min_tokens=0)
+    assert isinstance(made, Fusion)
+    for member in made.members.values():
+        member.fit(target=["one two three"], raw=["four five six", "one four five"])
+    made.save(tmp_path)
+    again = load_scorer(tmp_path)
+    texts = pa.array(["one five", "two three three"])
+    assert again.score_documents(texts)[0].tolist() == made.score_documents(texts)[0].tolist()
+    assert again.settings() == made.settings()
+    (tmp_path / "dsir" / "scorer.json").unlink()
+    with pytest.raises(InputError, match="not a saved scorer"):
+        load_scorer(tmp_path)

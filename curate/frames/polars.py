@@ -9,10 +9,26 @@ import numpy as np
 import polars as pl
 
 from curate.errors import UsageError
-from curate.scorers import Dsir
+from curate.scorers import Dsir, Scorer, load_scorer
 
 
-def scores_of(model: Dsir, texts: Any, target: str | None = None) -> np.ndarray:
+def fitted_scorer(model: Scorer | str | Path) -> Scorer:
+    """A fitted scorer, or the one in a folder.
+
+    Raises
+    ------
+    UsageError : a fusion: a document's fused score depends on all the others.
+    """
+    found = model if isinstance(model, Scorer) else load_scorer(model)
+    if not isinstance(found, Scorer):
+        raise UsageError(
+            f"{model}: {found.method} scores a document by its rank among all, so it cannot be used in a query; "
+            f"take one of them, such as {model}/{next(iter(found.members))}"
+        )
+    return found
+
+
+def scores_of(model: Scorer, texts: Any, target: str | None = None) -> np.ndarray:
     """float64[n_docs] of Arrow strings: the score for one target; nan for a null or a text that is too short.
 
     Raises
@@ -26,7 +42,7 @@ def scores_of(model: Dsir, texts: Any, target: str | None = None) -> np.ndarray:
         column = model.target_names_.index(target)
     elif model.separate_targets and len(model.target_names_) > 1:
         raise UsageError(f"the model has several targets, name one: {', '.join(model.target_names_)}")
-    scores, _ = model.score_stream(model.features.stream(texts))
+    scores, _ = model.score_documents(texts)
     return np.ascontiguousarray(scores[:, column])
 
 
@@ -37,15 +53,15 @@ class CurateExpressions:
     def __init__(self, expression: pl.Expr) -> None:
         self._expression = expression
 
-    def dsir(self, model: Dsir | str | Path, *, target: str | None = None) -> pl.Expr:
-        """Log importance weights, nats; null where the text is null or too short.
+    def score(self, model: Scorer | str | Path, *, target: str | None = None) -> pl.Expr:
+        """Scores; null where the text is null or too short.
 
         Parameters
         ----------
-        model : a fitted `Dsir`, or the folder of a saved one (``out/scorer``).
+        model : a fitted scorer, or the folder of a saved one (``out/scorer``).
         target : which one, when the model was fitted with separate targets.
         """
-        fitted = model if isinstance(model, Dsir) else Dsir.load(model)
+        fitted = fitted_scorer(model)
 
         def of(texts: pl.Series) -> pl.Series:
             if texts.dtype not in (pl.String, pl.Null):
@@ -54,3 +70,7 @@ class CurateExpressions:
             return pl.Series(texts.name, scores).fill_nan(None)
 
         return self._expression.map_batches(of, return_dtype=pl.Float64, is_elementwise=True)
+
+    def dsir(self, model: Dsir | str | Path, *, target: str | None = None) -> pl.Expr:
+        """As `score`, of a `Dsir`: log importance weights, nats."""
+        return self.score(model if isinstance(model, Dsir) else Dsir.load(model), target=target)

@@ -16,6 +16,7 @@ from curate.kernels.deflating import DISTANCES, HEAP, LITERALS, MAX_DISTANCE, MA
 from curate.kernels.vector import load_u16, load_u32, load_u64, trailing_zeros
 
 MIN_MATCH = 3
+MIN_LOOKAHEAD = WINDOW - MAX_DISTANCE
 SLIDE_AT = WINDOW + MAX_DISTANCE
 TOO_FAR = 4096  # a match of 3 bytes from farther away is not worth its distance
 BLOCK_SYMBOLS = (1 << 14) - 1
@@ -658,7 +659,12 @@ def _begin(state, literals, distances, start):
 def joint_sizes(size, others, offsets, which, level, own, work, out):
     """Fill ``out`` with the sizes of ``work.text[:size]`` and each of some others after it."""
     text, head, previous, heads, chains, trees = (
-        work.text, work.head, work.previous, work.heads, work.chains, work.trees
+        work.text,
+        work.head,
+        work.previous,
+        work.heads,
+        work.chains,
+        work.trees,
     )
     state, literals, distances = work.state, work.literals, work.distances
     _fill(head, WINDOW, 0)  # no place: nothing can be matched with the window's first byte

@@ -18,7 +18,8 @@ GUMBEL_STD = math.pi / math.sqrt(6)
 class Diagnostics:
     """Of one score (one target, or all pooled).
 
-    ``score_std`` (nats); ``effective_sample_size``: documents that the weights exp(score) are worth;
+    ``effective_sample_size``: documents that the weights exp(score) are worth; None where scores, unlike the
+    log weights of DSIR (nats), are none;
     ``length_correlation``: of score and tokens; ``top_k_overlap``: the share of what was drawn that the
     best scores alone would have taken; lengths in tokens at the quantiles; ``sources``: share of the
     documents of each source.
@@ -33,14 +34,14 @@ class Diagnostics:
     score_std: float
     score_min: float
     score_max: float
-    effective_sample_size: float
+    effective_sample_size: float | None
     length_correlation: float
     top_k_overlap: float
     length_raw: dict[str, int]
     length_selected: dict[str, int]
     sources_raw: dict[str, float]
     sources_selected: dict[str, float]
-    normalize: str
+    normalize: str | None
     adequacy: Adequacy | None = field(default=None)
 
     def as_dict(self) -> dict[str, Any]:
@@ -72,10 +73,11 @@ def _about_weights(of: Diagnostics) -> Sequence[str]:
     found = []
     if of.n_eligible > 1 and of.score_std == 0:
         found.append("all documents have the same score: nothing distinguishes them; give another target")
-    collapsed = of.effective_sample_size < COLLAPSED_FRACTION * of.n_selected
+    worth = of.effective_sample_size
+    collapsed = worth is not None and worth < COLLAPSED_FRACTION * of.n_selected
     if of.draw == "gumbel" and collapsed and of.n_selected >= 100:
         found.append(
-            f"the weights have collapsed: their effective sample size is {of.effective_sample_size:,.1f} documents for "
+            f"the weights have collapsed: their effective sample size is {worth:,.1f} documents for "
             f"{of.n_selected:,} drawn (std of log weights {of.score_std:,.1f}, Gumbel noise {GUMBEL_STD:.2f}), so the "
             f"draw is a ranking ({of.top_k_overlap:.0%} of it is the top-k); to sample more softly, at a price in "
             "relevance, raise --set temperature"

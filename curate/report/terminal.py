@@ -99,9 +99,12 @@ def _line(text: str) -> str:
 
 def _scores(of: Mapping[str, Any]) -> list[str]:
     name = f"scores for {of['target']}" if of["target"] else "scores "
-    correlation = of["length_correlation"]
+    correlation, worth = of["length_correlation"], of["effective_sample_size"]
+    weights = (
+        f"{of['score_std']:.3g}" if worth is None else f"{of['score_std']:.1f} nats, effective sample size {worth:,.1f}"
+    )
     return [
-        f"{name}  std {of['score_std']:.1f} nats, effective sample size {of['effective_sample_size']:,.1f}, "
+        f"{name}  std {weights}, "
         f"correlation with length {'none' if correlation is None else f'{correlation:+.2f}'}, "
         f"{of['top_k_overlap']:.0%} of the draw is the top-k"
     ]

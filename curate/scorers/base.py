@@ -75,6 +75,11 @@ class Scorer(ABC):
         """What determines scores beside files: settings, and versions of what they rest on."""
         return self.settings() | self.features.identity()
 
+    @property
+    def members(self) -> dict[str, Scorer]:
+        """The scorers by name: this one; a fusion has several."""
+        return {self.method: self}
+
     # ---- fitting
 
     @property
@@ -87,6 +92,11 @@ class Scorer(ABC):
         """Fit on texts: the target's, also by name of target, and raw's; in any order."""
 
     # ---- scoring
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of the score table: ``score``, or ``score_<target>`` for each separate target."""
+        return [f"score_{name}" for name in self.target_names_] if self.separate_targets else ["score"]
 
     @abstractmethod
     def scores(self, texts: Any) -> np.ndarray:
@@ -165,6 +175,30 @@ class Scorer(ABC):
         except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
             raise InputError(f"{folder}: not a saved scorer ({error})") from error
         return model
+
+
+def number(name: str, value: Any) -> float:
+    """A setting that must be a number.
+
+    Raises
+    ------
+    UsageError : it is not one.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise UsageError(f"{name}={value!r}: must be a number")
+    return value
+
+
+def whole(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """A setting that must be a whole number from ``low`` to ``high``.
+
+    Raises
+    ------
+    UsageError : it is not one.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < low or (high is not None and value > high):
+        raise UsageError(f"{name}={value!r}: must be {low} {'or more' if high is None else f'to {high}'}")
+    return value
 
 
 def arrow_strings(texts: Any) -> pa.Array | pa.ChunkedArray:

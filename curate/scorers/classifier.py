@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import heapq
-import inspect
-import json
-import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from curate._optional import require
-from curate.errors import InputError, UsageError, unknown
+from curate.errors import InputError, UsageError
 from curate.features.ngrams import NgramFeatures
 from curate.sampling.noise import keyed_hashes
+from curate.scorers.base import RawSample, Scorer, Texts, arrow_strings, by_name, number, text_batches, whole
 
 if TYPE_CHECKING:
     from curate.kernels.streams import NgramStream
@@ -46,7 +42,7 @@ class Sample:
 
     def add(self, texts: Any, features: NgramFeatures) -> None:
         """Take in some documents: Arrow strings, or a sequence of str."""
-        texts = _arrow(texts)
+        texts = arrow_strings(texts)
         stream = features.stream(texts)
         starts = np.concatenate([[0], stream.ends[:-1]]).astype(np.int64)
         hashes = keyed_hashes(texts, self.seed, SAMPLE)
@@ -77,7 +73,7 @@ class Sample:
         return np.array(keys, np.uint64), [self.held[key] for key in keys]
 
 
-class Classifier:
+class Classifier(Scorer):
     """Log density ratio of target to raw by logistic regression on the frequencies of hashed n-grams.
 
     Raw weighs as much as the target in training, however many documents it has, so the logit needs no
@@ -102,6 +98,9 @@ class Classifier:
     n_target_, n_raw_ : documents trained on. target_names_ : names.
     """
 
+    method = "classifier"
+    log_weights = True
+
     def __init__(
         self,
         *,
@@ -116,37 +115,20 @@ class Classifier:
         min_tokens: int = 20,
         seed: int = 0,
     ) -> None:
-        for name, value, least in (
-            ("folds", folds, 2),
-            ("max_documents", max_documents, 2),
-            ("min_tokens", min_tokens, 0),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UsageError(f"{name}={value!r}: must be {least} or more")
-        if isinstance(c, bool) or not isinstance(c, (int, float)) or not 0 < c < float("inf"):
+        if not 0 < number("c", c) < float("inf"):
             raise UsageError(f"c={c!r}: must be above 0")
         self.features = NgramFeatures(n, n_buckets, hash, hash_seed, tokenizer)
-        self.c, self.folds, self.max_documents = float(c), folds, max_documents
-        self.min_tokens, self.seed = min_tokens, seed
+        self.c, self.folds, self.max_documents = (
+            float(c),
+            whole("folds", folds, 2),
+            whole("max_documents", max_documents, 2),
+        )
+        self.min_tokens, self.seed = whole("min_tokens", min_tokens, 0), whole("seed", seed, 0)
 
     def settings(self) -> dict[str, Any]:
         """All settings with their values: what a recipe and a manifest hold."""
         names = ("c", "folds", "max_documents", "min_tokens", "seed")
         return asdict(self.features) | {name: getattr(self, name) for name in names}
-
-    @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> Classifier:
-        """From ``key: value`` pairs, with the near name for an unknown key."""
-        known = list(inspect.signature(cls.__init__).parameters)[1:]
-        for key in settings:
-            if key not in known:
-                raise unknown("setting of classifier", key, known)
-        return cls(**settings)
-
-    def identity(self) -> dict[str, Any]:
-        """What determines a score beside the document, for naming work: settings, features, fitted weights."""
-        digest = hashlib.sha256(self.tables_.tobytes() + self.intercepts_.tobytes()).hexdigest()
-        return {"method": "classifier", **self.settings(), **self.features.identity(), "weights": digest}
 
     # ---- fitting
 
@@ -154,13 +136,18 @@ class Classifier:
         """An empty sample to add documents of the target, or of raw, to."""
         return Sample(self.max_documents, self.seed)
 
-    def fit(self, *, target: Iterable[str] | Mapping[str, Iterable[str]], raw: Iterable[str]) -> Classifier:
-        """Fit on texts in memory: the target's, pooled when by name, and raw's."""
-        named = target if isinstance(target, Mapping) else {"target": target}
+    @property
+    def raw_sample(self) -> RawSample:
+        """Enough documents to pick ``max_documents`` of."""
+        return RawSample("documents", self.max_documents)
+
+    def fit(self, *, target: Texts | Mapping[str, Texts], raw: Texts = ()) -> Classifier:
+        """Fit on texts: the target's, pooled when by name, and raw's."""
+        named = by_name(target)
         samples = self.sample(), self.sample()
-        for texts in named.values():
-            samples[0].add(list(texts), self.features)
-        samples[1].add(list(raw), self.features)
+        for sample, texts in [*((samples[0], of) for of in named.values()), (samples[1], raw)]:
+            for some in text_batches(texts):
+                sample.add(some, self.features)
         return self.fit_samples(*samples, name="+".join(named))
 
     def fit_samples(self, target: Sample, raw: Sample, name: str = "target") -> Classifier:
@@ -189,7 +176,7 @@ class Classifier:
             logits[~train] = x[~train] @ weights + self.intercepts_[fold]
         self.auc_ = auc(logits, y)
         self.n_target_, self.n_raw_ = len(target.held), len(raw.held)
-        self.target_names_ = [name]
+        self.target_names_, self.target_proportions_ = [name], [1.0]
         return self
 
     def _matrix(self, target: Sample, raw: Sample) -> tuple[np.ndarray, Any, np.ndarray]:
@@ -214,21 +201,15 @@ class Classifier:
 
     # ---- scoring
 
-    def score(self, texts: Any) -> np.ndarray:
-        """Log density ratios, nats; nan where a text has fewer than ``min_tokens`` tokens.
+    def scores(self, texts: Any) -> np.ndarray:
+        """Log density ratios, nats."""
+        return self.score_documents(texts)[0]
 
-        Parameters
-        ----------
-        texts : sequence of str, or Arrow strings.
-
-        Returns
-        -------
-        float64[n_docs]; what a document gets does not depend on the others.
-        """
-        texts = _arrow(texts)
-        return self.score_stream(
-            self.features.stream(texts), fold_of(keyed_hashes(texts, self.seed, SAMPLE), self.folds)
-        )
+    def score_documents(self, texts: Any) -> tuple[np.ndarray, np.ndarray]:
+        """``(scores, tokens)`` of Arrow strings; nan where too short."""
+        stream = self.features.stream(texts)
+        folds = fold_of(keyed_hashes(texts, self.seed, SAMPLE), self.folds)
+        return self.score_stream(stream, folds)[:, None], stream.n_tokens
 
     def score_stream(self, stream: NgramStream, folds: np.ndarray) -> np.ndarray:
         """Scores of buckets; ``folds``: int64[n_docs], from `fold_of` of hashes of the texts."""
@@ -245,43 +226,18 @@ class Classifier:
 
     # ---- files
 
-    def save(self, folder: str | Path) -> None:
-        """Write ``scorer.json`` and ``arrays.npz``; no code in either."""
-        from curate.io.paths import atomic
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Weights."""
+        return {"tables": self.tables_, "intercepts": self.intercepts_}
 
-        folder = Path(folder)
-        with atomic(folder / "arrays.npz") as part, open(part, "wb") as stream:
-            np.savez(stream, tables=self.tables_, intercepts=self.intercepts_)
-        state = {
-            "method": "classifier",
-            "settings": self.settings(),
-            "target_names": self.target_names_,
-            "auc": self.auc_,
-            "n_target": self.n_target_,
-            "n_raw": self.n_raw_,
-        }
-        with atomic(folder / "scorer.json") as part:
-            part.write_text(json.dumps(state, indent=2) + "\n")
+    def state(self) -> dict[str, Any]:
+        """What is known of the training."""
+        return {"auc": self.auc_, "n_target": self.n_target_, "n_raw": self.n_raw_}
 
-    @classmethod
-    def load(cls, folder: str | Path) -> Classifier:
-        """Read what `save` wrote.
-
-        Raises
-        ------
-        InputError : it is not there, or not a scorer's.
-        """
-        folder = Path(folder)
-        try:
-            state = json.loads((folder / "scorer.json").read_text())
-            model = cls.from_settings(state["settings"])
-            with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
-                model.tables_, model.intercepts_ = arrays["tables"], arrays["intercepts"]
-            model.target_names_, model.auc_ = state["target_names"], state["auc"]
-            model.n_target_, model.n_raw_ = state["n_target"], state["n_raw"]
-        except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-            raise InputError(f"{folder}: not a saved scorer ({error})") from error
-        return model
+    def restore(self, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
+        """Take back what `arrays` and `state` gave."""
+        self.tables_, self.intercepts_ = arrays["tables"], arrays["intercepts"]
+        self.auc_, self.n_target_, self.n_raw_ = state["auc"], state["n_target"], state["n_raw"]
 
 
 def fold_of(hashes: np.ndarray, folds: int) -> np.ndarray:
@@ -300,11 +256,3 @@ def auc(scores: np.ndarray, positive: np.ndarray) -> float:
 def _scale() -> float:
     """Brings frequencies of a chunk's n-grams to vectors of about length 1, which is what the penalty is for."""
     return float(np.sqrt(CHUNK_NGRAMS))
-
-
-def _arrow(texts: Any) -> Any:
-    import pyarrow as pa
-
-    from curate.features.ngrams import string_array
-
-    return texts if isinstance(texts, (pa.Array, pa.ChunkedArray)) else string_array(list(texts))

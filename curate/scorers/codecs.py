@@ -27,14 +27,17 @@ class Texts(NamedTuple):
     @classmethod
     def of(cls, texts: Any) -> Texts:
         """From Arrow strings, or from a sequence of str; a null is the empty text."""
-        import pyarrow as pa
-
-        from curate.features.ngrams import string_array
         from curate.kernels.text import string_buffers
+        from curate.scorers.base import arrow_strings
 
-        if not isinstance(texts, (pa.Array, pa.ChunkedArray)):
-            texts = string_array(list(texts))
-        return cls(*string_buffers(texts))
+        return cls(*string_buffers(arrow_strings(texts)))
+
+    @classmethod
+    def of_bytes(cls, texts: Sequence[bytes]) -> Texts:
+        """From texts that are UTF-8 already."""
+        offsets = np.zeros(len(texts) + 1, np.int64)
+        np.cumsum([len(text) for text in texts], out=offsets[1:])
+        return cls(np.frombuffer(b"".join(texts), np.uint8), offsets)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -206,11 +209,3 @@ def _library(package: str) -> str:
     from importlib.metadata import version
 
     return f"{package} {version(package)}"
-
-
-def default_levels(names: Sequence[str] = tuple(CODECS)) -> dict[str, int]:
-    """The default level of each codec."""
-    return {name: CODECS[name].default for name in names}
-
-
-__all__ = ["CODECS", "Codec", "Texts", "default_levels"]

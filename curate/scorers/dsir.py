@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
-import json
 import math
-import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +12,7 @@ import numpy as np
 from curate.errors import InputError, UsageError, unknown
 from curate.features.ngrams import NgramFeatures
 from curate.metrics.adequacy import Adequacy, adequacy, kl_divergence, smoothed
+from curate.scorers.base import RawSample, Scorer, Texts, by_name, number, shares, text_batches
 
 if TYPE_CHECKING:
     from curate.kernels.streams import NgramStream
@@ -61,7 +58,7 @@ class TargetCounts:
         self.n_documents += other.n_documents
 
 
-class Dsir:
+class Dsir(Scorer):
     """Log importance weights of documents: how much likelier their n-grams are in the target than in raw.
 
     Parameters
@@ -86,6 +83,9 @@ class Dsir:
     raw_counts_, target_counts_ : int64[n_buckets], int64[n_targets, n_buckets].
     target_names_, target_proportions_, adequacy_ : one a target.
     """
+
+    method = "dsir"
+    log_weights = True
 
     def __init__(
         self,
@@ -116,14 +116,14 @@ class Dsir:
         self.features = NgramFeatures(n, n_buckets, str(chosen["hash"]), hash_seed, tokenizer)
         self.smoothing: float | str = chosen["smoothing"]  # type: ignore[assignment]
         self.normalize = str(chosen["normalize"])
-        self.temperature = float(_number("temperature", chosen["temperature"]))
-        self.min_tokens = int(_number("min_tokens", chosen["min_tokens"]))
+        self.temperature = float(number("temperature", chosen["temperature"]))
+        self.min_tokens = int(number("min_tokens", chosen["min_tokens"]))
         self.num_tokens_to_fit = num_tokens_to_fit if num_tokens_to_fit is not None else "all" if compat else "auto"
         self.separate_targets = separate_targets
-        if isinstance(target_proportions, (int, float)):
+        if isinstance(target_proportions, (int, float, str)):
             target_proportions = [target_proportions]
         proportions = None if target_proportions is None else list(target_proportions)
-        self.target_proportions = proportions and [float(_number("target_proportions", p)) for p in proportions]
+        self.target_proportions = proportions and [float(number("target_proportions", p)) for p in proportions]
         self.compat = compat
         self._check()
 
@@ -138,11 +138,11 @@ class Dsir:
         if isinstance(self.smoothing, str):
             if self.smoothing != "epsilon":
                 raise UsageError(f"smoothing={self.smoothing!r}: a pseudo-count such as 0.5, or 'epsilon'")
-        elif not _number("smoothing", self.smoothing) > 0:
+        elif not number("smoothing", self.smoothing) > 0:
             raise UsageError(f"smoothing={self.smoothing}: must be above 0, or some log-ratios are infinite")
         if isinstance(self.num_tokens_to_fit, str) and self.num_tokens_to_fit not in ("auto", "all"):
             raise UsageError(f"num_tokens_to_fit={self.num_tokens_to_fit!r}: a number, 'auto' or 'all'")
-        if not isinstance(self.num_tokens_to_fit, str) and _number("num_tokens_to_fit", self.num_tokens_to_fit) <= 0:
+        if not isinstance(self.num_tokens_to_fit, str) and number("num_tokens_to_fit", self.num_tokens_to_fit) <= 0:
             raise UsageError(f"num_tokens_to_fit={self.num_tokens_to_fit}: must be above 0, or 'auto' or 'all'")
         if self.min_tokens < 0:
             raise UsageError(f"min_tokens={self.min_tokens}: must be 0 or more")
@@ -151,15 +151,6 @@ class Dsir:
                 raise UsageError("target_proportions needs separate_targets=True")
             if min(self.target_proportions, default=0) < 0 or sum(self.target_proportions) <= 0:
                 raise UsageError(f"target_proportions={self.target_proportions}: must be non-negative, not all 0")
-
-    @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> Dsir:
-        """From ``key: value`` pairs, with the near name for an unknown key."""
-        known = list(inspect.signature(cls.__init__).parameters)[1:]
-        for key in settings:
-            if key not in known:
-                raise unknown("setting of dsir", key, known)
-        return cls(**settings)
 
     def settings(self) -> dict[str, Any]:
         """All settings with their values: what a recipe and a manifest hold."""
@@ -177,29 +168,33 @@ class Dsir:
     # ---- fitting
 
     @property
-    def fit_quota(self) -> float:
+    def raw_sample(self) -> RawSample:
         """N-grams of raw to fit on."""
         if self.num_tokens_to_fit == "all":
-            return math.inf
+            return RawSample("n-grams", math.inf)
         if self.num_tokens_to_fit == "auto":
-            return AUTO_NGRAMS_PER_BUCKET * self.features.n_buckets
-        return int(self.num_tokens_to_fit)
+            return RawSample("n-grams", AUTO_NGRAMS_PER_BUCKET * self.features.n_buckets)
+        return RawSample("n-grams", int(self.num_tokens_to_fit))
 
-    def fit(self, *, target: Iterable[str] | Mapping[str, Iterable[str]], raw: Iterable[str]) -> Dsir:
-        """Fit on texts in memory; all of raw is used.
+    def fit(self, *, target: Texts | Mapping[str, Texts], raw: Texts = ()) -> Dsir:
+        """Fit on texts; all of raw is used.
 
         Parameters
         ----------
         target : texts, or texts by name of target. raw : texts.
         """
-        named = target if isinstance(target, Mapping) else {"target": target}
-        targets: dict[str, TargetCounts] = {}
-        for name, texts in named.items():
-            targets[name] = TargetCounts.zero(self.features.n_buckets)
-            targets[name].add(self.features.stream(list(texts)))
-        stream = self.features.stream(list(raw))
-        counts = np.bincount(stream.buckets, minlength=self.features.n_buckets)
+        targets = {name: self.count_target(texts) for name, texts in by_name(target).items()}
+        counts = np.zeros(self.features.n_buckets, np.int64)
+        for texts in text_batches(raw):
+            counts += np.bincount(self.features.stream(texts).buckets, minlength=len(counts))
         return self.fit_counts(targets, counts)
+
+    def count_target(self, texts: Texts) -> TargetCounts:
+        """The counts of a target's texts."""
+        total = TargetCounts.zero(self.features.n_buckets)
+        for some in text_batches(texts):
+            total.add(self.features.stream(some))
+        return total
 
     def fit_counts(self, targets: Mapping[str, TargetCounts], raw_counts: np.ndarray) -> Dsir:
         """Fit on bucket counts: of each target by name, and of raw (int64[n_buckets])."""
@@ -210,7 +205,7 @@ class Dsir:
             raise InputError(
                 "the raw corpus has no tokens to fit on: its files are empty, or --text-column names another column"
             )
-        shares = np.array([t.counts.sum() for t in targets.values()], float)
+        sizes = [float(t.counts.sum()) for t in targets.values()]
         if self.separate_targets:
             used = dict(targets)
         else:
@@ -222,18 +217,9 @@ class Dsir:
         self.raw_counts_ = raw_counts.astype(np.int64)
         self.target_counts_ = np.stack([t.counts for t in used.values()])
         self.log_ratio_ = log_ratio(self.target_counts_, self.raw_counts_, self.smoothing)
-        self.target_proportions_ = self._proportions(shares, len(used))
+        self.target_proportions_ = shares(self.target_proportions, sizes) if self.separate_targets else [1.0]
         self.adequacy_ = [self._adequacy(t) for t in used.values()]
         return self
-
-    def _proportions(self, shares: np.ndarray, n_targets: int) -> list[float]:
-        if not self.separate_targets:
-            return [1.0]
-        given = self.target_proportions
-        if given is not None and len(given) != n_targets:
-            raise UsageError(f"{len(given)} target_proportions for {n_targets} targets")
-        values = np.array(given if given is not None else shares, float)
-        return [float(v) for v in values / values.sum()]
 
     def _adequacy(self, target: TargetCounts) -> Adequacy:
         kl = kl_divergence(smoothed(target.counts, 0.5), smoothed(self.raw_counts_, 0.5))
@@ -242,19 +228,13 @@ class Dsir:
 
     # ---- scoring
 
-    def score(self, texts: Any) -> np.ndarray:
-        """Log importance weights, nats; nan where a text has fewer than ``min_tokens`` tokens.
+    def scores(self, texts: Any) -> np.ndarray:
+        """Log importance weights, nats."""
+        return self.score_documents(texts)[0]
 
-        Parameters
-        ----------
-        texts : sequence of str, or Arrow strings.
-
-        Returns
-        -------
-        float64[n_docs], or float64[n_docs, n_targets] with separate targets.
-        """
-        scores, _ = self.score_stream(self.features.stream(texts))
-        return scores if self.separate_targets else scores[:, 0]
+    def score_documents(self, texts: Any) -> tuple[np.ndarray, np.ndarray]:
+        """``(scores, tokens)`` of Arrow strings; nan where not eligible."""
+        return self.score_stream(self.features.stream(texts))
 
     def score_stream(self, stream: NgramStream) -> tuple[np.ndarray, np.ndarray]:
         """``(scores float64[n_docs, n_targets], lengths in tokens)`` of buckets; nan where not eligible."""
@@ -288,51 +268,20 @@ class Dsir:
 
     # ---- files
 
-    def save(self, folder: str | Path) -> None:
-        """Write ``scorer.json`` and ``arrays.npz``; no code in either."""
-        from curate.io.paths import atomic
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Log-ratios and counts."""
+        return {"log_ratio": self.log_ratio_, "raw_counts": self.raw_counts_, "target_counts": self.target_counts_}
 
-        folder = Path(folder)
-        with atomic(folder / "arrays.npz") as part, open(part, "wb") as stream:
-            np.savez(stream, log_ratio=self.log_ratio_, raw_counts=self.raw_counts_, target_counts=self.target_counts_)
-        state = {
-            "method": "dsir",
-            "settings": self.settings(),
-            "target_names": self.target_names_,
-            "target_proportions": self.target_proportions_,
-            "adequacy": [asdict(a) for a in self.adequacy_],
-        }
-        with atomic(folder / "scorer.json") as part:
-            part.write_text(json.dumps(state, indent=2) + "\n")
+    def state(self) -> dict[str, Any]:
+        """What is known of the targets."""
+        return {"adequacy": [asdict(a) for a in self.adequacy_]}
 
-    @classmethod
-    def load(cls, folder: str | Path) -> Dsir:
-        """Read what `save` wrote.
-
-        Raises
-        ------
-        InputError : it is not there, or not a scorer's.
-        """
-        folder = Path(folder)
-        try:
-            state = json.loads((folder / "scorer.json").read_text())
-            model = cls.from_settings(state["settings"])
-            with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
-                model.log_ratio_ = arrays["log_ratio"]
-                model.raw_counts_ = arrays["raw_counts"]
-                model.target_counts_ = arrays["target_counts"]
-            model.target_names_ = state["target_names"]
-            model.target_proportions_ = state["target_proportions"]
-            model.adequacy_ = [Adequacy(**a) for a in state["adequacy"]]
-        except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-            raise InputError(f"{folder}: not a saved scorer ({error})") from error
-        return model
-
-
-def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise UsageError(f"{name}={value!r}: must be a number")
-    return value
+    def restore(self, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
+        """Take back what `arrays` and `state` gave."""
+        self.log_ratio_ = arrays["log_ratio"]
+        self.raw_counts_ = arrays["raw_counts"]
+        self.target_counts_ = arrays["target_counts"]
+        self.adequacy_ = [Adequacy(**a) for a in state["adequacy"]]
 
 
 def log_ratio(target_counts: np.ndarray, raw_counts: np.ndarray, smoothing: float | str) -> np.ndarray:

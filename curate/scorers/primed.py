@@ -7,17 +7,17 @@ distance to single texts, and no pair.
 from __future__ import annotations
 
 import hashlib
-import json
 import threading
-import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from curate.errors import InputError, UsageError, unknown
+from curate.errors import InputError, unknown
+from curate.features.ngrams import NgramFeatures
+from curate.scorers import base
+from curate.scorers.base import RawSample, Scorer, by_name, text_batches, whole
 from curate.scorers.codecs import Texts
 
 LEVELS = {"zstd": (1, 19, 3), "deflate": (1, 9, 6)}  # lowest, highest, default
@@ -28,6 +28,7 @@ ZSTD_WINDOW, ZSTD_TABLE = 27, 26  # the largest logarithms that a decoder takes 
 DEFLATE_WINDOW = 1 << 15
 EMPTY_FRAME = 9  # bytes of zstd for nothing
 RAW_DOCUMENT = 4_000  # bytes of a raw document that go into its dictionary, so that one is not all of it
+RAW_DOCUMENTS = 20_000
 BATCH = 20_000  # pieces that are compressed by one call
 
 
@@ -63,7 +64,7 @@ def pieces(offsets: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.n
     return start, stop - start, doc
 
 
-class Primed:
+class Primed(Scorer):
     """Share of a document's compressed bytes that the target saves as a dictionary.
 
     A document is compressed in pieces by themselves, so that one that is long and repeats itself is not
@@ -76,53 +77,54 @@ class Primed:
     piece_bytes : size of the pieces.
     against : what the target has to beat: "nothing", no dictionary; "raw", a dictionary of as many bytes of
         raw; "both", the geometric mean of these two.
+    min_tokens : documents with fewer have no score. tokenizer : that tokens are counted by.
 
     Attributes
     ----------
     dictionary_, raw_dictionary_ : bytes. target_names_ : names.
     """
 
+    method = "primed"
+    log_weights = False
+
     def __init__(
-        self, *, codec: str = "zstd", level: int | None = None, piece_bytes: int = 1_000, against: str = "both"
+        self,
+        *,
+        codec: str = "zstd",
+        level: int | None = None,
+        piece_bytes: int = 1_000,
+        against: str = "both",
+        min_tokens: int = 20,
+        tokenizer: str | None = None,
     ) -> None:
         if codec not in LEVELS:
             raise unknown("codec with dictionaries", codec, LEVELS)
         if against not in AGAINST:
             raise unknown("thing to compare with", against, AGAINST)
         low, high, default = LEVELS[codec]
-        level = default if level is None else level
-        if isinstance(level, bool) or not isinstance(level, int) or not low <= level <= high:
-            raise UsageError(f"level={level!r} of {codec}: must be {low} to {high}")
-        if isinstance(piece_bytes, bool) or not isinstance(piece_bytes, int) or piece_bytes < 1:
-            raise UsageError(f"piece_bytes={piece_bytes!r}: must be 1 or more")
-        self.codec, self.level, self.piece_bytes, self.against = codec, level, piece_bytes, against
+        self.codec, self.against = codec, against
+        self.level = whole("level", default if level is None else level, low, high)
+        self.piece_bytes = whole("piece_bytes", piece_bytes, 1)
+        self.min_tokens = whole("min_tokens", min_tokens, 0)
+        self.tokenizer = tokenizer
+        self.features = NgramFeatures(n=1, tokenizer=tokenizer)
         self._local = threading.local()
 
-    def settings(self) -> dict[str, Any]:
-        """All settings with their values: what a recipe and a manifest hold."""
-        names = ("codec", "level", "piece_bytes", "against")
-        return {name: getattr(self, name) for name in names}
-
-    @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> Primed:
-        """From ``key: value`` pairs, with the near name for an unknown key."""
-        known = list(cls().settings())
-        for key in settings:
-            if key not in known:
-                raise unknown("setting of primed", key, known)
-        return cls(**settings)
-
     def identity(self) -> dict[str, Any]:
-        """What determines a score beside the document, for naming work: settings, codec, dictionaries."""
+        """Settings, and the version of the codec."""
         import zstandard
 
         library = f"zstd {zstandard.ZSTD_VERSION}" if self.codec == "zstd" else f"zlib {zlib.ZLIB_RUNTIME_VERSION}"
-        digests = [hashlib.sha256(d).hexdigest() for d in (self.dictionary_, self.raw_dictionary_)]
-        return {"method": "primed", **self.settings(), "library": library, "dictionaries": digests}
+        return super().identity() | {"library": library}
 
     # ---- fitting
 
-    def fit(self, *, target: Iterable[str] | Mapping[str, Iterable[str]], raw: Iterable[str] | None = None) -> Primed:
+    @property
+    def raw_sample(self) -> RawSample | None:
+        """As many documents as fill the largest dictionary, most likely; the target's size is not known before."""
+        return None if self.against == "nothing" else RawSample("documents", RAW_DOCUMENTS)
+
+    def fit(self, *, target: base.Texts | Mapping[str, base.Texts], raw: base.Texts = ()) -> Primed:
         """Make the dictionaries; neither depends on the order in which texts come.
 
         Parameters
@@ -130,35 +132,26 @@ class Primed:
         target : texts, or texts by name of target, which are pooled. raw : texts, at best a sample; not
             needed against "nothing".
         """
-        named = target if isinstance(target, Mapping) else {"target": target}
+        named = by_name(target)
         room = DEFLATE_WINDOW if self.codec == "deflate" else MAX_DICTIONARY
-        self.target_names_ = ["+".join(named)]
-        self.dictionary_ = dictionary((text.encode() for of in named.values() for text in of), room)
+        self.target_names_, self.target_proportions_ = ["+".join(named)], [1.0]
+        self.dictionary_ = dictionary((text for of in named.values() for text in _encoded(of)), room)
         if not self.dictionary_:
             raise InputError(f"target {self.target_names_[0]!r} has no text: nothing to select for")
         self.raw_dictionary_ = b""
         if self.against != "nothing":
-            if raw is None:
-                raise UsageError(f"against={self.against!r} needs a sample of raw; pass raw, or against='nothing'")
-            sample = (text.encode()[:RAW_DOCUMENT] for text in raw)
-            self.raw_dictionary_ = dictionary(sample, len(self.dictionary_))
+            self.raw_dictionary_ = dictionary((text[:RAW_DOCUMENT] for text in _encoded(raw)), len(self.dictionary_))
             if not self.raw_dictionary_:
-                raise InputError("the raw corpus has no text to compare with: --text-column may name another column")
+                raise InputError(
+                    f"the raw corpus has no text to compare with (against={self.against!r}): its files are empty, "
+                    "--text-column names another column, or no raw was given; against='nothing' needs none"
+                )
         return self
 
     # ---- scoring
 
-    def score(self, texts: Any) -> np.ndarray:
-        """Shares saved, higher is better; nan where a document has no text.
-
-        Parameters
-        ----------
-        texts : sequence of str, or Arrow strings.
-
-        Returns
-        -------
-        float64[n_docs]; what a document gets does not depend on the others. To be called by many threads.
-        """
+    def scores(self, texts: Any) -> np.ndarray:
+        """Shares saved; nan where a document has no text."""
         docs = Texts.of(texts)
         starts, lengths, of = pieces(docs.offsets, self.piece_bytes)
 
@@ -166,13 +159,13 @@ class Primed:
             sizes = self._sizes(dictionary, docs.data, starts, lengths)
             return np.bincount(of, sizes, minlength=len(docs))
 
-        base, by_raw = total(self.raw_dictionary_ if self.against == "raw" else b""), None
+        plain, by_raw = total(self.raw_dictionary_ if self.against == "raw" else b""), None
         if self.against == "both":
             by_raw = total(self.raw_dictionary_)
         with np.errstate(invalid="ignore", divide="ignore"):
-            scores = saved_share(total(self.dictionary_), base, by_raw)
+            scores = saved_share(total(self.dictionary_), plain, by_raw)
         scores[np.diff(docs.offsets) == 0] = np.nan
-        return scores
+        return scores[:, None]
 
     def _sizes(self, dictionary: bytes, data: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Compressed bytes of pieces, without what even an empty one takes."""
@@ -202,37 +195,21 @@ class Primed:
 
     # ---- files
 
-    def save(self, folder: str | Path) -> None:
-        """Write ``scorer.json`` and ``arrays.npz``; no code in either."""
-        from curate.io.paths import atomic
-
-        folder = Path(folder)
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The dictionaries."""
         ours, raws = (np.frombuffer(of, np.uint8) for of in (self.dictionary_, self.raw_dictionary_))
-        with atomic(folder / "arrays.npz") as part, open(part, "wb") as stream:
-            np.savez(stream, dictionary=ours, raw_dictionary=raws)
-        state = {"method": "primed", "settings": self.settings(), "target_names": self.target_names_}
-        with atomic(folder / "scorer.json") as part:
-            part.write_text(json.dumps(state, indent=2) + "\n")
+        return {"dictionary": ours, "raw_dictionary": raws}
 
-    @classmethod
-    def load(cls, folder: str | Path) -> Primed:
-        """Read what `save` wrote.
+    def restore(self, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
+        """Take back what `arrays` gave."""
+        self.dictionary_ = arrays["dictionary"].tobytes()
+        self.raw_dictionary_ = arrays["raw_dictionary"].tobytes()
 
-        Raises
-        ------
-        InputError : it is not there, or not a scorer's.
-        """
-        folder = Path(folder)
-        try:
-            state = json.loads((folder / "scorer.json").read_text())
-            model = cls.from_settings(state["settings"])
-            model.target_names_ = state["target_names"]
-            with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
-                model.dictionary_ = arrays["dictionary"].tobytes()
-                model.raw_dictionary_ = arrays["raw_dictionary"].tobytes()
-        except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-            raise InputError(f"{folder}: not a saved scorer ({error})") from error
-        return model
+
+def _encoded(texts: base.Texts) -> Iterator[bytes]:
+    for some in text_batches(texts):
+        docs = Texts.of(some)
+        yield from (docs.bytes(i) for i in range(len(docs)))
 
 
 def dictionary(texts: Iterable[bytes], room: int) -> bytes:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-import json
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from curate.errors import InputError, UsageError, unknown
+from curate.errors import InputError, UsageError
+from curate.features.ngrams import NgramFeatures
+from curate.scorers import base
+from curate.scorers.base import Scorer, by_name, text_batches, whole
 from curate.scorers.codecs import Codec, Texts
 
 CHUNK = 64  # documents that race against one threshold, which moves in between: the same for any workers
@@ -32,7 +32,7 @@ def ncd(alone: float, others: np.ndarray, joint: np.ndarray) -> np.ndarray:
     return (joint - np.minimum(alone, others)) / np.maximum(alone, others)
 
 
-class ZipFit:
+class ZipFit(Scorer):
     """Alignment of documents with a target: one less the mean normalised compression distance to its texts.
 
     Every pair is compressed, so the cost is documents times target texts; see `Primed` for one compression
@@ -43,11 +43,16 @@ class ZipFit:
     codec, level : see `Codec`.
     max_target_texts : use at most so many of the target's texts, by a hash of what they say.
     compat : the package zip-fit 1.0.9 at the same codec and level; a document without text has a score too.
+    min_tokens : documents with fewer have no score; by default 20, with ``compat`` 0.
+    tokenizer : that tokens are counted by.
 
     Attributes
     ----------
     targets_ : `Texts`. target_sizes_ : float64[n_texts], bytes of each alone. target_names_ : names.
     """
+
+    method = "zipfit"
+    log_weights = False
 
     def __init__(
         self,
@@ -56,78 +61,56 @@ class ZipFit:
         level: int | None = None,
         max_target_texts: int | None = None,
         compat: bool = False,
+        min_tokens: int | None = None,
+        tokenizer: str | None = None,
     ) -> None:
         if not isinstance(compat, bool):
             raise UsageError(f"compat={compat!r}: must be true or false")
         if compat and codec not in COMPAT_CODECS:
             raise UsageError(f"the package zip-fit has no codec {codec!r} (there are: {', '.join(COMPAT_CODECS)})")
-        if max_target_texts is not None and (isinstance(max_target_texts, bool) or max_target_texts < 1):
-            raise UsageError(f"max_target_texts={max_target_texts!r}: must be 1 or more")
-        self.codec = Codec(codec, level)
-        self.max_target_texts = max_target_texts
+        self.coder = Codec(codec, level)
+        self.codec, self.level = self.coder.name, self.coder.level
+        self.max_target_texts = None if max_target_texts is None else whole("max_target_texts", max_target_texts, 1)
         self.compat = compat
-
-    def settings(self) -> dict[str, Any]:
-        """All settings with their values: what a recipe and a manifest hold."""
-        return {
-            "codec": self.codec.name,
-            "level": self.codec.level,
-            "max_target_texts": self.max_target_texts,
-            "compat": self.compat,
-        }
-
-    @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> ZipFit:
-        """From ``key: value`` pairs, with the near name for an unknown key."""
-        known = list(cls().settings())
-        for key in settings:
-            if key not in known:
-                raise unknown("setting of zipfit", key, known)
-        return cls(**settings)
+        self.min_tokens = whole("min_tokens", (0 if compat else 20) if min_tokens is None else min_tokens, 0)
+        self.tokenizer = tokenizer
+        self.features = NgramFeatures(n=1, tokenizer=tokenizer)
 
     def identity(self) -> dict[str, Any]:
-        """What determines a score beside the document, for naming work: settings, codec, target."""
-        return {"method": "zipfit", **self.settings(), **self.codec.identity(), "target": self.target_sha256_}
+        """Settings, and the version of the codec."""
+        return super().identity() | self.coder.identity()
 
-    def fit(self, *, target: Iterable[str] | Mapping[str, Iterable[str]]) -> ZipFit:
-        """Take in the target: texts, or texts by name of target, which are pooled.
+    def fit(self, *, target: base.Texts | Mapping[str, base.Texts], raw: base.Texts = ()) -> ZipFit:
+        """Take in the target: texts, or texts by name of target, which are pooled; raw is not looked at.
 
         Raises
         ------
         InputError : no text that is not empty.
         """
-        named = target if isinstance(target, Mapping) else {"target": target}
-        texts = [text for of in named.values() for text in of if text or self.compat]
-        if not any(texts):
+        named = by_name(target)
+        found: list[bytes] = []
+        for of in named.values():
+            for some in text_batches(of):
+                docs = Texts.of(some)
+                found += [text for i in range(len(docs)) if (text := docs.bytes(i)) or self.compat]
+        if not any(found):
             raise InputError(f"target {'+'.join(named)!r} has no text: nothing to select for")
-        if self.max_target_texts is not None and len(texts) > self.max_target_texts:
-            texts = sorted(texts, key=_digest)[: self.max_target_texts]
-        self.target_names_ = ["+".join(named)]
-        return self._take(Texts.of(texts))
+        if self.max_target_texts is not None and len(found) > self.max_target_texts:
+            found = sorted(found, key=_digest)[: self.max_target_texts]
+        self.target_names_, self.target_proportions_ = ["+".join(named)], [1.0]
+        return self._take(Texts.of_bytes(found))
 
     def _take(self, texts: Texts) -> ZipFit:
         start, stop = texts.offsets[0], texts.offsets[-1]
         self.targets_ = Texts(texts.data[start:stop], texts.offsets - start)
-        self.target_sizes_ = self.codec.sizes(self.targets_).astype(float)
-        self._prepared = self.codec.prepared(self.targets_)
-        digest = hashlib.sha256(np.diff(self.targets_.offsets).tobytes())
-        digest.update(self.targets_.data.tobytes())
-        self.target_sha256_ = digest.hexdigest()
+        self.target_sizes_ = self.coder.sizes(self.targets_).astype(float)
+        self._prepared = self.coder.prepared(self.targets_)
         return self
 
-    def score(self, texts: Any, *, workers: int = 1) -> np.ndarray:
-        """Alignments, higher is better; nan where a document has no text (with ``compat`` it has a score).
-
-        Parameters
-        ----------
-        texts : sequence of str, or Arrow strings. workers : threads, each with documents of its own.
-
-        Returns
-        -------
-        float64[n_docs]; what a document gets does not depend on the others.
-        """
+    def scores(self, texts: Any) -> np.ndarray:
+        """Alignments; nan where a document has no text (with ``compat`` it has a score)."""
         docs = Texts.of(texts)
-        return np.fromiter(_each(lambda i: self._score(docs.array(i)), range(len(docs)), workers), float, len(docs))
+        return np.fromiter((self._score(docs.array(i)) for i in range(len(docs))), float, len(docs))[:, None]
 
     def _score(self, document: np.ndarray) -> float:
         if not len(document) and not self.compat:
@@ -136,43 +119,22 @@ class ZipFit:
 
     def similarities(self, document: np.ndarray, which: np.ndarray | None = None) -> np.ndarray:
         """float64[m]: 1 - NCD of a document (uint8[...]) and some target texts (int64[m]; None is all)."""
-        alone = float(self.codec.size(document.tobytes()))
+        alone = float(self.coder.size(document.tobytes()))
         others = self.target_sizes_ if which is None else self.target_sizes_[which]
-        joint = self.codec.joint_sizes(document, self.targets_, which, self._prepared)
+        joint = self.coder.joint_sizes(document, self.targets_, which, self._prepared)
         return 1 - ncd(alone, others, joint.astype(float))
 
-    def save(self, folder: str | Path) -> None:
-        """Write ``scorer.json`` and ``arrays.npz``; no code in either."""
-        from curate.io.paths import atomic
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The target's texts."""
+        return {"data": self.targets_.data, "offsets": self.targets_.offsets}
 
-        folder = Path(folder)
-        with atomic(folder / "arrays.npz") as part, open(part, "wb") as stream:
-            np.savez(stream, data=self.targets_.data, offsets=self.targets_.offsets)
-        state = {"method": "zipfit", "settings": self.settings(), "target_names": self.target_names_}
-        with atomic(folder / "scorer.json") as part:
-            part.write_text(json.dumps(state, indent=2) + "\n")
-
-    @classmethod
-    def load(cls, folder: str | Path) -> ZipFit:
-        """Read what `save` wrote.
-
-        Raises
-        ------
-        InputError : it is not there, or not a scorer's.
-        """
-        folder = Path(folder)
-        try:
-            state = json.loads((folder / "scorer.json").read_text())
-            model = cls.from_settings(state["settings"])
-            model.target_names_ = state["target_names"]
-            with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
-                return model._take(Texts(arrays["data"], arrays["offsets"]))
-        except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-            raise InputError(f"{folder}: not a saved scorer ({error})") from error
+    def restore(self, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
+        """Take back what `arrays` gave."""
+        self._take(Texts(arrays["data"], arrays["offsets"]))
 
 
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()
+def _digest(text: bytes) -> bytes:
+    return hashlib.sha256(text).digest()
 
 
 def _each(work: Callable[[int], Any], items: Iterable[int], workers: int) -> Iterator[Any]:
@@ -250,7 +212,7 @@ class _Racer:
 
     def __init__(self, model: ZipFit, document: np.ndarray, order: np.ndarray) -> None:
         self.model, self.document, self.order = model, document, order
-        alone = model.codec.size(document.tobytes())
+        alone = model.coder.size(document.tobytes())
         sizes = model.target_sizes_
         self.ratios = np.minimum(alone, sizes) / np.maximum(alone, sizes)
         self.known = np.full(len(order), np.nan)
@@ -289,18 +251,19 @@ def race(
 
     Parameters
     ----------
-    model : fitted. texts : sequence of str, or Arrow strings; those without text do not take part.
+    model : fitted. texts : sequence of str, or Arrow strings; those that are too short do not take part.
     k : how many win. z : half width of intervals in standard errors. batch : texts between two looks.
     pilot : documents scored in full to learn what similarity depends on; by a hash of what they say.
 
     Raises
     ------
-    InputError : fewer than ``k`` documents have text.
+    InputError : fewer than ``k`` documents take part.
     """
     docs = Texts.of(texts)
-    rows = np.flatnonzero(np.diff(docs.offsets) > 0)
+    long_enough = model.features.stream(base.arrow_strings(texts)).n_tokens >= model.min_tokens
+    rows = np.flatnonzero((np.diff(docs.offsets) > 0) & long_enough)
     if k > len(rows):
-        raise InputError(f"cannot keep {k:,} documents: only {len(rows):,} of {len(docs):,} have text")
+        raise InputError(f"cannot keep {k:,} documents: only {len(rows):,} of {len(docs):,} have text enough")
     order = spread_order(model.target_sizes_)
     n = len(order)
     digests = {int(i): hashlib.sha256(docs.bytes(int(i))).digest() for i in rows}

@@ -1,60 +1,21 @@
-"""Count the n-grams of raw, for the fit; and keep their buckets, so that the text is read once."""
+"""The part of a fit that counts the n-grams of raw; and keeps their buckets, so that the text is read once."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from curate.engines import LocalEngine
 from curate.features import NgramFeatures
-from curate.io.corpus import Corpus, Partition
-from curate.io.formats import BadRow
 from curate.io.paths import atomic
-from curate.io.run import digest, read_json, write_json
 from curate.kernels.streams import NgramStream, room_for
-from curate.sampling.noise import levels
-from curate.steps.documents import Documents, documents, raw_batches
-
-FORMAT = 1  # of the files in _work; a change makes old ones unused
-N_LEVELS = 24
-
-
-class FitSample:
-    """Which documents of raw the fit looks at: those whose level, a hash of the id, is high enough.
-
-    The level is the highest whose documents have ``quota`` n-grams together. It only rises as more is
-    counted, so documents below it can be passed over before everything is known, and the result is the
-    same in any order.
-    """
-
-    def __init__(self, quota: float) -> None:
-        self.quota = quota
-        self.n_levels = 1 if np.isinf(quota) else N_LEVELS
-        self.totals = np.zeros(self.n_levels, np.int64)
-        self._lock = threading.Lock()
-
-    @property
-    def lowest(self) -> int:
-        """The level so far; 0 takes every document."""
-        above = np.cumsum(self.totals[::-1])[::-1]
-        enough = np.flatnonzero(above >= self.quota)
-        return int(enough[-1]) if len(enough) else 0
-
-    def add(self, n_ngrams: Sequence[int] | np.ndarray) -> None:
-        """Note the n-grams of some documents, by level."""
-        with self._lock:
-            self.totals += np.asarray(n_ngrams, np.int64)
-
-    def of(self, ids: Any) -> np.ndarray:
-        """int64[n_docs]: levels of documents."""
-        return np.zeros(len(ids), np.int64) if self.n_levels == 1 else levels(ids, self.n_levels)
+from curate.scorers import Dsir
+from curate.steps.documents import Documents
+from curate.steps.sample import FitSample
 
 
 class Buffers:
@@ -78,34 +39,6 @@ class Buffers:
             self._free.append(array)
 
 
-@dataclass(frozen=True)
-class CountJob:
-    """What counting a partition needs to know. ``spill``: keep the buckets for scoring."""
-
-    corpus: Corpus
-    features: NgramFeatures
-    carry: tuple[str, ...]
-    folder: Path
-    spill: bool
-    batch_bytes: int
-    engine: LocalEngine
-    sample: FitSample
-    buffers: Buffers
-
-    def key(self, partition: Partition) -> str:
-        """The name of the work: all that determines its result."""
-        of = [self.corpus.identity(partition), self.features.identity(), list(self.carry), str(self.sample.quota)]
-        return digest([FORMAT, "count", self.spill, *of])
-
-    def path(self, partition: Partition, ending: str) -> Path:
-        return self.folder / f"part-{partition.index:05d}.{ending}"
-
-    def done(self, partition: Partition) -> dict[str, Any] | None:
-        """What a finished partition found, when it was this work."""
-        found: dict[str, Any] | None = read_json(self.path(partition, "json"))
-        return found if found and found["key"] == self.key(partition) else None
-
-
 DOC_SCHEMA = pa.schema(
     [
         ("doc_id", pa.large_string()),
@@ -116,77 +49,100 @@ DOC_SCHEMA = pa.schema(
         ("has_text", pa.bool_()),
     ]
 )
-BAD_SCHEMA = pa.schema([("path", pa.string()), ("row", pa.int64()), ("reason", pa.string()), ("content", pa.binary())])
 
 
-def count_partition(job: CountJob, partition: Partition) -> dict[str, Any]:
-    """Count one partition, unless that is done; returns what it found."""
-    found = job.done(partition)
-    if found is None:
-        found = _count(job, partition)
-        write_json(job.path(partition, "json"), found)
-    else:
-        job.sample.add(found["n_ngrams_by_level"])
-    return found
+class _Looked(NamedTuple):
+    """The n-grams of a batch of documents; ``levels`` are of those that were looked at."""
+
+    stream: NgramStream
+    levels: np.ndarray
+    buffer: np.ndarray
 
 
-def _count(job: CountJob, partition: Partition) -> dict[str, Any]:
-    from curate.kernels.calls import add_counts_by_level
+class NgramCounts:
+    """Counts of raw's n-grams by bucket, for `Dsir`. ``spill``: keep the buckets for scoring."""
 
-    counts = np.zeros((job.sample.n_levels, job.features.n_buckets), np.int64)
-    by_level = np.zeros(job.sample.n_levels, np.int64)
-    bad: list[BadRow] = []
-    n_bytes = n_documents = 0
+    def __init__(self, model: Dsir, folder: Path, carry: tuple[str, ...], spill: bool) -> None:
+        self.features: NgramFeatures = model.features
+        self.folder, self.carry, self.spill = folder, carry, spill
+        self.sample = FitSample(model.raw_sample.quota)
+        self.buffers = Buffers()
 
-    def work(raw: Any) -> tuple[Documents, NgramStream, np.ndarray, np.ndarray]:
-        docs = documents(job.corpus, partition, raw, job.carry)
-        level = job.sample.of(docs.ids)
-        texts, level_of_texts = docs.texts, level
-        if not job.spill and (level < job.sample.lowest).any():
-            looked_at = level >= job.sample.lowest
-            texts, level_of_texts = texts.filter(pa.array(looked_at)), level[looked_at]
-        buffer = job.buffers.take(int(docs.n_bytes.sum()), job.features)
-        return docs, job.features.stream(texts, out=buffer), level_of_texts, buffer
+    def identity(self) -> list[Any]:
+        """What determines the counts beside the documents."""
+        return ["count", self.features.identity(), str(self.sample.quota), self.spill, list(self.carry)]
 
-    with ExitStack() as stack:
-        spill = _Spill(stack, job, partition) if job.spill else None
-        batches = raw_batches(job.corpus, partition, job.carry, job.batch_bytes)
-        for docs, stream, level, buffer in job.engine.pipeline(work, batches):
-            n_ngrams = np.diff(stream.ends, prepend=0)
-            add_counts_by_level(stream, level, job.sample.lowest, counts)
-            found = np.bincount(level, n_ngrams, minlength=len(by_level)).astype(np.int64)
-            by_level += found
-            job.sample.add(found)
-            if spill:
-                spill.add(docs, stream, n_ngrams)
-            job.buffers.give(buffer)
-            bad += docs.bad
-            n_bytes += int(docs.n_bytes.sum())
-            n_documents += len(docs)
-    lowest = job.sample.lowest  # below it documents were passed over
-    with atomic(job.path(partition, "npy")) as part, open(part, "wb") as file:
-        np.save(file, counts[lowest:])
-    return {
-        "key": job.key(partition),
-        "lowest": lowest,
-        "n_ngrams_by_level": by_level.tolist(),
-        "n_documents": n_documents,
-        "n_bytes": n_bytes,
-        "bad": [[b.path, b.row, b.reason, b.content.hex()] for b in bad],
-    }
+    def look(self, docs: Documents) -> _Looked:
+        """Tokenise the documents that the fit looks at; called by many threads."""
+        levels, texts = self.sample.of(docs.ids), docs.texts
+        if not self.spill and (levels < self.sample.lowest).any():
+            looked_at = levels >= self.sample.lowest
+            texts, levels = texts.filter(pa.array(looked_at)), levels[looked_at]
+        buffer = self.buffers.take(int(docs.n_bytes.sum()), self.features)
+        return _Looked(self.features.stream(texts, out=buffer), levels, buffer)
+
+    def begin(self, stack: ExitStack, index: int) -> _Counting:
+        """Start with a partition; files are whole when the stack is left."""
+        return _Counting(self, stack, index)
+
+    def resume(self, found: dict[str, Any]) -> None:
+        """Note what a finished partition found."""
+        self.sample.add(found["n_ngrams_by_level"])
+
+    def path(self, index: int, ending: str) -> Path:
+        """Where the counts of a partition are (npy), its buckets (bin) and their documents (arrow)."""
+        return self.folder / f"part-{index:05d}.{ending}"
+
+    def total(self, found: list[dict[str, Any]]) -> tuple[np.ndarray, dict[str, Any]]:
+        """``(int64[n_buckets], what was looked at)``: the counts over all partitions, of the documents that count."""
+        level = self.sample.lowest
+        total = np.zeros(self.features.n_buckets, np.int64)
+        for index, part in enumerate(found):
+            counts = np.load(self.path(index, "npy"), allow_pickle=False)
+            total += counts[level - part["lowest"] :].sum(axis=0)
+        return total, {"level": level, "n_ngrams": int(total.sum())}
+
+
+class _Counting:
+    """The counts of one partition in the making."""
+
+    def __init__(self, of: NgramCounts, stack: ExitStack, index: int) -> None:
+        self._of, self._stack, self._index = of, stack, index
+        self._counts = np.zeros((of.sample.n_levels, of.features.n_buckets), np.int64)
+        self._by_level = np.zeros(of.sample.n_levels, np.int64)
+        self._spill = _Spill(stack, of, index) if of.spill else None
+
+    def add(self, docs: Documents, looked: _Looked) -> None:
+        from curate.kernels.calls import add_counts_by_level
+
+        sample = self._of.sample
+        n_ngrams = np.diff(looked.stream.ends, prepend=0)
+        add_counts_by_level(looked.stream, looked.levels, sample.lowest, self._counts)
+        found = np.bincount(looked.levels, n_ngrams, minlength=len(self._by_level)).astype(np.int64)
+        self._by_level += found
+        sample.add(found)
+        if self._spill:
+            self._spill.add(docs, looked.stream, n_ngrams)
+        self._of.buffers.give(looked.buffer)
+
+    def end(self) -> dict[str, Any]:
+        lowest = self._of.sample.lowest  # below it documents were passed over
+        with atomic(self._of.path(self._index, "npy")) as part, open(part, "wb") as file:
+            np.save(file, self._counts[lowest:])
+        return {"lowest": lowest, "n_ngrams_by_level": self._by_level.tolist()}
 
 
 class _Spill:
     """The buckets of a partition's documents, and the documents, in files beside each other."""
 
-    def __init__(self, stack: ExitStack, job: CountJob, partition: Partition) -> None:
-        buckets = stack.enter_context(atomic(job.path(partition, "bin")))
+    def __init__(self, stack: ExitStack, of: NgramCounts, index: int) -> None:
+        buckets = stack.enter_context(atomic(of.path(index, "bin")))
         self._buckets = stack.enter_context(buckets.open("wb"))
         schema = DOC_SCHEMA
-        for name in job.carry:
+        for name in of.carry:
             schema = schema.append(pa.field(name, pa.large_string()))
         self._schema = schema
-        part = stack.enter_context(atomic(job.path(partition, "arrow")))
+        part = stack.enter_context(atomic(of.path(index, "arrow")))
         self._docs = stack.enter_context(pa.ipc.new_file(part, schema))
 
     def add(self, docs: Documents, stream: NgramStream, n_ngrams: np.ndarray) -> None:
@@ -194,14 +150,3 @@ class _Spill:
         numbers = [docs.rows, stream.n_tokens, docs.n_bytes, n_ngrams, docs.has_text]
         columns = [docs.ids, *map(pa.array, numbers), *docs.carried.values()]
         self._docs.write_batch(pa.record_batch(columns, schema=self._schema))
-
-
-def raw_counts(job: CountJob) -> tuple[np.ndarray, int]:
-    """``(int64[n_buckets], level)``: the counts of the documents that the fit looks at."""
-    level = job.sample.lowest
-    total = np.zeros(job.features.n_buckets, np.int64)
-    for partition in job.corpus.partitions:
-        found = job.done(partition)
-        assert found is not None
-        total += np.load(job.path(partition, "npy"), allow_pickle=False)[level - found["lowest"] :].sum(axis=0)
-    return total, level

@@ -100,8 +100,3 @@ def score_schema(score_columns: Sequence[str], carry: Sequence[str]) -> pa.Schem
     fields += [("path", pa.dictionary(pa.int32(), pa.large_string())), ("row", pa.int64()), ("reason", pa.string())]
     fields += [(name, pa.large_string()) for name in carry]
     return pa.schema(fields)
-
-
-def score_columns(target_names: Sequence[str], separate: bool) -> list[str]:
-    """``score``, or ``score_<target>`` for each separate target."""
-    return [f"score_{name}" for name in target_names] if separate else ["score"]

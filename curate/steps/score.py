@@ -13,26 +13,25 @@ import pyarrow as pa
 from curate.io.corpus import Partition
 from curate.io.tables import is_done, write_table
 from curate.kernels.streams import NgramStream, bucket_dtype
-from curate.scorers import Dsir
-from curate.steps.count import CountJob
-from curate.steps.documents import documents, raw_batches, score_columns, score_schema
+from curate.scorers import Dsir, Fusion, Scorer
+from curate.steps.count import NgramCounts
+from curate.steps.documents import documents, raw_batches, score_schema
 from curate.steps.early import EarlyFile, Guess, early_path, rows_at
+from curate.steps.fit import Reading
 
 
 @dataclass(frozen=True)
 class ScoreJob:
     """What scoring a partition needs to know. ``key`` names the scoring of the whole corpus."""
 
-    count: CountJob
-    model: Dsir
+    reading: Reading
+    model: Scorer | Fusion
+    columns: list[str]  # of scores
     folder: Path
     key: str
+    spilled: NgramCounts | None  # buckets that were kept, instead of reading the text again
     guess: Guess | None  # of what will be kept, when that is known to be drawn next
     early: Path
-
-    @property
-    def columns(self) -> list[str]:
-        return score_columns(self.model.target_names_, self.model.separate_targets)
 
     def path(self, partition: Partition) -> Path:
         return self.folder / f"part-{partition.index:05d}.parquet"
@@ -43,17 +42,18 @@ def score_partition(job: ScoreJob, partition: Partition) -> bool:
     path = job.path(partition)
     if is_done(path, job.key):
         return False
-    tables = _from_buckets(job, partition) if job.count.spill else _from_text(job, partition)
-    write_table(path, score_schema(job.columns, job.count.carry), tables, job.key)
+    tables = _from_buckets(job, job.spilled, partition) if job.spilled else _from_text(job, partition)
+    write_table(path, score_schema(job.columns, job.reading.carry), tables, job.key)
     return True
 
 
-def _from_buckets(job: ScoreJob, partition: Partition) -> Iterator[pa.Table]:
-    dtype = np.dtype(bucket_dtype(job.count.features.n_buckets))
+def _from_buckets(job: ScoreJob, spilled: NgramCounts, partition: Partition) -> Iterator[pa.Table]:
+    assert isinstance(job.model, Dsir)
+    dtype = np.dtype(bucket_dtype(spilled.features.n_buckets))
     buffer = np.empty(0, dtype)
     with (
-        open(job.count.path(partition, "bin"), "rb", buffering=0) as buckets,
-        pa.OSFile(str(job.count.path(partition, "arrow"))) as source,
+        open(spilled.path(partition.index, "bin"), "rb", buffering=0) as buckets,
+        pa.OSFile(str(spilled.path(partition.index, "arrow"))) as source,
     ):
         docs = pa.ipc.open_file(source)
         for i in range(docs.num_record_batches):
@@ -67,7 +67,7 @@ def _from_buckets(job: ScoreJob, partition: Partition) -> Iterator[pa.Table]:
             scores, _ = job.model.score_stream(NgramStream(buffer[:size], ends, n_tokens))
             numbers = {name: batch[name] for name in ("row", "n_tokens", "n_bytes")}
             has_text = batch["has_text"].to_numpy(zero_copy_only=False)
-            carried = {name: batch[name] for name in job.count.carry}
+            carried = {name: batch[name] for name in job.reading.carry}
             yield _table(job, partition, batch["doc_id"], numbers, scores, has_text, carried)
 
 
@@ -80,19 +80,19 @@ def _read_exactly(stream: Any, view: memoryview) -> None:
 
 
 def _from_text(job: ScoreJob, partition: Partition) -> Iterator[pa.Table]:
-    corpus, carry = job.count.corpus, job.count.carry
+    corpus, carry = job.reading.corpus, job.reading.carry
 
     def work(raw: Any) -> tuple[pa.Table, pa.Table | None]:
         docs = documents(corpus, partition, raw, carry)
-        scores, n_tokens = job.model.score_stream(job.count.features.stream(docs.texts))
+        scores, n_tokens = job.model.score_documents(docs.texts)
         numbers = {"row": docs.rows, "n_tokens": n_tokens, "n_bytes": docs.n_bytes}
         table = _table(job, partition, docs.ids, numbers, scores, docs.has_text, docs.carried)
         set_aside = rows_at(raw, docs, job.guess.likely(scores[:, 0], docs, n_tokens)) if job.guess else None
         return table, set_aside
 
-    batches = raw_batches(corpus, partition, carry, job.count.batch_bytes, whole_rows=job.guess is not None)
+    batches = raw_batches(corpus, partition, carry, job.reading.batch_bytes, whole_rows=job.guess is not None)
     with EarlyFile(early_path(job.early, partition), job.key) as early:
-        for table, set_aside in job.count.engine.pipeline(work, batches):
+        for table, set_aside in job.reading.engine.pipeline(work, batches):
             early.add(set_aside)
             yield table
 
@@ -107,12 +107,12 @@ def _table(
     carried: dict[str, Any],
 ) -> pa.Table:
     """The score table of some documents; a document without a score has a reason."""
-    missing = np.isnan(scores[:, 0])
+    missing = np.isnan(scores).all(axis=1)
     reason = pa.array(np.where(has_text, "too_short", "no_text"), pa.string(), mask=~missing)
-    names = pa.array([job.count.corpus.source(partition).name], pa.large_string())
+    names = pa.array([job.reading.corpus.source(partition).name], pa.large_string())
     path = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(missing), np.int32)), names)
     columns: dict[str, Any] = {"doc_id": ids}
-    columns |= {name: pa.array(scores[:, i], mask=missing) for i, name in enumerate(job.columns)}
+    columns |= {name: pa.array(scores[:, i], mask=np.isnan(scores[:, i])) for i, name in enumerate(job.columns)}
     columns |= {"n_tokens": numbers["n_tokens"], "n_bytes": numbers["n_bytes"], "path": path, "row": numbers["row"]}
     columns |= {"reason": reason, **carried}
-    return pa.table(columns, schema=score_schema(job.columns, job.count.carry))
+    return pa.table(columns, schema=score_schema(job.columns, job.reading.carry))

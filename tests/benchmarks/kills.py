@@ -57,7 +57,7 @@ def fingerprint(out: Path) -> dict[str, str]:
 
 def finished(out: Path) -> dict[str, int]:
     """When each finished piece of work was written, in nanoseconds, by name."""
-    patterns = ("_work/count/*.json", "scores/part-*.parquet", "_work/keep/*.json", "_work/written/*.json")
+    patterns = ("_work/fit/*.json", "scores/part-*.parquet", "_work/keep/*.json", "_work/written/*.json")
     stamps = {}
     for pattern in patterns:
         for path in out.glob(pattern):

@@ -1,0 +1,126 @@
+"""Fit: read raw once for what scorers want to know of it, then fit them to that and to the target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from curate.engines import LocalEngine
+from curate.io.corpus import Corpus, Partition
+from curate.io.formats import BadRow
+from curate.io.run import digest, read_json, write_json
+from curate.scorers import Dsir, Scorer
+from curate.steps.count import NgramCounts
+from curate.steps.documents import documents, raw_batches
+from curate.steps.sample import TextSample
+
+FORMAT = 2  # of the files in _work; a change makes old ones unused
+BAD_SCHEMA = pa.schema([("path", pa.string()), ("row", pa.int64()), ("reason", pa.string()), ("content", pa.binary())])
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How raw is read, by all steps that do. ``carry``: columns that travel with the scores."""
+
+    corpus: Corpus
+    carry: tuple[str, ...]
+    batch_bytes: int
+    engine: LocalEngine
+
+
+@dataclass(frozen=True)
+class FitJob:
+    """What the fit needs to know of raw, by name of scorer; a scorer that is not there wants nothing."""
+
+    reading: Reading
+    wanted: Mapping[str, NgramCounts | TextSample]
+    folder: Path
+
+    def key(self, partition: Partition) -> str:
+        """The name of the work: all that determines its result."""
+        wanted = {name: of.identity() for name, of in self.wanted.items()}
+        return digest([FORMAT, "fit", self.reading.corpus.identity(partition), wanted])
+
+
+def fit_job(models: Mapping[str, Scorer], reading: Reading, folder: Path, spill: bool) -> FitJob:
+    """What some scorers want to know of raw. ``spill``: `Dsir` keeps buckets for scoring."""
+    wanted: dict[str, NgramCounts | TextSample] = {}
+    for name, model in models.items():
+        if isinstance(model, Dsir):
+            wanted[name] = NgramCounts(model, folder / name, reading.carry, spill)
+        elif model.raw_sample is not None:
+            wanted[name] = TextSample(model.raw_sample, folder / name)
+    return FitJob(reading, wanted, folder)
+
+
+def fit_partition(job: FitJob, partition: Partition) -> dict[str, Any]:
+    """Look at one partition of raw, unless that is done; returns what was found."""
+    marker = job.folder / f"part-{partition.index:05d}.json"
+    found: dict[str, Any] | None = read_json(marker)
+    if found is None or found["key"] != job.key(partition):
+        found = _look(job, partition)
+        write_json(marker, found)
+    else:
+        for name, of in job.wanted.items():
+            of.resume(found["wanted"][name])
+    return found
+
+
+def _look(job: FitJob, partition: Partition) -> dict[str, Any]:
+    reading = job.reading
+    bad: list[BadRow] = []
+    n_bytes = n_documents = 0
+
+    def work(raw: Any) -> tuple[Any, dict[str, Any]]:
+        docs = documents(reading.corpus, partition, raw, reading.carry)
+        return docs, {name: of.look(docs) for name, of in job.wanted.items()}
+
+    with ExitStack() as stack:
+        parts: dict[str, Any] = {name: of.begin(stack, partition.index) for name, of in job.wanted.items()}
+        batches = raw_batches(reading.corpus, partition, reading.carry, reading.batch_bytes)
+        for docs, looked in reading.engine.pipeline(work, batches):
+            for name, part in parts.items():
+                part.add(docs, looked[name])
+            bad += docs.bad
+            n_bytes += int(docs.n_bytes.sum())
+            n_documents += len(docs)
+        found = {name: part.end() for name, part in parts.items()}
+    return {
+        "key": job.key(partition),
+        "wanted": found,
+        "n_documents": n_documents,
+        "n_bytes": n_bytes,
+        "bad": [[b.path, b.row, b.reason, b.content.hex()] for b in bad],
+    }
+
+
+def fit_model(
+    job: FitJob, name: str, model: Scorer, targets: Mapping[str, Corpus], found: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Fit a scorer to the target and to what was found of raw; returns what it was fitted to."""
+    texts = {target: target_texts(corpus, job.reading.batch_bytes) for target, corpus in targets.items()}
+    wanted = job.wanted.get(name)
+    if isinstance(model, Dsir):
+        assert isinstance(wanted, NgramCounts)
+        counts, about = wanted.total([part["wanted"][name] for part in found])
+        model.fit_counts({target: model.count_target(of) for target, of in texts.items()}, counts)
+        return about
+    if wanted is None:
+        model.fit(target=texts)
+        return {}
+    assert isinstance(wanted, TextSample)
+    model.fit(target=texts, raw=wanted.texts(len(found)))
+    level = wanted.sample.lowest
+    return {"level": level, f"n_{wanted.unit}": int(wanted.sample.totals[level:].sum())}
+
+
+def target_texts(corpus: Corpus, batch_bytes: int) -> Iterator[pa.Array]:
+    """The texts of a target, some at a time."""
+    for partition in corpus.partitions:
+        for raw in raw_batches(corpus, partition, (), batch_bytes):
+            yield documents(corpus, partition, raw, ()).texts
