@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shlex
 import shutil
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -617,6 +619,15 @@ class _Timer:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self._seconds[self._name] = round(self._seconds.get(self._name, 0) + time.perf_counter() - self._start, 3)
+        _give_back_memory()
+
+
+def _give_back_memory() -> None:
+    """Return what the allocators hold for later to the system: the next step wants memory of other sizes."""
+    pa.default_memory_pool().release_unused()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def _write(job: WriteJob, decision: Decision, ledger: Path, weight: float, task: Any) -> dict[str, Any] | None:
