@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from curate.errors import unknown
+from curate.scorers.bytegrams import ByteGrams
 from curate.scorers.dsir import Dsir
 
 SCORERS: dict[str, type[Dsir]] = {"dsir": Dsir}
@@ -22,4 +23,4 @@ def scorer(method: str, **settings: Any) -> Dsir:
     return SCORERS[method].from_settings(settings)
 
 
-__all__ = ["SCORERS", "Dsir", "scorer"]
+__all__ = ["SCORERS", "ByteGrams", "Dsir", "scorer"]
