@@ -3,7 +3,7 @@
 Where the vocabulary is larger than the caches, waiting for memory is what takes the time. Texts are therefore
 taken 64 bytes at a time: filters of a byte an entry say which order may match, and only then is one line of the
 table asked for; by the time that it is looked at, it is there. On 60 MB of mixed text, against probing the table
-from the order of the byte before plus one downwards: 75 instead of 40 MB/s for a target of 66 kB, 52 instead of
+from the order of the byte before plus one downwards: 77 instead of 40 MB/s for a target of 66 kB, 50 instead of
 19 for one of 1.5 MB.
 """
 
@@ -91,13 +91,9 @@ def _candidates(data, start, stop, word, index, block):
 
     ``word`` is the one before; returns the last.
     """
-    filters = index.filters
+    filters, shifts = index.filters, index.filter_shift
     first_3, first_5, first_7 = index.filter_first[0], index.filter_first[1], index.filter_first[2]
-    shift_3, shift_5, shift_7 = (
-        np.uint64(index.filter_shift[0]),
-        np.uint64(index.filter_shift[1]),
-        np.uint64(index.filter_shift[2]),
-    )
+    shift_3, shift_5, shift_7 = np.uint64(shifts[0]), np.uint64(shifts[1]), np.uint64(shifts[2])
     for i in range(stop - start):
         word = _append(word, data[np.uint64(start + i)])
         block.keys[np.uint64(i)] = word
@@ -110,11 +106,8 @@ def _candidates(data, start, stop, word, index, block):
         block.hashes_7[np.uint64(i)] = hash_7
     for i in range(stop - start):
         w = block.keys[np.uint64(i)]
-        hash_3, hash_5, hash_7 = (
-            (w >> np.uint64(40)) * FACTOR,
-            block.hashes_5[np.uint64(i)],
-            block.hashes_7[np.uint64(i)],
-        )
+        hash_3 = (w >> np.uint64(40)) * FACTOR
+        hash_5, hash_7 = block.hashes_5[np.uint64(i)], block.hashes_7[np.uint64(i)]
         of_3 = filters[np.uint64(first_3) + (hash_3 >> shift_3)]
         of_5 = filters[np.uint64(first_5) + (hash_5 >> shift_5)]
         of_7 = filters[np.uint64(first_7) + (hash_7 >> shift_7)]
