@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from curate.frames import duckdb as duckdb
     from curate.io.corpus import scan as scan
     from curate.scorers import SCORERS as SCORERS
+    from curate.scorers import ByteGrams as ByteGrams
     from curate.scorers import Classifier as Classifier
     from curate.scorers import Dsir as Dsir
     from curate.scorers import Primed as Primed
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 # Public names and where they live; imported on first use, so that `import curate` is quick.
 _PUBLIC = {
+    "ByteGrams": "curate.scorers",
     "Classifier": "curate.scorers",
     "CurateError": "curate.errors",
     "Dsir": "curate.scorers",

@@ -124,7 +124,7 @@ def estimate(
         limit = parse_bytes(memory_limit)
         batch_bytes = Resources(workers, limit).batch_bytes(engine)
         found, seen, reading = _sample(corpus, batch_bytes)
-        fitting, scoring = _fit_and_score(model, targets, found, batch_bytes)
+        fitting, scoring = _fit_and_score(model, targets, found, batch_bytes, engine.workers)
         share = seen["disk"] / max(1, sum(p.n_bytes for p in corpus.partitions))
         text = int(seen["text"] / share) if share else 0
         n_documents = int(seen["documents"] / share) if share else 0
@@ -172,7 +172,7 @@ def _sample(corpus: Corpus, batch_bytes: int) -> tuple[list[Documents], dict[str
 
 
 def _fit_and_score(
-    model: Scorer | Fusion, targets: Mapping[str, Corpus], found: list[Documents], batch_bytes: int
+    model: Scorer | Fusion, targets: Mapping[str, Corpus], found: list[Documents], batch_bytes: int, workers: int
 ) -> tuple[float, float]:
     """Seconds to fit to the target and to some documents, and to score these on one core.
 
@@ -181,7 +181,7 @@ def _fit_and_score(
     start = time.perf_counter()
     for member in model.members.values():
         texts = {name: target_texts(corpus, batch_bytes) for name, corpus in targets.items()}
-        member.fit(target=texts, raw=(docs.texts for docs in found))
+        member.fit(target=texts, raw=(docs.texts for docs in found), workers=workers)
     fitting = time.perf_counter() - start
     total = sum(int(docs.n_bytes.sum()) for docs in found)
     scored, used, count = 0, 0.0, 1

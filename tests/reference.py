@@ -244,3 +244,36 @@ def fused(columns, doc_ids, weights, *, method, groups=None, constant=60):
             total = sum(w * v[place] for w, v in zip(weights, values, strict=True))
             out[i] = total if method == "reciprocal" else total / sum(weights)
     return out
+
+
+# ---- byte n-grams
+
+
+def ends(text, order):
+    """At each byte the n-gram of an order that ends there, after a blank line; None where there is not so much."""
+    whole = b"\n\n" + text
+    return [whole[end - order : end] if end >= order else None for end in range(3, len(whole) + 1)]
+
+
+def gram_counts(texts, order):
+    return Counter(gram for text in texts for gram in ends(text, order) if gram is not None)
+
+
+def longest_gram(text, known, max_order):
+    """At each byte the longest n-gram that ends there and is known; b"" where there is none."""
+    found = [b""] * len(text)
+    for order in range(1, max_order + 1):
+        found = [gram if gram in known else before for gram, before in zip(ends(text, order), found, strict=True)]
+    return found
+
+
+def byte_log_ratio(text, target, raw, *, min_order, max_order, mu):
+    """Mean over bytes and orders of log((t/T + mu q) / ((1 + mu) q)), q = (r + 1/2) / R, for 640 bytes."""
+    T, R = sum(map(len, target)), sum(map(len, raw))
+    terms = []
+    for order in range(min_order, max_order + 1):
+        t, r = gram_counts(target, order), gram_counts(raw, order)
+        for gram in ends(text, order):
+            q = (r[gram] + 0.5) / R
+            terms.append(math.log((t[gram] / T + mu * q) / ((1 + mu) * q)) if gram in t else math.log(mu / (1 + mu)))
+    return 640 * math.fsum(terms) / len(terms)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 WIDTH = 64  # bytes a step: one bit each in a uint64 mask, whatever registers the machine has
 _I8, _I64, _I128 = ir.IntType(8), ir.IntType(64), ir.IntType(128)
-_VECTOR = ir.VectorType(_I8, WIDTH)
+_VECTOR, _FOUR = ir.VectorType(_I8, WIDTH), ir.VectorType(_I64, 4)
 
 
 def _splat(byte: int) -> ir.Constant:
@@ -152,6 +152,36 @@ def load_u16(typing_context: Any, data: Any, i: Any) -> Any:
         return builder.zext(value, _I64)
 
     return types.int64(data, types.int64), codegen
+
+
+@intrinsic
+def equal_of_four(typing_context: Any, data: Any, i: Any, value: Any) -> Any:
+    """Bit j set: ``data[i + j]`` of a uint64 array is ``value``, j < 4."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        four = builder.load(pointer(context, builder, signature.args[0], args[0], args[1], _FOUR))
+        four.align = 8
+        one = builder.insert_element(ir.Constant(_FOUR, ir.Undefined), args[2], ir.Constant(_I64, 0))
+        lanes = ir.Constant(ir.VectorType(ir.IntType(32), 4), [0] * 4)
+        same = builder.icmp_unsigned("==", four, builder.shuffle_vector(one, one, lanes))
+        return builder.zext(builder.bitcast(same, ir.IntType(4)), _I64)
+
+    return types.uint64(data, types.int64, types.uint64), codegen
+
+
+@intrinsic
+def prefetch(typing_context: Any, data: Any, i: Any) -> Any:
+    """Ask for the cache line of ``data[i]``, to be read soon."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        address = pointer(context, builder, signature.args[0], args[0], args[1], _I8)
+        number = ir.IntType(32)
+        of = ir.FunctionType(ir.VoidType(), [address.type, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, of, "llvm.prefetch.p0")
+        builder.call(function, [address, number(0), number(3), number(1)])  # a read, of data, into all caches
+        return context.get_dummy_value()
+
+    return types.void(data, types.int64), codegen
 
 
 @intrinsic

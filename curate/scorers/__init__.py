@@ -8,13 +8,14 @@ from typing import Any
 
 from curate.errors import InputError, UsageError, unknown
 from curate.scorers.base import Scorer
+from curate.scorers.bytegrams import ByteGrams
 from curate.scorers.classifier import Classifier
 from curate.scorers.dsir import Dsir
 from curate.scorers.fusion import Fusion
 from curate.scorers.primed import Primed
 from curate.scorers.zipfit import ZipFit, race
 
-SCORERS: dict[str, type[Scorer]] = {kind.method: kind for kind in (Dsir, ZipFit, Primed, Classifier)}
+SCORERS: dict[str, type[Scorer]] = {kind.method: kind for kind in (Dsir, ByteGrams, ZipFit, Primed, Classifier)}
 
 
 def scorer(method: str, **settings: Any) -> Scorer | Fusion:
@@ -56,4 +57,16 @@ def _kinds(method: str) -> dict[str, type[Scorer]]:
     return {name: SCORERS[name] for name in names}
 
 
-__all__ = ["SCORERS", "Classifier", "Dsir", "Fusion", "Primed", "Scorer", "ZipFit", "load_scorer", "race", "scorer"]
+__all__ = [
+    "SCORERS",
+    "ByteGrams",
+    "Classifier",
+    "Dsir",
+    "Fusion",
+    "Primed",
+    "Scorer",
+    "ZipFit",
+    "load_scorer",
+    "race",
+    "scorer",
+]

@@ -88,8 +88,8 @@ class Scorer(ABC):
         return None
 
     @abstractmethod
-    def fit(self, *, target: Texts | Mapping[str, Texts], raw: Texts = ()) -> Self:
-        """Fit on texts: the target's, also by name of target, and raw's; in any order."""
+    def fit(self, *, target: Texts | Mapping[str, Texts], raw: Texts = (), workers: int = 1) -> Self:
+        """Fit on texts: the target's, also by name of target, and raw's; in any order, by some threads."""
 
     # ---- scoring
 
@@ -196,9 +196,10 @@ def whole(name: str, value: Any, low: int, high: int | None = None) -> int:
     ------
     UsageError : it is not one.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < low or (high is not None and value > high):
-        raise UsageError(f"{name}={value!r}: must be {low} {'or more' if high is None else f'to {high}'}")
-    return value
+    fits = not isinstance(value, bool) and isinstance(value, (int, float)) and value % 1 == 0 and value >= low
+    if not fits or (high is not None and value > high):
+        raise UsageError(f"{name}={value!r}: must be a whole number, {low} {'or more' if high is None else f'to {high}'}")
+    return int(value)
 
 
 def arrow_strings(texts: Any) -> pa.Array | pa.ChunkedArray:

@@ -141,7 +141,7 @@ class Classifier(Scorer):
         """Enough documents to pick ``max_documents`` of."""
         return RawSample("documents", self.max_documents)
 
-    def fit(self, *, target: Texts | Mapping[str, Texts], raw: Texts = ()) -> Classifier:
+    def fit(self, *, target: Texts | Mapping[str, Texts], raw: Texts = (), workers: int = 1) -> Classifier:
         """Fit on texts: the target's, pooled when by name, and raw's."""
         named = by_name(target)
         samples = self.sample(), self.sample()

@@ -176,7 +176,7 @@ class Dsir(Scorer):
             return RawSample("n-grams", AUTO_NGRAMS_PER_BUCKET * self.features.n_buckets)
         return RawSample("n-grams", int(self.num_tokens_to_fit))
 
-    def fit(self, *, target: Texts | Mapping[str, Texts], raw: Texts = ()) -> Dsir:
+    def fit(self, *, target: Texts | Mapping[str, Texts], raw: Texts = (), workers: int = 1) -> Dsir:
         """Fit on texts; all of raw is used.
 
         Parameters

@@ -124,7 +124,7 @@ class Primed(Scorer):
         """As many documents as fill the largest dictionary, most likely; the target's size is not known before."""
         return None if self.against == "nothing" else RawSample("documents", RAW_DOCUMENTS)
 
-    def fit(self, *, target: base.Texts | Mapping[str, base.Texts], raw: base.Texts = ()) -> Primed:
+    def fit(self, *, target: base.Texts | Mapping[str, base.Texts], raw: base.Texts = (), workers: int = 1) -> Primed:
         """Make the dictionaries; neither depends on the order in which texts come.
 
         Parameters

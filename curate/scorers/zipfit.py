@@ -80,7 +80,7 @@ class ZipFit(Scorer):
         """Settings, and the version of the codec."""
         return super().identity() | self.coder.identity()
 
-    def fit(self, *, target: base.Texts | Mapping[str, base.Texts], raw: base.Texts = ()) -> ZipFit:
+    def fit(self, *, target: base.Texts | Mapping[str, base.Texts], raw: base.Texts = (), workers: int = 1) -> ZipFit:
         """Take in the target: texts, or texts by name of target, which are pooled; raw is not looked at.
 
         Raises

@@ -114,7 +114,7 @@ def fit_model(
         model.fit(target=texts)
         return {}
     assert isinstance(wanted, TextSample)
-    model.fit(target=texts, raw=wanted.texts(len(found)))
+    model.fit(target=texts, raw=wanted.texts(len(found)), workers=job.reading.engine.workers)
     level = wanted.sample.lowest
     return {"level": level, f"n_{wanted.unit}": int(wanted.sample.totals[level:].sum())}
 
