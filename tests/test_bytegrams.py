@@ -253,8 +253,8 @@ def test_files_that_are_no_scorer_are_refused(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"min_order": 0}, "min_order=0: n-grams have 1 to 8 bytes"),
-        ({"max_order": 9}, "max_order=9: n-grams have 1 to 8 bytes"),
+        ({"min_order": 0}, "min_order=0: must be a whole number, 1 to 8"),
+        ({"max_order": 9}, "max_order=9: must be a whole number, 1 to 8"),
         ({"min_order": 5, "max_order": 4}, "no n-grams are left"),
         ({"min_order": "3"}, "must be a whole number"),
         ({"max_order": True}, "must be a whole number"),
@@ -265,9 +265,9 @@ def test_files_that_are_no_scorer_are_refused(tmp_path) -> None:
         ({"mu": math.inf}, "must be above 0"),
         ({"mu": "1"}, "must be a number"),
         ({"mu": True}, "must be a number"),
-        ({"min_tokens": -1}, "must be 0 or more"),
+        ({"min_tokens": -1}, "must be a whole number, 0 or more"),
         ({"min_tokens": "20"}, "must be a whole number"),
-        ({"sample_bytes": 0}, "must be above 0"),
+        ({"sample_bytes": 0}, "must be a whole number, 1 or more"),
         ({"sample_bytes": True}, "must be a whole number"),
         ({"separate_targets": "yes"}, "must be true or false"),
         ({"target_proportions": [1.0]}, "needs separate_targets=True"),

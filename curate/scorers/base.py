@@ -198,7 +198,9 @@ def whole(name: str, value: Any, low: int, high: int | None = None) -> int:
     """
     fits = not isinstance(value, bool) and isinstance(value, (int, float)) and value % 1 == 0 and value >= low
     if not fits or (high is not None and value > high):
-        raise UsageError(f"{name}={value!r}: must be a whole number, {low} {'or more' if high is None else f'to {high}'}")
+        raise UsageError(
+            f"{name}={value!r}: must be a whole number, {low} {'or more' if high is None else f'to {high}'}"
+        )
     return int(value)
 
 

@@ -9,7 +9,7 @@ Arms: `random`; `reference`, which is the package `data-selection` with its defa
 defaults; and more curate arms by `--arm-setting`.
 
     python tests/benchmarks/quality.py --cache /tmp/quality --json quality.json
-    python tests/benchmarks/quality.py --targets gsm8k,mbpp --arm-setting long:min_words=50
+    python tests/benchmarks/quality.py --targets gsm8k,mbpp --arm-setting fused:method=bytegrams+primed
 
 Needs polars, numpy and pyppmd, and data-selection and nltk for the arm `reference`. The documents of the
 pool's truth/contamination.parquet are left out before anything else. Source labels are never used.
@@ -125,6 +125,9 @@ def parse_size(text: str) -> int:
     return round(float(match[1]) * UNITS[match[2].upper()])
 
 
+CALL = ("budget", "draw", "method")  # of an arm: arguments of the library's `select`, not settings of the scorer
+
+
 def parse_arm(text: str) -> Arm:
     """A curate arm from NAME:key=value,key=value; values are JSON, or else plain strings."""
     name, _, pairs = text.partition(":")
@@ -133,8 +136,8 @@ def parse_arm(text: str) -> Arm:
         key, equals, value = pair.partition("=")
         if not equals:
             raise argparse.ArgumentTypeError(f"not key=value: {pair!r}")
-        settings[key] = value if key in ("budget", "draw") else parse_value(value)
-    call: dict[str, Any] = {key: settings.pop(key) for key in ("budget", "draw") if key in settings}
+        settings[key] = value if key in CALL else parse_value(value)
+    call: dict[str, Any] = {key: settings.pop(key) for key in CALL if key in settings}
     parse_size(call.get("budget", "0"))
     return Arm(name, "curate", settings, call)
 
@@ -321,18 +324,18 @@ def dump_raw(raw: Documents, cache: Path) -> list[Path]:
     return paths
 
 
-def curate_ids(raw: list[Path], train: Path, arm: Arm, budget: str, seed: int) -> list[str]:
-    """Ids of the documents that the library selects. The only place that calls it."""
+def curate_ids(raw: list[Path], train: Path, arm: Arm, budget: str, seed: int, run: Path) -> list[str]:
+    """Ids of the documents that the library selects; `run` keeps the scores for other seeds. Only this calls it."""
     import curate
 
-    call: dict[str, Any] = {"budget": budget, **arm.call}
-    if arm.settings:
-        call["settings"] = dict(arm.settings)
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "out"
-        paths = [str(path) for path in raw]
-        curate.select(raw=paths, target=str(train), out=str(out), seed=seed, overwrite=True, progress=False, **call)
-        frame = pl.read_parquet(out / "shards" / "*.parquet", columns=["id"])
+    call: dict[str, Any] = {"budget": budget, "seed": seed, "overwrite": True, "progress": False, **arm.call}
+    if run.exists():
+        call.pop("method", None)
+        curate.draw(run, **call)
+    else:
+        settings = {"settings": dict(arm.settings)} if arm.settings else {}
+        curate.select(raw=[str(path) for path in raw], target=str(train), out=str(run), **settings, **call)
+    frame = pl.read_parquet(run / "shards" / "*.parquet", columns=["id"])
     return [str(ident) for ident in frame["id"].to_list()]
 
 
@@ -349,6 +352,7 @@ class Selectors:
     budget: str
     cache: Path
     weights: dict[str, Floats] = field(default_factory=dict)
+    runs: tempfile.TemporaryDirectory[str] = field(default_factory=tempfile.TemporaryDirectory)
 
     @cached_property
     def features(self) -> Features:
@@ -379,7 +383,8 @@ class Selectors:
 
     def curate(self, arm: Arm, target: Target, seed: int) -> list[int]:
         """The library's selection, which must be within the arm's budget and hold no document twice."""
-        ids = curate_ids(self.dump, target.train, arm, self.budget, seed)
+        run = Path(self.runs.name) / arm.name / target.name
+        ids = curate_ids(self.dump, target.train, arm, self.budget, seed, run)
         rows = [self.row_of[ident] for ident in ids]
         assert len(set(rows)) == len(rows), f"{arm.name}: a document selected twice"
         size, budget = int(self.raw.sizes[rows].sum()), parse_size(arm.call.get("budget", self.budget))
