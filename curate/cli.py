@@ -116,8 +116,8 @@ _drawing = _options(
     click.option(
         "--draw",
         type=click.Choice(["gumbel", "topk", "threshold", "uniform"]),
-        help="Sample by weight, take the best, all above a threshold, or at random.  [default: gumbel where scores "
-        "are log weights, else topk]",
+        help="Sample by weight, take the best, all above a threshold, or at random.  [default: gumbel for dsir "
+        "and bytegrams, else topk]",
     ),
     click.option("--seed", type=int, default=0, show_default=True, help="Of the draw."),
     click.option("--threshold", type=float, help="Lowest score, for --draw threshold."),

@@ -158,7 +158,7 @@ def select(
         settings are named "dsir.n".
     budget : how much: 10000 (documents), "10%", "500MB", "2B-tokens".
     draw : "gumbel" (sample by weight), "topk", "threshold" (scores of at least ``threshold``), "uniform"; by
-        default "gumbel" where scores are log weights, else "topk".
+        default "gumbel" for dsir and bytegrams, else "topk".
     per, proportions : a column whose values each get their part of the budget; by default as in raw.
     on_bad_row : "raise", or "quarantine": rows that cannot be read go to ``quarantine.parquet``.
     format : "parquet" or "jsonl.zst". shard_size : bytes of text in a shard.
@@ -268,11 +268,11 @@ def _draw_spec(
 ) -> DrawSpec:
     """The draw that was asked for, or the one that suits the scores."""
     if draw is None:
-        draw = "threshold" if threshold is not None else "gumbel" if model.log_weights else "topk"
+        draw = "threshold" if threshold is not None else model.default_draw
     if draw == "gumbel" and not model.log_weights:
         raise UsageError(
             f"draw 'gumbel' samples with odds exp(score), but scores of {model.method} are no log weights: "
-            "take --draw topk, or a method whose scores are (dsir, classifier)"
+            "take --draw topk, or a method whose scores are (dsir, bytegrams, classifier)"
         )
     return DrawSpec(None if budget is None else parse_budget(budget), draw, seed, threshold, per, proportions)
 
@@ -877,10 +877,10 @@ def reproduction_command(recipe: Mapping[str, Any]) -> str:
         words += ["--budget", _budget_word(drawing["budget"])]
     compat = {"compat": True} if recipe["settings"].get("compat") else {}
     defaults = scorer(recipe["method"], **compat).settings()
-    best = "gumbel" if scorer(recipe["method"]).log_weights else "topk"
+    suited = scorer(recipe["method"]).default_draw
     for option, value, default in (
         ("--method", recipe["method"], "dsir"),
-        ("--draw", drawing["draw"], best),
+        ("--draw", drawing["draw"], suited),
         ("--seed", drawing["seed"], 0),
         ("--threshold", drawing["threshold"], None),
         ("--per", drawing["per"], None),

@@ -194,11 +194,11 @@ def test_settings_of_the_wrong_kind_are_refused(method):
 
 def test_a_draw_by_weight_needs_log_weights(tmp_path, options):
     write(tmp_path / "raw" / "a.jsonl", ROWS)
-    if scorer(options["method"]).log_weights:
-        found = select(tmp_path / "raw", tmp_path / "out", **options)
-        assert found.manifest["recipe"]["draw"]["draw"] == "gumbel"
+    made = scorer(options["method"])
+    found = select(tmp_path / "raw", tmp_path / "out", **options)
+    assert found.manifest["recipe"]["draw"]["draw"] == made.default_draw
+    if made.log_weights:
+        assert select(tmp_path / "raw", tmp_path / "out-gumbel", draw="gumbel", **options).n_selected == 25
     else:
-        found = select(tmp_path / "raw", tmp_path / "out", **options)
-        assert found.manifest["recipe"]["draw"]["draw"] == "topk"
         with pytest.raises(UsageError, match="no log weights"):
             select(tmp_path / "raw", tmp_path / "out-gumbel", draw="gumbel", **options)

@@ -45,6 +45,7 @@ class Scorer(ABC):
 
     method: ClassVar[str]
     log_weights: ClassVar[bool]  # whether scores are log weights, nats, that a Gumbel draw may sample by
+    default_draw: ClassVar[str] = "topk"
     features: NgramFeatures
     min_tokens: int
     separate_targets: bool = False

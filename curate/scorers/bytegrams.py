@@ -56,6 +56,7 @@ class ByteGrams(Scorer):
 
     method: ClassVar[str] = "bytegrams"
     log_weights: ClassVar[bool] = True
+    default_draw: ClassVar[str] = "gumbel"
 
     def __init__(
         self,

@@ -86,6 +86,7 @@ class Dsir(Scorer):
 
     method = "dsir"
     log_weights = True
+    default_draw = "gumbel"
 
     def __init__(
         self,

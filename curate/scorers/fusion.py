@@ -33,6 +33,7 @@ class Fusion:
     """
 
     log_weights = False
+    default_draw = "topk"
     separate_targets = False
 
     def __init__(
