@@ -28,6 +28,8 @@ class _Commands(click.Group):
         except CurateError as error:
             click.echo(f"curate: {error}", err=True)
             ctx.exit(2 if isinstance(error, UsageError) else 1)
+        except BrokenPipeError:
+            raise  # whoever reads the output has seen enough
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             click.echo(f"curate: {where}{error.strerror or error}; run the same command again to go on", err=True)
@@ -381,11 +383,13 @@ def methods(as_json: bool) -> None:
     from curate.methods import DRAWS, METHODS
 
     if as_json:
-        _print_json({"methods": [asdict(m) for m in METHODS], "draws": DRAWS})
+        _print_json({"methods": [asdict(m) | {"settings": m.settings} for m in METHODS], "draws": DRAWS})
         return
     for method in METHODS:
         click.echo(f"{method.name}\n  what      {method.what}\n  when      {method.when}")
+        click.echo(f"  cost      {method.cost}\n  gain      {method.gain}")
         click.echo(f"  settings  {method.settings}\n  source    {method.source}\n")
+    click.echo("gain: over a random selection, as a multiple of what the reference package of DSIR gains (README)\n")
     click.echo("draws")
     for name, what in DRAWS.items():
         click.echo(f"  {name:<9} {what}")

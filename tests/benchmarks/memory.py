@@ -28,11 +28,11 @@ def corpus(gb: float, kind: str, work: Path, pool: Path) -> Path:
     return folder / kind
 
 
-def peak(raw: Path, target: Path, out: Path) -> tuple[float, float]:
+def peak(raw: Path, target: Path, out: Path, method: str) -> tuple[float, float]:
     """Seconds and peak MB of a selection."""
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-m", "curate", "select", str(raw), "--target", str(target), "--out", str(out)]
-    return run([*command, "--memory-limit", LIMIT, "--quiet"])
+    return run([*command, "--method", method, "--memory-limit", LIMIT, "--quiet"])
 
 
 def main() -> None:
@@ -41,20 +41,22 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for corpora and outputs")
     parser.add_argument("--pool", type=Path, default=REPOSITORY.parent / "shared" / "pool")
     parser.add_argument("--sizes", default="0.5,5", help="GB of text")
+    parser.add_argument("--formats", default="parquet,jsonl", help="of the corpora")
+    parser.add_argument("--method", default="dsir", help="the scorer")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     target = args.pool / "targets" / "gsm8k" / "train.jsonl"
     found = []
-    for kind in ("parquet", "jsonl"):
+    for kind in args.formats.split(","):
         for gb in map(float, args.sizes.split(",")):
-            seconds, megabytes = peak(corpus(gb, kind, args.work, args.pool), target, args.work / "out")
+            seconds, megabytes = peak(corpus(gb, kind, args.work, args.pool), target, args.work / "out", args.method)
             found.append({"corpus": kind, "gb": gb, "seconds": seconds, "peak_mb": megabytes})
             print(f"{kind:<8} {gb:5.1f} GB of text: {seconds:7.1f} s, peak {megabytes:6.0f} MB", flush=True)
         peaks = [f["peak_mb"] for f in found if f["corpus"] == kind]
         print(f"{kind:<8} largest over smallest peak: {max(peaks) / min(peaks):.2f}")
     if args.json:
-        args.json.write_text(json.dumps({"memory_limit": LIMIT, "runs": found}, indent=2) + "\n")
+        args.json.write_text(json.dumps({"method": args.method, "memory_limit": LIMIT, "runs": found}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
