@@ -20,10 +20,10 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -75,9 +75,9 @@ def package(documents: list[str], target: list[str]) -> Callable[[], object]:
 
 def exact(documents: list[str], target: list[str], codec: str, level: int) -> Callable[[], object]:
     """Ours, fitting included, as it is in the package's time."""
-    from curate.scorers.zipfit import ZipFit
+    from curate.scorers import ZipFit
 
-    return lambda: ZipFit(codec=codec, level=level).fit(target=target).score(documents, workers=CORES)
+    return lambda: scored_by_threads(ZipFit(codec=codec, level=level).fit(target=target), documents)()
 
 
 def in_turn(arms: dict[str, tuple[Callable[[], object], int]], rounds: int) -> dict[str, dict[str, Any]]:
@@ -104,24 +104,15 @@ def in_turn(arms: dict[str, tuple[Callable[[], object], int]], rounds: int) -> d
     }
 
 
-def agreement(documents: list[str], target: list[str]) -> dict[str, dict[str, float]]:
-    """Of each codec the Spearman correlation with gzip 6, and how many of its top tenth are shared."""
-    from curate.scorers.zipfit import ZipFit
+def scored_by_threads(model: Any, documents: list[str]) -> Callable[[], object]:
+    """Scores of documents, a part for each core."""
+    parts = [pa.array(documents[i::CORES], pa.large_string()) for i in range(CORES)]
 
-    scores = {of: ZipFit(codec=of[0], level=of[1]).fit(target=target).score(documents, workers=CORES) for of in OURS}
-    base, k = scores["gzip", 6], len(documents) // 10
+    def work() -> object:
+        with ThreadPoolExecutor(CORES) as pool:
+            return list(pool.map(model.score, parts))
 
-    def ranks(values: np.ndarray) -> np.ndarray:
-        return np.argsort(np.argsort(values, kind="stable"), kind="stable")
-
-    top = set(np.argsort(-base)[:k].tolist())
-    return {
-        f"{name} {level}": {
-            "spearman": float(np.corrcoef(ranks(values), ranks(base))[0, 1]),
-            "top_tenth_shared": len(top & set(np.argsort(-values)[:k].tolist())) / k,
-        }
-        for (name, level), values in scores.items()
-    }
+    return work
 
 
 def main() -> None:
@@ -131,7 +122,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    from curate.scorers.primed import Primed
+    from curate.scorers import Primed
 
     raw, target = texts_of(args.pool)
     result: dict[str, Any] = {"cores": CORES, "python": platform.python_version(), "rounds": args.rounds, "exact": {}}
@@ -153,8 +144,6 @@ def main() -> None:
         work = scored_by_threads(model, many)
         arms[f"primed zstd 3 against {against}"] = work, len(many) * len(texts)
     result["primed, 1,000 target texts of 2 kB"] = in_turn(arms, args.rounds)
-    mixed = [raw[i * 3_001 : i * 3_001 + 100 + i * i % 6_000] for i in range(min(600, len(raw) // 3_001 - 2))]
-    result["agreement with gzip 6"] = agreement(mixed, cut(target, 1_300, 50))
     for title, rows in [(f"{size} bytes", of) for size, of in result["exact"].items()] + [
         (name, of) for name, of in result.items() if isinstance(of, dict) and name != "exact"
     ]:
@@ -163,19 +152,6 @@ def main() -> None:
             print(f"  {name:<32}", "  ".join(f"{what} {value:,.3g}" for what, value in of.items()), flush=True)
     if args.json:
         args.json.write_text(json.dumps(result, indent=2) + "\n")
-
-
-def scored_by_threads(model: Any, documents: list[str]) -> Callable[[], object]:
-    """Primed scores of documents, a part for each core."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    parts = [pa.array(documents[i::CORES], pa.large_string()) for i in range(CORES)]
-
-    def work() -> object:
-        with ThreadPoolExecutor(CORES) as pool:
-            return list(pool.map(model.score, parts))
-
-    return work
 
 
 if __name__ == "__main__":
