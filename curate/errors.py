@@ -46,6 +46,6 @@ class MissingExtraError(CurateError, ImportError):
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for a name that is not in a registry, with the nearest one."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
+    near = difflib.get_close_matches(str(name), names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return UsageError(f"no {kind} called {name!r}{hint} (there are: {', '.join(names)})")

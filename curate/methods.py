@@ -24,7 +24,9 @@ class Method:
         return ", ".join(SCORERS[self.name].setting_names()) if self.name in SCORERS else FUSION_SETTINGS
 
 
-FUSION_SETTINGS = "fusion (quantile, reciprocal), group, rank_constant, NAME.weight, NAME.SETTING; min_tokens, tokenizer"
+FUSION_SETTINGS = (
+    "fusion (quantile, reciprocal), group, rank_constant, NAME.weight, NAME.SETTING; min_tokens, tokenizer"
+)
 METHODS = (
     Method(
         "dsir",

@@ -138,6 +138,7 @@ def estimate(
             Step("scan", scan_seconds, BASE_BYTES, 0),
             Step("fit", read_all + score_all * fraction + fitting, memory, spill),
             Step("score", read_all + score_all, memory, disk),
+            *_fusing(model, n_documents, min(limit, BASE_BYTES), disk),
             Step("draw", 0.2 + n_documents * 6e-7, BASE_BYTES + min(n_documents, 2_000_000) * 100, disk),
             Step("keep", read_all + kept / 1e9, memory, disk + kept),
             Step("write", 0.2 + kept / 150e6 / engine.workers + n_documents * 5e-7, memory, disk + kept + kept // 2),
@@ -195,6 +196,14 @@ def _fit_and_score(
             scored += int(docs.n_bytes[at : at + count].sum())
             at, count = at + count, count * 2
     return fitting, used * total / max(1, scored)
+
+
+def _fusing(model: Scorer | Fusion, n_documents: int, memory: int, disk: int) -> list[Step]:
+    """The sorts of a fusion: one for each scorer and one back, of a hundred bytes a document, twice on disk."""
+    if not isinstance(model, Fusion):
+        return []
+    sorts = len(model.members) + 1
+    return [Step("fuse", 0.2 + n_documents * sorts * 1e-6, memory, 2 * disk + n_documents * 200)]
 
 
 def _share_of(partition: Any, n: int, text: int, corpus: Corpus) -> float:

@@ -49,7 +49,7 @@ from curate.steps.draw import (
 )
 from curate.steps.early import Guess
 from curate.steps.fit import BAD_SCHEMA, FitJob, Reading, fit_job, fit_model, fit_partition
-from curate.steps.fuse import fuse_scores
+from curate.steps.fuse import FuseJob, fuse_scores
 from curate.steps.keep import KeepJob, keep_partition, kept_lengths
 from curate.steps.score import ScoreJob, score_partition
 from curate.steps.write import WriteJob, WriteSpec, output_schema, plan_shards, write_shard
@@ -57,6 +57,10 @@ from curate.steps.write import WriteJob, WriteSpec, output_schema, plan_shards, 
 FORMAT = 1  # of the score table and what names it
 BASE_BYTES = 450_000_000  # what the program itself takes, with its libraries
 MIN_MEMORY = 600_000_000
+LARGER_TARGET = {
+    "bytegrams": "--set target_bytes takes more, at 150 bytes of memory each",
+    "primed": "--set codec=zstd has room for 64 MB",
+}
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 Targets = Paths | Mapping[str, Paths]
 
@@ -418,8 +422,9 @@ class _Session:
         for column, use in ((job.per, "draw by"), (group, "group by")):
             if column and column != "path" and column not in there:
                 raise unknown(f"column to {use}", column, [*there, "path"])
+        scores_of_each = model.member_columns if isinstance(model, Fusion) else []
         for column in carry:
-            if column in RESERVED:
+            if column in RESERVED or column in scores_of_each:
                 raise UsageError(f"column {column!r}: that name is taken in the score table; rename it")
         return corpus, targets, tuple(dict.fromkeys(carry))
 
@@ -500,14 +505,17 @@ class _Session:
         if isinstance(model, Fusion):
             with self.progress.stage("fuse", len(partitions), in_bytes=False) as stage:
                 fuse_scores(
-                    [job.path(partition) for partition in partitions],
-                    [self.folder.scores / job.path(partition).name for partition in partitions],
-                    model,
-                    reading.carry,
-                    key=key,
-                    scratch=self.folder.work / "fusion",
-                    memory_limit=self.resources.memory_limit - BASE_BYTES,
-                    advance=stage.advance,
+                    FuseJob(
+                        model,
+                        [job.path(partition) for partition in partitions],
+                        [self.folder.scores / job.path(partition).name for partition in partitions],
+                        reading.carry,
+                        key,
+                        self.folder.work / "fusion",
+                        self.resources.memory_limit - BASE_BYTES,
+                        reading.engine.workers,
+                    ),
+                    stage.advance,
                 )
 
     def _spills(self, corpus: Corpus, model: Dsir) -> bool:
@@ -765,6 +773,13 @@ def _data_warnings(
     scored: _Scored, found: Statistics, spec: DrawSpec, kept: Sequence[dict[str, Any]], engine: LocalEngine
 ) -> list[str]:
     texts = []
+    for name, member in scored.model.members.items():
+        used, given = member.target_use_ or (0, 0)
+        if used < given:
+            texts.append(
+                f"{name} looked at {used:,} of the target's {given:,} bytes, whole texts by a hash of what they say; "
+                f"{LARGER_TARGET.get(name, 'others take all of it')}"
+            )
     short = found.n_documents - found.n_eligible
     if short > found.n_documents // 2:
         why = ", ".join(f"{n:,} {reason}" for reason, n in sorted(found.reasons.items()))
@@ -800,8 +815,7 @@ def _manifest(
     diagnostics: list[dict[str, Any]],
     texts: list[str],
 ) -> dict[str, Any]:
-    settings = recipe["settings"]
-    tokenizer = settings.get("tokenizer")
+    tokenizer = scored.model.features.tokenizer
     rows = _rows_by_file(scored)
     stats = {
         "n_documents": found.n_documents,

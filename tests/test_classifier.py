@@ -83,31 +83,32 @@ def test_the_fit_depends_on_no_order_and_no_sharding() -> None:
     rng = random.Random(1)
     again = Classifier(**SMALL, max_documents=50).fit(target=rng.sample(TARGET, 60), raw=rng.sample(RAW, 240))
     assert _weights(again) == _weights(model)
-    samples = [model.sample() for _ in range(4)]
-    samples[0].add(TARGET[:10], model.features)
-    samples[1].add(TARGET[10:], model.features)
-    samples[0].merge(samples[1])
-    samples[2].add(RAW[100:], model.features)
-    samples[3].add(pa.array(RAW[:100]), model.features)
-    samples[2].merge(samples[3])
-    sharded = Classifier(**SMALL, max_documents=50).fit_samples(samples[0], samples[2])
-    assert _weights(sharded) == _weights(model)
     assert model.n_raw_ == 50
     assert _weights(fitted(seed=1, max_documents=50)) != _weights(model)
 
 
-@given(st.lists(st.text("ab ", max_size=6), max_size=30), st.integers(1, 10), st.integers(0, 30))
-@settings(max_examples=50)
-def test_a_sample_is_the_smallest_hashes_however_it_was_gathered(texts, size, border) -> None:
-    features = Classifier(**SMALL).features
-    whole, first, rest = Sample(size), Sample(size), Sample(size)
-    whole.add(texts, features)
-    first.add(texts[:border], features)
-    rest.add(texts[border:], features)
-    first.merge(rest)
-    for a, b in zip(whole.sorted(), first.sorted(), strict=True):
-        assert [list(np.atleast_1d(v)) for v in a] == [list(np.atleast_1d(v)) for v in b]
-    assert len(whole.held) == min(size, len({t for t in texts if t.strip()}))
+@given(st.lists(st.text("ab ", max_size=6), max_size=30), st.integers(1, 10), st.integers(1, 40), st.randoms())
+@settings(max_examples=100)
+def test_a_sample_is_the_smallest_hashes_that_have_room_in_any_order(texts, size, n_ngrams, chance) -> None:
+    model = Classifier(**SMALL)
+    found = []
+    for of in (texts, chance.sample(texts, len(texts))):
+        sample = Sample(size, n_ngrams=n_ngrams)
+        for one in of:
+            sample.add(pa.array([one]), model.features)
+        found.append(
+            [of.tolist() if isinstance(of, np.ndarray) else [b.tolist() for b in of] for of in sample.sorted()]
+        )
+    assert found[0] == found[1]
+    different = {t for t in texts if t.split()}
+    hashes = dict(zip(_hashes(model, sorted(different)).tolist(), sorted(different), strict=True)) if different else {}
+    expected, used = [], 0
+    for key in sorted(hashes):
+        used += len(model.features.stream([hashes[key]]).buckets)
+        if used > n_ngrams or len(expected) == size:
+            break
+        expected.append(key)
+    assert found[0][0] == expected
 
 
 def test_scores_do_not_depend_on_neighbours_and_short_texts_have_none() -> None:
@@ -143,10 +144,10 @@ def test_what_is_saved_scores_the_same(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"folds": 1}, "folds=1: must be 2 or more"),
+        ({"folds": 1}, "folds=1: must be a whole number, 2 or more"),
         ({"c": 0}, "c=0: must be above 0"),
-        ({"max_documents": 1}, "must be 2 or more"),
-        ({"min_tokens": -1}, "must be 0 or more"),
+        ({"max_documents": 1}, "must be a whole number, 2 or more"),
+        ({"min_tokens": -1}, "must be a whole number, 0 or more"),
         ({"fold": 3}, "did you mean 'folds'"),
     ],
 )

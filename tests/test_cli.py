@@ -301,3 +301,14 @@ def test_completion_completes_commands_and_options():
     assert done.stdout.split() == ["plain,--budget"]
     source = python(code, _CURATE_COMPLETE="bash_source")
     assert "complete -o nosort -F _curate_completion curate" in source.stdout
+
+
+@pytest.mark.parametrize("more", [["--dry-run"], ["--method", "classifier"], ["--method", "dsir+primed", "--dry-run"]])
+def test_the_command_as_it_is_started_runs_whatever_packages_are_there(tmp_path, more):
+    if "classifier" in more:
+        pytest.importorskip("sklearn")
+    raw = sharded(tmp_path / "raw", rows(60), 2)
+    write(tmp_path / "target.jsonl", target_rows())
+    words = ["select", str(raw), "--target", str(tmp_path / "target.jsonl"), "--out", str(tmp_path / "out"), *more]
+    done = subprocess.run([sys.executable, "-m", "curate", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -202,3 +202,39 @@ def test_a_draw_by_weight_needs_log_weights(tmp_path, options):
     else:
         with pytest.raises(UsageError, match="no log weights"):
             select(tmp_path / "raw", tmp_path / "out-gumbel", draw="gumbel", **options)
+
+
+def test_a_saved_scorer_whose_arrays_are_not_its_own_is_refused(tmp_path, method, model):
+    model.save(tmp_path)
+    for path in tmp_path.rglob("arrays.npz"):
+        good = path.read_bytes()
+        with np.load(path) as arrays:
+            kept = dict(arrays)
+        for name, array in kept.items():
+            if array.dtype == np.uint8:
+                continue  # texts may be any bytes
+            for bad in (array[:-1], array.astype(np.float32), np.concatenate([array, array + 10**12])):
+                np.savez(path, **{**kept, name: bad})
+                with pytest.raises(InputError, match="not a saved scorer"):
+                    load_scorer(tmp_path)
+        path.write_bytes(good)
+    load_scorer(tmp_path)
+
+
+def test_a_fit_that_was_left_is_not_used_for_another_corpus(tmp_path, monkeypatch, options):
+    chosen = {**options, "workers": 1}
+    raw = sharded(tmp_path / "raw", ROWS, 4)
+    stopped = RuntimeError("stopped after the fit")
+
+    def stop(*args):
+        raise stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr("curate.selection.score_partition", stop)
+        with pytest.raises(RuntimeError, match="stopped"):
+            select(raw, tmp_path / "out", **chosen)
+    for path in sorted(raw.iterdir())[2:]:
+        path.unlink()
+    select(raw, tmp_path / "out", **chosen)
+    select(raw, tmp_path / "fresh", **chosen)
+    assert tree(tmp_path / "out") == tree(tmp_path / "fresh")

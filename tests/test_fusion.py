@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from curate.errors import InputError, UsageError
 from curate.scorers import Dsir, Fusion, Primed, load_scorer, scorer
 from curate.steps.documents import score_schema
-from curate.steps.fuse import fuse_scores
+from curate.steps.fuse import FuseJob, fuse_scores
 
 documents = st.lists(
     st.tuples(
@@ -56,7 +57,7 @@ def fuse(folder, parts, **options):
     out = [folder / f"fused-{part}.parquet" for part in range(len(parts))]
     for path in out:
         path.unlink(missing_ok=True)
-    fuse_scores(parts, out, model, ["source"], key="k", scratch=folder / "scratch", memory_limit=500_000_000)
+    fuse_scores(FuseJob(model, parts, out, ["source"], "k", folder / "scratch", 500_000_000, workers=2))
     assert not (folder / "scratch").exists()
     return pa.concat_tables([pq.read_table(path) for path in out])
 
@@ -150,3 +151,42 @@ def test_what_is_saved_has_the_same_scorers(tmp_path) -> None:
     (tmp_path / "dsir" / "scorer.json").unlink()
     with pytest.raises(InputError, match="not a saved scorer"):
         load_scorer(tmp_path)
+
+
+@pytest.mark.parametrize("fusion", ["reciprocal", "quantile"])
+@pytest.mark.parametrize("n_values", [7, 10_000])
+def test_ranks_go_on_from_one_batch_to_the_next(tmp_path, monkeypatch, fusion, n_values) -> None:
+    monkeypatch.setattr("curate.steps.fuse.ROWS_AT_ONCE", 2_048)
+    chance = np.random.default_rng(0)
+    n = 9_000
+    scores = [chance.integers(0, n_values, n).astype(float) for _ in range(2)]
+    groups = np.array(["a", "b", "c"])[chance.choice(3, n, p=[0.1, 0.6, 0.3])]
+    ids = [f"d{i:05d}" for i in range(n)]
+    parts = write(tmp_path, scores[0].tolist(), scores[1].tolist(), ids=ids, groups=groups.tolist(), cut=4_000)
+    found = np.array(fuse(tmp_path, parts, fusion=fusion, group="source")["score"])
+    expected = np.zeros(n)
+    for of in scores:
+        for group in np.unique(groups):
+            rows = np.flatnonzero(groups == group)
+            if fusion == "reciprocal":
+                order = np.lexsort((rows, -of[rows]))
+                expected[rows[order]] += 1 / (60 + np.arange(1, len(rows) + 1))
+            else:
+                _, at, counts = np.unique(of[rows], return_inverse=True, return_counts=True)
+                expected[rows] += (np.cumsum(counts) - counts / 2)[at] / len(rows) / 2
+    assert found == pytest.approx(expected, abs=1e-14)
+
+
+@pytest.mark.parametrize("column", ["Row", "Path", "PART", "file_row_number", "grouped", "s0", "total", "a\"b'; --"])
+def test_a_group_may_have_any_name_that_is_free(tmp_path, column) -> None:
+    from corpora import rows, select, sharded
+
+    raw = sharded(tmp_path / "raw", [{**row, column: row["source"]} for row in rows(60)], 2, "parquet")
+    options = {"method": "dsir+primed", "budget": 20, "name": "x"}
+    wanted = select(raw, tmp_path / "wanted", settings={"group": "source"}, **options)
+    found = select(raw, tmp_path / "out", settings={"group": column}, **options)
+    assert [s.read_bytes() for s in found.shards] == [s.read_bytes() for s in wanted.shards]
+    for taken in ("score_primed", "row"):
+        raw = sharded(tmp_path / taken, [{**row, taken: row["source"]} for row in rows(60)], 2, "parquet")
+        with pytest.raises(UsageError, match=f"column {taken!r}: that name is taken"):
+            select(raw, tmp_path / "out-taken", settings={"group": taken}, **options)

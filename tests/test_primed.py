@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from curate.errors import InputError, UsageError
 from curate.scorers import primed
-from curate.scorers.primed import Primed, compressor, dictionary, pieces, saved_share, zlib_size
+from curate.scorers.primed import Primed, compressor, dictionary, digested, pieces, saved_share, zlib_size
 
 MATHS = [
     f"solve the equation {a} x + {b} = {a * b} for x; the angle of a triangle is {a}"
@@ -30,7 +30,7 @@ def fitted(**settings) -> Primed:
 
 
 def zstd_size(of: bytes, level: int):
-    made = compressor(of, level)
+    made = compressor(digested(of, level), level)
     return lambda text: len(made.compress(text)) - len(made.compress(b""))
 
 
@@ -112,12 +112,16 @@ def test_no_texts_have_no_scores() -> None:
 def test_a_dictionary_does_not_depend_on_the_order_of_texts(texts, room, rng) -> None:
     shuffled = rng.sample(texts, len(texts))
     assert dictionary(texts, room) == dictionary(shuffled, room)
-    assert len(dictionary(texts, room)) == min(room, max(0, sum(len(t) + 2 for t in texts if t) - 2))
+    made, given = dictionary(texts, room)
+    assert given == sum(map(len, texts))
+    assert min(room, given) <= len(made) <= room
+    if given + 2 * len(texts) <= room:
+        assert sorted(filter(None, made.split(b"\n\n"))) == sorted(filter(None, b"\n\n".join(texts).split(b"\n\n")))
 
 
 def test_a_dictionary_of_a_long_stream_holds_little_of_it() -> None:
     texts = (b"%07d " % i * 1000 for i in range(2_000))
-    assert len(dictionary(texts, 10_000)) == 10_000
+    assert len(dictionary(texts, 10_000)[0]) == 10_000
 
 
 def test_a_text_in_any_place_of_a_large_dictionary_is_found() -> None:
@@ -125,7 +129,7 @@ def test_a_text_in_any_place_of_a_large_dictionary_is_found() -> None:
     words = np.array([b"%d" % i for i in range(20_000)])
     text = b" ".join(rng.choice(words, 800_000))
     assert len(text) > 4_000_000
-    made = compressor(text, 3)
+    made = compressor(digested(text, 3), 3)
     for place in (0, len(text) // 3, len(text) - 2_000):
         assert len(made.compress(text[place : place + 1_000])) < 100
     usual = zstandard.ZstdCompressionDict(text, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
@@ -154,9 +158,9 @@ def test_deflate_takes_what_it_can_see() -> None:
     [
         ({"codec": "zst"}, "did you mean 'zstd'"),
         ({"against": "noting"}, "did you mean 'nothing'"),
-        ({"level": 0}, "must be 1 to 19"),
-        ({"codec": "deflate", "level": 10}, "must be 1 to 9"),
-        ({"piece_bytes": 0}, "must be 1 or more"),
+        ({"level": 0}, "must be a whole number, 1 to 19"),
+        ({"codec": "deflate", "level": 10}, "must be a whole number, 1 to 9"),
+        ({"piece_bytes": 0}, "must be a whole number, 1 to"),
         ({"peice_bytes": 5}, "did you mean 'piece_bytes'"),
     ],
 )

@@ -104,7 +104,7 @@ def test_short_documents_have_no_score() -> None:
         ({"compat": True, "level": 0}, "compresses nothing"),
         ({"compat": True, "codec": "deflate"}, "the package zip-fit has no codec 'deflate'"),
         ({"compat": "yes"}, "true or false"),
-        ({"max_target_texts": 0}, "must be 1 or more"),
+        ({"max_target_texts": 0}, "must be a whole number, 1 or more"),
         ({"levle": 1}, "did you mean 'level'"),
     ],
 )

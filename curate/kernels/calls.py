@@ -13,7 +13,8 @@ from curate.kernels.unicode import unicode_tables
 _seed_state, _hash_each = Kernel("hashing", "seed_state"), Kernel("hashing", "hash_each")
 _room, _hashed_stream = Kernel("ngrams", "room"), Kernel("ngrams", "hashed_stream")
 _sha256_stream, _id_stream = Kernel("ngrams", "sha256_stream"), Kernel("ngrams", "id_stream")
-_sums, _counts_by_level, _moments = (Kernel("ngrams", name) for name in ("sums", "counts_by_level", "moments"))
+_sums, _sums_by_table = Kernel("ngrams", "sums"), Kernel("ngrams", "sums_by_table")
+_counts_by_level, _moments = Kernel("ngrams", "counts_by_level"), Kernel("ngrams", "moments")
 _count_newlines, _surrogate_escape = Kernel("jsonl", "count_newlines"), Kernel("jsonl", "surrogate_escape")
 
 
@@ -82,6 +83,13 @@ def sums(buckets: np.ndarray, ends: np.ndarray, table: np.ndarray) -> np.ndarray
     """float64[n_docs]: the sum of ``table`` (float64[n_buckets]) over each document's buckets."""
     out = np.empty(len(ends))
     _sums(buckets, ends, table, out)
+    return out
+
+
+def sums_by_table(buckets: np.ndarray, ends: np.ndarray, which: np.ndarray, tables: np.ndarray) -> np.ndarray:
+    """As `sums`, each document by the one of ``tables`` (float64[n_tables, n_buckets]) that ``which`` (int64) says."""
+    out = np.empty(len(ends))
+    _sums_by_table(buckets, ends, which, tables, out)
     return out
 
 

@@ -207,6 +207,14 @@ def sums(buckets, ends, table, out):
 
 
 @kernel
+def sums_by_table(buckets, ends, which, tables, out):
+    start = 0
+    for doc in range(len(ends)):
+        out[doc] = lane_sum(tables[which[doc]], buckets, start, ends[doc])
+        start = ends[doc]
+
+
+@kernel
 def counts_by_level(buckets, ends, levels, lowest, counts):
     start = 0
     for doc in range(len(ends)):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -52,6 +53,7 @@ class Scorer(ABC):
     target_proportions: list[float] | None = None
     target_names_: list[str]
     target_proportions_: list[float]
+    target_use_: list[int] | None = None  # bytes of the target that were used, and of all of it, where that differs
 
     # ---- settings
 
@@ -119,9 +121,16 @@ class Scorer(ABC):
 
     def score_documents(self, texts: Any) -> tuple[np.ndarray, np.ndarray]:
         """``(scores float64[n_docs, n_targets], int64[n_docs] tokens)`` of Arrow strings; nan where too short."""
+        import pyarrow as pa
+
         n_tokens = self.features.stream(texts).n_tokens
-        scores = self.scores(texts)
-        scores[n_tokens < self.min_tokens] = np.nan
+        long_enough = n_tokens >= self.min_tokens
+        scores = np.full((len(n_tokens), len(self.columns)), np.nan)
+        if long_enough.all():
+            return self.scores(texts), n_tokens
+        if long_enough.any():
+            strings = texts.cast(pa.large_string())  # Arrow cannot filter views
+            scores[long_enough] = self.scores(strings.filter(pa.array(long_enough)))
         return scores, n_tokens
 
     # ---- files
@@ -150,6 +159,7 @@ class Scorer(ABC):
             "settings": self.settings(),
             "target_names": self.target_names_,
             "target_proportions": self.target_proportions_,
+            "target_use": self.target_use_,
             **self.state(),
         }
         with atomic(folder / "scorer.json") as part:
@@ -171,6 +181,7 @@ class Scorer(ABC):
             model = cls.from_settings(state["settings"])
             model.target_names_ = state["target_names"]
             model.target_proportions_ = state["target_proportions"]
+            model.target_use_ = state.get("target_use")
             with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
                 model.restore(arrays, state)
         except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
@@ -203,6 +214,76 @@ def whole(name: str, value: Any, low: int, high: int | None = None) -> int:
             f"{name}={value!r}: must be a whole number, {low} {'or more' if high is None else f'to {high}'}"
         )
     return int(value)
+
+
+def proportions(separate_targets: Any, given: Any) -> list[float] | None:
+    """The setting ``target_proportions`` as a list: one number or several, None where they go by size.
+
+    Raises
+    ------
+    UsageError : there are no separate targets, or they are not shares.
+    """
+    if not isinstance(separate_targets, bool):
+        raise UsageError(f"separate_targets={separate_targets!r}: must be true or false")
+    if given is None:
+        return None
+    values = [given] if isinstance(given, (int, float, str)) else list(given)
+    found = [float(number("target_proportions", value)) for value in values]
+    if not separate_targets:
+        raise UsageError("target_proportions needs separate_targets=True")
+    if not min(found, default=0) >= 0 or not 0 < sum(found) < float("inf"):
+        raise UsageError(f"target_proportions={found}: must be non-negative, not all 0")
+    return found
+
+
+def check_array(name: str, array: np.ndarray, kind: type[np.generic], shape: tuple[int | None, ...]) -> None:
+    """Refuse an array of a file that kernels could not trust. ``shape``: None is any length.
+
+    Raises
+    ------
+    ValueError : it is of another kind or shape.
+    """
+    fits = array.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
+    if array.dtype != kind or not fits or not array.flags.c_contiguous:
+        raise ValueError(f"array {name!r} is {array.dtype}{list(array.shape)}")
+
+
+def texts_within(texts: Iterable[bytes], room: int) -> tuple[list[bytes], int]:
+    """Texts in the order of a hash of what they say, as many as begin within ``room`` bytes; and the bytes of all.
+
+    Empty ones are left out. Memory is flat: of a stream no more than twice the room is held.
+    """
+    held: list[tuple[bytes, bytes]] = []
+    size = total = 0
+    for text in texts:
+        if not text:
+            continue
+        held.append((hashlib.sha256(text).digest(), text))
+        size += len(text)
+        total += len(text)
+        if size > 2 * room + (1 << 20):
+            held = _first(held, room)
+            size = sum(len(text) for _, text in held)
+    return [text for _, text in _first(held, room)], total
+
+
+def _first(held: list[tuple[bytes, bytes]], room: int) -> list[tuple[bytes, bytes]]:
+    kept, size = [], 0
+    for digest, text in sorted(held):
+        if size >= room:
+            break
+        kept.append((digest, text))
+        size += len(text)
+    return kept
+
+
+def encoded(texts: Texts) -> Iterator[bytes]:
+    """Texts one by one, as UTF-8."""
+    from curate.kernels.text import string_buffers
+
+    for some in text_batches(texts):
+        data, offsets = string_buffers(some)
+        yield from (data[start:stop].tobytes() for start, stop in pairwise(offsets))
 
 
 def arrow_strings(texts: Any) -> pa.Array | pa.ChunkedArray:

@@ -12,7 +12,19 @@ import numpy as np
 
 from curate.errors import InputError, UsageError
 from curate.features.ngrams import NgramFeatures
-from curate.scorers.base import RawSample, Scorer, Texts, by_name, number, shares, text_batches, whole
+from curate.scorers.base import (
+    RawSample,
+    Scorer,
+    Texts,
+    by_name,
+    encoded,
+    number,
+    proportions,
+    shares,
+    text_batches,
+    texts_within,
+    whole,
+)
 
 if TYPE_CHECKING:
     from curate.kernels.bytematch import Index, Matcher, Vocabulary
@@ -40,7 +52,9 @@ class ByteGrams(Scorer):
     mu : weight of raw's distribution in the target's. Small ones punish what the target lacks; above 0.
     min_tokens : documents with fewer have no score.
     tokenizer : path of a SentencePiece model, for counting tokens; see `NgramFeatures`.
+    temperature : divides the scores; above 1 softens a Gumbel draw.
     sample_bytes : bytes of raw to fit on.
+    target_bytes : at most so many bytes of each target, by a hash of what its texts say.
     separate_targets : a score for each target, instead of one for all of them pooled.
     target_proportions : share of the budget for each separate target; by default their shares of bytes.
 
@@ -66,7 +80,9 @@ class ByteGrams(Scorer):
         mu: float = 1.0,
         min_tokens: int = 20,
         tokenizer: str | None = None,
+        temperature: float = 1.0,
         sample_bytes: int = 64_000_000,
+        target_bytes: int = 4_000_000,
         separate_targets: bool = False,
         target_proportions: Sequence[float] | float | None = None,
     ) -> None:
@@ -76,27 +92,20 @@ class ByteGrams(Scorer):
         self.min_tokens = whole("min_tokens", min_tokens, 0)
         self.tokenizer = tokenizer
         self.features = NgramFeatures(n=1, tokenizer=tokenizer)
+        self.temperature = float(number("temperature", temperature))
         self.sample_bytes = whole("sample_bytes", sample_bytes, 1)
+        self.target_bytes = whole("target_bytes", target_bytes, 1)
         self.separate_targets = separate_targets
-        if isinstance(target_proportions, (int, float, str)):
-            target_proportions = [target_proportions]
-        proportions = None if target_proportions is None else list(target_proportions)
-        self.target_proportions = proportions and [float(number("target_proportions", p)) for p in proportions]
+        self.target_proportions = proportions(separate_targets, target_proportions)
         self._check()
 
     def _check(self) -> None:
-        if not isinstance(self.separate_targets, bool):
-            raise UsageError(f"separate_targets={self.separate_targets!r}: must be true or false")
         if self.min_order > self.max_order:
             raise UsageError(f"min_order={self.min_order} is above max_order={self.max_order}: no n-grams are left")
         if not 0 < self.mu < math.inf:
             raise UsageError(f"mu={self.mu}: must be above 0, or an n-gram that the target lacks weighs infinitely")
-        if self.target_proportions is not None:
-            if not self.separate_targets:
-                raise UsageError("target_proportions needs separate_targets=True")
-            values = self.target_proportions
-            if not min(values, default=0) >= 0 or not 0 < sum(values) < math.inf:
-                raise UsageError(f"target_proportions={values}: must be non-negative, not all 0")
+        if not self.temperature > 0:
+            raise UsageError(f"temperature={self.temperature}: must be above 0")
 
     # ---- fitting
 
@@ -118,8 +127,10 @@ class ByteGrams(Scorer):
         """
         from curate.kernels.bytematch import Vocabulary
 
-        words = {name: _words(texts) for name, texts in by_name(target).items()}
+        used = {name: texts_within(encoded(texts), self.target_bytes) for name, texts in by_name(target).items()}
+        words = {name: _words(texts) for name, (texts, _) in used.items()}
         sizes = {name: sum(map(len, parts)) for name, parts in words.items()}
+        self.target_use_ = [sum(sizes.values()), sum(given for _, given in used.values())]
         for name, size in sizes.items():
             if not size:
                 raise InputError(f"target {name!r} has no text: nothing to select for")
@@ -127,7 +138,7 @@ class ByteGrams(Scorer):
             raise InputError("no target is given: nothing to select for")
         if not self.separate_targets:
             words = {"+".join(words): [part for parts in words.values() for part in parts]}
-        proportions = shares(self.target_proportions, list(sizes.values())) if self.separate_targets else [1.0]
+        parts_of_budget = shares(self.target_proportions, list(sizes.values())) if self.separate_targets else [1.0]
         vocabularies = [Vocabulary.of(parts, self.max_order) for parts in words.values()]
         matchers = _matchers(vocabularies)
         raw_counts = _raw_counts(matchers, raw, workers)
@@ -139,7 +150,7 @@ class ByteGrams(Scorer):
             cumulated_weights(vocabulary, counts, self.min_order, self.max_order, self.mu)
             for vocabulary, counts in zip(vocabularies, raw_counts, strict=True)
         ]
-        self.target_names_, self.target_proportions_ = list(words), proportions
+        self.target_names_, self.target_proportions_ = list(words), parts_of_budget
         self._take(matchers, raw_counts, weights)
         return self
 
@@ -161,7 +172,7 @@ class ByteGrams(Scorer):
         data, offsets = string_buffers(texts)
         sizes = np.diff(offsets).astype(float)
         sizes[sizes == 0] = np.nan
-        chunk = CHUNK_BYTES / (self.max_order - self.min_order + 1)
+        chunk = CHUNK_BYTES / (self.max_order - self.min_order + 1) / self.temperature
         return np.stack([matcher.sums(data, offsets) / sizes * chunk for matcher in self._matchers], axis=1)
 
     # ---- files
@@ -214,11 +225,11 @@ def cumulated_weights(
     return weights
 
 
-def _words(texts: Texts) -> list[np.ndarray]:
+def _words(texts: Sequence[bytes]) -> list[np.ndarray]:
     from curate.kernels.bytematch import words
-    from curate.kernels.text import string_buffers
 
-    return [words(*string_buffers(batch)) for batch in text_batches(texts)]
+    offsets = np.cumsum([0, *map(len, texts)])
+    return [words(np.frombuffer(b"".join(texts), np.uint8), offsets)] if texts else []
 
 
 def _matchers(vocabularies: Sequence[Vocabulary]) -> list[Matcher]:

@@ -13,7 +13,16 @@ from curate._optional import require
 from curate.errors import InputError, UsageError
 from curate.features.ngrams import NgramFeatures
 from curate.sampling.noise import keyed_hashes
-from curate.scorers.base import RawSample, Scorer, Texts, arrow_strings, by_name, number, text_batches, whole
+from curate.scorers.base import (
+    RawSample,
+    Scorer,
+    Texts,
+    by_name,
+    check_array,
+    number,
+    text_batches,
+    whole,
+)
 
 if TYPE_CHECKING:
     from curate.kernels.streams import NgramStream
@@ -21,6 +30,7 @@ if TYPE_CHECKING:
 FOLD, SAMPLE = 5, 6  # purposes of hashes, beside those of curate.sampling.noise
 CHUNK_NGRAMS = 255  # of 128 tokens, the unit in which scores are, as in `Dsir`
 MAX_DOCUMENT_NGRAMS = 20_000  # of a document in training: the first ones
+MAX_NGRAMS = 10_000_000  # of all documents of the target in training, and of raw
 
 
 def log_density_ratio(logits: np.ndarray, n_target: float, n_raw: float) -> np.ndarray:
@@ -32,40 +42,37 @@ def log_density_ratio(logits: np.ndarray, n_target: float, n_raw: float) -> np.n
 class Sample:
     """The documents with the smallest hashes of what they say, as buckets: the same whatever the order they come in.
 
-    At most ``size`` are held. Documents that say the same are one.
+    As many as ``size``, and as have ``n_ngrams`` together. Documents that say the same are one.
     """
 
     size: int
     seed: int = 0
+    n_ngrams: int = MAX_NGRAMS
     held: dict[int, np.ndarray] = field(default_factory=dict)  # buckets by hash
     _largest: list[int] = field(default_factory=list)  # heap of the negated hashes
+    _held_ngrams: int = 0
+    _bound: int = 1 << 64  # hashes from here on are out, whatever room there is later
 
     def add(self, texts: Any, features: NgramFeatures) -> None:
-        """Take in some documents: Arrow strings, or a sequence of str."""
-        texts = arrow_strings(texts)
+        """Take in some documents, Arrow strings."""
         stream = features.stream(texts)
         starts = np.concatenate([[0], stream.ends[:-1]]).astype(np.int64)
         hashes = keyed_hashes(texts, self.seed, SAMPLE)
         for i in np.argsort(hashes, kind="stable"):
             key = int(hashes[i])
-            if len(self.held) == self.size and key >= -self._largest[0]:
+            if key >= self._bound:
                 break
             stop = min(stream.ends[i], starts[i] + MAX_DOCUMENT_NGRAMS)
-            if stop > starts[i]:
+            if stop > starts[i] and key not in self.held:
                 self._hold(key, stream.buckets[starts[i] : stop].copy())
 
-    def merge(self, other: Sample) -> None:
-        for key, buckets in other.held.items():
-            if len(self.held) < self.size or key < -self._largest[0]:
-                self._hold(key, buckets)
-
     def _hold(self, key: int, buckets: np.ndarray) -> None:
-        if key in self.held:
-            return
         self.held[key] = buckets
+        self._held_ngrams += len(buckets)
         heapq.heappush(self._largest, -key)
-        if len(self.held) > self.size:
-            del self.held[-heapq.heappop(self._largest)]
+        while len(self.held) > self.size or self._held_ngrams > self.n_ngrams:
+            self._bound = -heapq.heappop(self._largest)
+            self._held_ngrams -= len(self.held.pop(self._bound))
 
     def sorted(self) -> tuple[np.ndarray, list[np.ndarray]]:
         """``(hashes uint64[n] ascending, the buckets of each)``."""
@@ -86,8 +93,9 @@ class Classifier(Scorer):
     n, n_buckets, hash, hash_seed, tokenizer : the features, see `NgramFeatures`.
     c : inverse strength of the L2 penalty, as in scikit-learn.
     folds : 2 or more.
-    max_documents : of the target, and of raw, to train on.
+    max_documents : of the target, and of raw, to train on; fewer where they have over 10 million n-grams.
     min_tokens : documents with fewer have no score.
+    temperature : divides the scores; above 1 softens a Gumbel draw.
     seed : of the sample and the folds.
 
     Attributes
@@ -113,8 +121,12 @@ class Classifier(Scorer):
         folds: int = 3,
         max_documents: int = 20_000,
         min_tokens: int = 20,
+        temperature: float = 1.0,
         seed: int = 0,
     ) -> None:
+        if not number("temperature", temperature) > 0:
+            raise UsageError(f"temperature={temperature}: must be above 0")
+        self.temperature = float(temperature)
         if not 0 < number("c", c) < float("inf"):
             raise UsageError(f"c={c!r}: must be above 0")
         self.features = NgramFeatures(n, n_buckets, hash, hash_seed, tokenizer)
@@ -127,8 +139,12 @@ class Classifier(Scorer):
 
     def settings(self) -> dict[str, Any]:
         """All settings with their values: what a recipe and a manifest hold."""
-        names = ("c", "folds", "max_documents", "min_tokens", "seed")
+        names = ("c", "folds", "max_documents", "min_tokens", "temperature", "seed")
         return asdict(self.features) | {name: getattr(self, name) for name in names}
+
+    def identity(self) -> dict[str, Any]:
+        """Settings, and the version of what fits the weights."""
+        return super().identity() | {"library": f"scikit-learn {_version()}"}
 
     # ---- fitting
 
@@ -196,7 +212,9 @@ class Classifier(Scorer):
     def _logistic(self, x: Any, y: np.ndarray) -> tuple[np.ndarray, float]:
         linear = require("sklearn.linear_model", extra="classifier", purpose="method 'classifier'")
         model = linear.LogisticRegression(C=self.c, max_iter=1000, tol=1e-5)
-        model.fit(x, y, sample_weight=np.where(y == 1, 1.0, y.sum() / (len(y) - y.sum())))
+        threads = require("threadpoolctl", extra="classifier", purpose="method 'classifier'")
+        with threads.threadpool_limits(1):  # sums by several come out otherwise
+            model.fit(x, y, sample_weight=np.where(y == 1, 1.0, y.sum() / (len(y) - y.sum())))
         return model.coef_[0], float(model.intercept_[0])
 
     # ---- scoring
@@ -213,14 +231,11 @@ class Classifier(Scorer):
 
     def score_stream(self, stream: NgramStream, folds: np.ndarray) -> np.ndarray:
         """Scores of buckets; ``folds``: int64[n_docs], from `fold_of` of hashes of the texts."""
-        from curate.kernels.calls import sums
+        from curate.kernels.calls import sums_by_table
 
         n_ngrams = np.diff(stream.ends, prepend=0)
-        scores = np.empty(len(folds))
-        for fold in range(self.folds):
-            of = folds == fold
-            total = sums(stream.buckets, stream.ends, self.tables_[fold])
-            scores[of] = total[of] / np.maximum(n_ngrams[of], 1) + self.intercepts_[fold]
+        total = sums_by_table(stream.buckets, stream.ends, folds, self.tables_)
+        scores = (total / np.maximum(n_ngrams, 1) + self.intercepts_[folds]) / self.temperature
         scores[(stream.n_tokens < self.min_tokens) | (n_ngrams == 0)] = np.nan
         return scores
 
@@ -237,7 +252,18 @@ class Classifier(Scorer):
     def restore(self, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
         """Take back what `arrays` and `state` gave."""
         self.tables_, self.intercepts_ = arrays["tables"], arrays["intercepts"]
+        check_array("tables", self.tables_, np.float64, (self.folds, self.features.n_buckets))
+        check_array("intercepts", self.intercepts_, np.float64, (self.folds,))
         self.auc_, self.n_target_, self.n_raw_ = state["auc"], state["n_target"], state["n_raw"]
+
+
+def _version() -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("scikit-learn")
+    except PackageNotFoundError:
+        return None  # which `fit` will complain of
 
 
 def fold_of(hashes: np.ndarray, folds: int) -> np.ndarray:

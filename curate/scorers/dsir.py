@@ -12,7 +12,17 @@ import numpy as np
 from curate.errors import InputError, UsageError, unknown
 from curate.features.ngrams import NgramFeatures
 from curate.metrics.adequacy import Adequacy, adequacy, kl_divergence, smoothed
-from curate.scorers.base import RawSample, Scorer, Texts, by_name, number, shares, text_batches
+from curate.scorers.base import (
+    RawSample,
+    Scorer,
+    Texts,
+    by_name,
+    check_array,
+    number,
+    proportions,
+    shares,
+    text_batches,
+)
 
 if TYPE_CHECKING:
     from curate.kernels.streams import NgramStream
@@ -121,17 +131,13 @@ class Dsir(Scorer):
         self.min_tokens = int(number("min_tokens", chosen["min_tokens"]))
         self.num_tokens_to_fit = num_tokens_to_fit if num_tokens_to_fit is not None else "all" if compat else "auto"
         self.separate_targets = separate_targets
-        if isinstance(target_proportions, (int, float, str)):
-            target_proportions = [target_proportions]
-        proportions = None if target_proportions is None else list(target_proportions)
-        self.target_proportions = proportions and [float(number("target_proportions", p)) for p in proportions]
+        self.target_proportions = proportions(separate_targets, target_proportions)
         self.compat = compat
         self._check()
 
     def _check(self) -> None:
-        for flag in ("compat", "separate_targets"):
-            if not isinstance(getattr(self, flag), bool):
-                raise UsageError(f"{flag}={getattr(self, flag)!r}: must be true or false")
+        if not isinstance(self.compat, bool):
+            raise UsageError(f"compat={self.compat!r}: must be true or false")
         if self.normalize not in NORMALIZATIONS:
             raise unknown("normalization", self.normalize, NORMALIZATIONS)
         if not self.temperature > 0:
@@ -147,11 +153,6 @@ class Dsir(Scorer):
             raise UsageError(f"num_tokens_to_fit={self.num_tokens_to_fit}: must be above 0, or 'auto' or 'all'")
         if self.min_tokens < 0:
             raise UsageError(f"min_tokens={self.min_tokens}: must be 0 or more")
-        if self.target_proportions is not None:
-            if not self.separate_targets:
-                raise UsageError("target_proportions needs separate_targets=True")
-            if min(self.target_proportions, default=0) < 0 or sum(self.target_proportions) <= 0:
-                raise UsageError(f"target_proportions={self.target_proportions}: must be non-negative, not all 0")
 
     def settings(self) -> dict[str, Any]:
         """All settings with their values: what a recipe and a manifest hold."""
@@ -283,6 +284,10 @@ class Dsir(Scorer):
         self.raw_counts_ = arrays["raw_counts"]
         self.target_counts_ = arrays["target_counts"]
         self.adequacy_ = [Adequacy(**a) for a in state["adequacy"]]
+        n_targets, n_buckets = len(self.target_names_), self.features.n_buckets
+        check_array("log_ratio", self.log_ratio_, np.float64, (n_targets, n_buckets))
+        check_array("raw_counts", self.raw_counts_, np.int64, (n_buckets,))
+        check_array("target_counts", self.target_counts_, np.int64, (n_targets, n_buckets))
 
 
 def log_ratio(target_counts: np.ndarray, raw_counts: np.ndarray, smoothing: float | str) -> np.ndarray:

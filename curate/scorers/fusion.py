@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from curate.errors import InputError, UsageError, unknown
+from curate.features.ngrams import NgramFeatures
 from curate.scorers.base import Scorer, number
 
 RULES = ("quantile", "reciprocal")
@@ -49,8 +50,10 @@ class Fusion:
             raise UsageError("nothing to fuse: name two methods or more, such as dsir+primed")
         if fusion not in RULES:
             raise unknown("fusion", fusion, RULES)
-        if not number("rank_constant", rank_constant) >= 0:
+        if not 0 <= number("rank_constant", rank_constant) < float("inf"):
             raise UsageError(f"rank_constant={rank_constant}: must be 0 or more")
+        if group is not None and not isinstance(group, str):
+            raise UsageError(f"group={group!r}: must be the name of a column")
         self.members = dict(members)
         self.fusion, self.rank_constant, self.group = fusion, float(rank_constant), group
         given = dict(weights or {})
@@ -63,6 +66,9 @@ class Fusion:
         for name, member in self.members.items():
             if member.separate_targets:
                 raise UsageError(f"{name}.separate_targets: scores that are fused are for all targets pooled")
+
+        if len({member.features.tokenizer for member in self.members.values()}) > 1:
+            raise UsageError("scorers that are fused count tokens alike: give one --tokenizer for all of them")
 
     @classmethod
     def from_settings(cls, members: Mapping[str, type[Scorer]], settings: Mapping[str, Any]) -> Fusion:
@@ -92,6 +98,11 @@ class Fusion:
                 of[name][setting] = value
         made = {name: kind.from_settings(of[name]) for name, kind in members.items()}
         return cls(made, weights=weights, **own)
+
+    @property
+    def features(self) -> NgramFeatures:
+        """By which tokens are counted."""
+        return next(iter(self.members.values())).features
 
     @property
     def method(self) -> str:

@@ -6,10 +6,9 @@ distance to single texts, and no pair.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ import numpy as np
 from curate.errors import InputError, unknown
 from curate.features.ngrams import NgramFeatures
 from curate.scorers import base
-from curate.scorers.base import RawSample, Scorer, by_name, text_batches, whole
+from curate.scorers.base import RawSample, Scorer, by_name, encoded, texts_within, whole
 from curate.scorers.codecs import Texts
 
 LEVELS = {"zstd": (1, 19, 3), "deflate": (1, 9, 6)}  # lowest, highest, default
@@ -72,11 +71,12 @@ class Primed(Scorer):
 
     Parameters
     ----------
-    codec : "zstd", whose dictionary is all of the target, or "deflate", which sees 32 KiB.
+    codec : "zstd", whose dictionary is the target up to 64 MB, or "deflate", which sees 32 KiB of it; which texts, goes
+        by a hash of what they say.
     level : of the codec; None is 3 for zstd and 6 for deflate.
     piece_bytes : size of the pieces.
     against : what the target has to beat: "nothing", no dictionary; "raw", a dictionary of as many bytes of
-        raw; "both", the geometric mean of these two.
+        a sample of raw; "both", the geometric mean of these two.
     min_tokens : documents with fewer have no score. tokenizer : that tokens are counted by.
 
     Attributes
@@ -104,11 +104,12 @@ class Primed(Scorer):
         low, high, default = LEVELS[codec]
         self.codec, self.against = codec, against
         self.level = whole("level", default if level is None else level, low, high)
-        self.piece_bytes = whole("piece_bytes", piece_bytes, 1)
+        self.piece_bytes = whole("piece_bytes", piece_bytes, 1, 1 << 30)
         self.min_tokens = whole("min_tokens", min_tokens, 0)
         self.tokenizer = tokenizer
         self.features = NgramFeatures(n=1, tokenizer=tokenizer)
-        self._local = threading.local()
+        self._local, self._digesting = threading.local(), threading.Lock()
+        self._digested: dict[int, Any] = {}
 
     def identity(self) -> dict[str, Any]:
         """Settings, and the version of the codec."""
@@ -135,12 +136,14 @@ class Primed(Scorer):
         named = by_name(target)
         room = DEFLATE_WINDOW if self.codec == "deflate" else MAX_DICTIONARY
         self.target_names_, self.target_proportions_ = ["+".join(named)], [1.0]
-        self.dictionary_ = dictionary((text for of in named.values() for text in _encoded(of)), room)
+        self.dictionary_, given = dictionary((text for of in named.values() for text in encoded(of)), room)
+        self.target_use_ = [min(given, len(self.dictionary_)), given]
         if not self.dictionary_:
             raise InputError(f"target {self.target_names_[0]!r} has no text: nothing to select for")
         self.raw_dictionary_ = b""
         if self.against != "nothing":
-            self.raw_dictionary_ = dictionary((text[:RAW_DOCUMENT] for text in _encoded(raw)), len(self.dictionary_))
+            sample = (text[:RAW_DOCUMENT] for text in encoded(raw))
+            self.raw_dictionary_, _ = dictionary(sample, len(self.dictionary_))
             if not self.raw_dictionary_:
                 raise InputError(
                     f"the raw corpus has no text to compare with (against={self.against!r}): its files are empty, "
@@ -189,9 +192,13 @@ class Primed(Scorer):
     def _compressor(self, dictionary: bytes) -> Any:
         """This thread's compressor; one digested dictionary serves all threads."""
         kept = self._local.__dict__.setdefault("compressors", {})
-        if dictionary not in kept:
-            kept[dictionary] = compressor(dictionary, self.level)
-        return kept[dictionary]
+        key = id(dictionary)  # of one of ours, or of the empty one
+        if key not in kept or kept[key][0] is not dictionary:
+            with self._digesting:
+                if self._digested.get(key, (None,))[0] is not dictionary:
+                    self._digested[key] = dictionary, digested(dictionary, self.level)
+            kept[key] = dictionary, compressor(self._digested[key][1], self.level)
+        return kept[key][1]
 
     # ---- files
 
@@ -206,41 +213,17 @@ class Primed(Scorer):
         self.raw_dictionary_ = arrays["raw_dictionary"].tobytes()
 
 
-def _encoded(texts: base.Texts) -> Iterator[bytes]:
-    for some in text_batches(texts):
-        docs = Texts.of(some)
-        yield from (docs.bytes(i) for i in range(len(docs)))
+def dictionary(texts: Iterable[bytes], room: int) -> tuple[bytes, int]:
+    """Texts joined by blank lines, in the order of a hash of what they say, the first of them when there is no room.
 
-
-def dictionary(texts: Iterable[bytes], room: int) -> bytes:
-    """Texts joined by blank lines, in the order of a hash of what they say; the first of them when there is no room.
-
-    Memory is flat: of a stream of texts no more than twice the room is held.
+    Returns the dictionary and the bytes of all texts.
     """
-    held: list[tuple[bytes, bytes]] = []
-    size = 0
-    for text in texts:
-        if text:
-            held.append((hashlib.sha256(text).digest(), text))
-            size += len(text) + len(SEPARATOR)
-        if size > 2 * room + (1 << 20):
-            held = _first(held, room)
-            size = sum(len(text) + len(SEPARATOR) for _, text in held)
-    return SEPARATOR.join(text for _, text in _first(held, room))[:room]
+    kept, total = texts_within(texts, room)
+    return SEPARATOR.join(kept)[:room], total
 
 
-def _first(held: list[tuple[bytes, bytes]], room: int) -> list[tuple[bytes, bytes]]:
-    kept, size = [], 0
-    for digest, text in sorted(held):
-        kept.append((digest, text))
-        size += len(text) + len(SEPARATOR)
-        if size >= room + len(SEPARATOR):
-            break
-    return kept
-
-
-def compressor(dictionary: bytes, level: int) -> Any:
-    """A zstd compressor with a raw dictionary, all of which it finds.
+def digested(dictionary: bytes, level: int) -> tuple[Any, Any] | None:
+    """A raw dictionary for zstd, all of which it finds, with the parameters that it is for; None of an empty one.
 
     A level's own tables and window forget a dictionary's beginning: at level 3 a text that is verbatim in the
     first half of 2 MB takes 480 bytes a thousand, with tables half and a quarter of the dictionary's size 24.
@@ -249,8 +232,8 @@ def compressor(dictionary: bytes, level: int) -> Any:
     import zstandard
 
     if not dictionary:
-        return zstandard.ZstdCompressor(level=level, write_content_size=False, write_checksum=False)
-    digested = zstandard.ZstdCompressionDict(dictionary, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+        return None
+    made = zstandard.ZstdCompressionDict(dictionary, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
     usual = zstandard.ZstdCompressionParameters.from_level(level)
     bits = len(dictionary).bit_length()
     parameters = zstandard.ZstdCompressionParameters.from_level(
@@ -261,8 +244,17 @@ def compressor(dictionary: bytes, level: int) -> Any:
         write_content_size=False,
         write_checksum=False,
     )
-    digested.precompute_compress(compression_params=parameters)
-    return zstandard.ZstdCompressor(dict_data=digested, compression_params=parameters)
+    made.precompute_compress(compression_params=parameters)
+    return made, parameters
+
+
+def compressor(of: tuple[Any, Any] | None, level: int) -> Any:
+    """A zstd compressor with a dictionary from `digested`; for one thread."""
+    import zstandard
+
+    if of is None:
+        return zstandard.ZstdCompressor(level=level, write_content_size=False, write_checksum=False)
+    return zstandard.ZstdCompressor(dict_data=of[0], compression_params=of[1])
 
 
 def _deflate_sizes(

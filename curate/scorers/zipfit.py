@@ -130,7 +130,12 @@ class ZipFit(Scorer):
 
     def restore(self, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
         """Take back what `arrays` gave."""
-        self._take(Texts(arrays["data"], arrays["offsets"]))
+        data, offsets = arrays["data"], arrays["offsets"]
+        base.check_array("data", data, np.uint8, (None,))
+        base.check_array("offsets", offsets, np.int64, (None,))
+        if not len(offsets) or offsets[0] != 0 or offsets[-1] != len(data) or (np.diff(offsets) < 0).any():
+            raise ValueError("offsets are not those of texts")
+        self._take(Texts(data, offsets))
 
 
 def _digest(text: bytes) -> bytes:
@@ -259,6 +264,8 @@ def race(
     ------
     InputError : fewer than ``k`` documents take part.
     """
+    for name, value in (("k", k), ("batch", batch), ("pilot", pilot), ("workers", workers)):
+        whole(name, value, 1)
     docs = Texts.of(texts)
     long_enough = model.features.stream(base.arrow_strings(texts)).n_tokens >= model.min_tokens
     rows = np.flatnonzero((np.diff(docs.offsets) > 0) & long_enough)

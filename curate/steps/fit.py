@@ -40,11 +40,13 @@ class FitJob:
     reading: Reading
     wanted: Mapping[str, NgramCounts | TextSample]
     folder: Path
+    corpus_identity: str
 
     def key(self, partition: Partition) -> str:
         """The name of the work: all that determines its result."""
         wanted = {name: of.identity() for name, of in self.wanted.items()}
-        return digest([FORMAT, "fit", self.reading.corpus.identity(partition), wanted])
+        corpus = self.reading.corpus  # all of it: what is passed over in one partition depends on the others
+        return digest([FORMAT, "fit", corpus.identity(partition), self.corpus_identity, wanted])
 
 
 def fit_job(models: Mapping[str, Scorer], reading: Reading, folder: Path, spill: bool) -> FitJob:
@@ -55,7 +57,8 @@ def fit_job(models: Mapping[str, Scorer], reading: Reading, folder: Path, spill:
             wanted[name] = NgramCounts(model, folder / name, reading.carry, spill)
         elif model.raw_sample is not None:
             wanted[name] = TextSample(model.raw_sample, folder / name)
-    return FitJob(reading, wanted, folder)
+    identity = digest([reading.corpus.identity(partition) for partition in reading.corpus.partitions])
+    return FitJob(reading, wanted, folder, identity)
 
 
 def fit_partition(job: FitJob, partition: Partition) -> dict[str, Any]:
