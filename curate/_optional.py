@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from types import ModuleType
 
 from curate.errors import MissingExtraError
+
+
+def check_installed(module: str, *, extra: str, purpose: str) -> None:
+    """As `require`, without the import, to know before anything is done.
+
+    Raises
+    ------
+    MissingExtraError : the package is not installed.
+    """
+    if importlib.util.find_spec(module) is None:
+        raise _missing(module, extra, purpose)
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:
@@ -18,6 +30,8 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise MissingExtraError(
-            f"{purpose} needs {module}, which is not installed: pip install 'curate-data[{extra}]'"
-        ) from error
+        raise _missing(module, extra, purpose) from error
+
+
+def _missing(module: str, extra: str, purpose: str) -> MissingExtraError:
+    return MissingExtraError(f"{purpose} needs {module}, which is not installed: pip install 'curate-data[{extra}]'")

@@ -356,6 +356,8 @@ class _Session:
         with ExitStack() as stack:
             engine = stack.enter_context(LocalEngine(self.resources.workers))
             model = scorer(job.method, **job.settings)
+            for member in model.members.values():
+                member.check_installed()
             stack.enter_context(self.folder.locked())
             corpus, targets, carry = self._scan(job, model, engine)
             key = _scoring_key(job, corpus, targets, model, carry)
@@ -377,6 +379,8 @@ class _Session:
         with ExitStack() as stack:
             engine = stack.enter_context(LocalEngine(self.resources.workers))
             model = scorer(job.method, **job.settings)
+            for member in model.members.values():
+                member.check_installed()
             stack.enter_context(self.folder.locked())
             corpus, targets, carry = self._scan(job, model, engine)
             recipe = _recipe(job, model, spec, writing, name or f"{'+'.join(job.target)}-{job.method}")

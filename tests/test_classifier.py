@@ -9,7 +9,8 @@ from corpora import COOKING, MATHS, NEWS, text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.errors import InputError, UsageError
+import curate
+from curate.errors import InputError, MissingExtraError, UsageError
 from curate.scorers.classifier import SAMPLE, Classifier, Sample, auc, fold_of, log_density_ratio
 
 pytest.importorskip("sklearn")
@@ -159,3 +160,11 @@ def test_settings_that_make_no_sense_are_refused(settings, message) -> None:
 def test_too_few_documents_are_refused() -> None:
     with pytest.raises(InputError, match="target 'target' has 2 different documents with tokens: too few for 3"):
         Classifier(**SMALL).fit(target=["a b", "c", "a b"], raw=RAW)
+
+
+def test_a_missing_package_is_told_before_anything_is_read(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'curate-data\[classifier\]'"):
+        curate.select(
+            tmp_path / "none.parquet", target=tmp_path / "none.jsonl", out=tmp_path / "out", method="classifier"
+        )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from curate._optional import check_installed
 from curate.errors import InputError, UsageError, unknown
 from curate.features.ngrams import NgramFeatures, string_array
 
@@ -47,6 +48,7 @@ class Scorer(ABC):
     method: ClassVar[str]
     log_weights: ClassVar[bool]  # whether scores are log weights, nats, that a Gumbel draw may sample by
     default_draw: ClassVar[str] = "topk"
+    needs: ClassVar[tuple[str, str] | None] = None  # a package, and the extra that brings it
     features: NgramFeatures
     min_tokens: int
     separate_targets: bool = False
@@ -84,6 +86,17 @@ class Scorer(ABC):
         return {self.method: self}
 
     # ---- fitting
+
+    def check_installed(self) -> None:
+        """Refuse what `fit` will not find, before anything is read.
+
+        Raises
+        ------
+        MissingExtraError : a package is not installed.
+        """
+        if self.needs:
+            package, extra = self.needs
+            check_installed(package, extra=extra, purpose=f"method {self.method!r}")
 
     @property
     def raw_sample(self) -> RawSample | None:

@@ -17,6 +17,7 @@ from curate.scorers.base import (
     Scorer,
     Texts,
     by_name,
+    check_array,
     encoded,
     number,
     proportions,
@@ -188,11 +189,17 @@ class ByteGrams(Scorer):
         from curate.kernels.bytematch import Vocabulary
 
         each = range(len(self.target_names_))
+        for i in each:
+            words = arrays[f"words_{i}"]
+            check_array("words", words, np.uint64, (None,))
+            check_array("word_counts", arrays[f"word_counts_{i}"], np.int64, (len(words),))
+            if not len(words) or (words[1:] <= words[:-1]).any():
+                raise ValueError("words are not ascending")
         vocabularies = [Vocabulary(arrays[f"words_{i}"], arrays[f"word_counts_{i}"], self.max_order) for i in each]
         raw_counts, weights = ([arrays[f"{name}_{i}"] for i in each] for name in ("raw_counts", "weights"))
-        for vocabulary, *columns in zip(vocabularies, raw_counts, weights, strict=True):
-            if any(len(column) != len(vocabulary) for column in columns):
-                raise ValueError("counts or weights are not as many as n-grams")
+        for vocabulary, counts, values in zip(vocabularies, raw_counts, weights, strict=True):
+            check_array("raw_counts", counts, np.int64, (len(vocabulary),))
+            check_array("weights", values, np.float64, (len(vocabulary),))
         self._take(_matchers(vocabularies), raw_counts, weights)
 
 

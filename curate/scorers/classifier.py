@@ -107,6 +107,7 @@ class Classifier(Scorer):
     """
 
     method = "classifier"
+    needs = ("sklearn", "classifier")
     log_weights = True
 
     def __init__(
