@@ -272,7 +272,7 @@ def _draw_spec(
 ) -> DrawSpec:
     """The draw that was asked for, or the one that suits the scores."""
     if draw is None:
-        draw = "threshold" if threshold is not None else model.default_draw
+        draw = model.default_draw
     if draw == "gumbel" and not model.log_weights:
         raise UsageError(
             f"draw 'gumbel' samples with odds exp(score), but scores of {model.method} are no log weights: "

@@ -122,10 +122,11 @@ def sizes_by(table: pa.Table, column: str) -> dict[str, dict[str, int]]:
 def statistics(table: ScoreTable, engine: LocalEngine, per: str | None) -> Statistics:
     """Moments, lengths, reasons and sizes of the whole score table."""
     source = "source" if "source" in table.carry else None
+    needed = dict.fromkeys([*table.score_columns, "n_tokens", "n_bytes", "reason", *(c for c in (per, source) if c)])
 
     def of(part: Path) -> Statistics:
         found = Statistics([ScoreMoments() for _ in table.score_columns])
-        for rows in batches(part):
+        for rows in batches(part, list(needed)):
             found.merge(_statistics(rows, table.score_columns, per, source))
         return found
 
@@ -163,6 +164,13 @@ class Decision:
     groups: tuple[str, ...]
     cuts: tuple[dict[int, Cut], ...]  # one a target so far
 
+    @property
+    def columns(self) -> list[str]:
+        """Columns of the score table that it takes to decide."""
+        size = self.spec.budget.size_column if self.spec.budget else None
+        needed = ["doc_id", *self.table.score_columns, *(c for c in (size, self.spec.per) if c)]
+        return list(dict.fromkeys(needed))
+
     def targets(self, part: int, rows: pa.Table, first: int) -> np.ndarray:
         """int64[n]: the target that a document was kept for, -1 when it was not."""
         chosen = np.full(rows.num_rows, -1)
@@ -177,7 +185,7 @@ class Decision:
     def ranked(self, part: int, target: int) -> Iterator[Ranked]:
         """Documents of a partition that no earlier target took, for the next one."""
         first = 0
-        for rows in batches(self.table.parts[part]):
+        for rows in batches(self.table.parts[part], self.columns):
             yield self._ranked(part, rows, first, target, self.targets(part, rows, first))[0]
             first += rows.num_rows
 

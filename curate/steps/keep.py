@@ -235,7 +235,7 @@ def kept_lengths(decision: Decision, other: Decision, engine: LocalEngine) -> tu
     def of(part: int) -> tuple[LengthHistogram, int, int]:
         lengths, both, n = LengthHistogram(), 0, 0
         first = 0
-        for rows in batches(decision.table.parts[part]):
+        for rows in batches(decision.table.parts[part], list({*decision.columns, *other.columns, "n_tokens"})):
             kept = decision.targets(part, rows, first) >= 0
             same = kept if other is decision else kept & (other.targets(part, rows, first) >= 0)
             first += rows.num_rows
