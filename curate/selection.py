@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shlex
 import shutil
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -21,6 +19,7 @@ import pyarrow as pa
 
 from curate import __version__
 from curate.engines import LocalEngine
+from curate.engines.allocator import give_back_memory, save_memory
 from curate.errors import InputError, RunError, UsageError, unknown
 from curate.features import NgramFeatures
 from curate.features.ngrams import file_sha256
@@ -57,6 +56,7 @@ from curate.steps.write import WriteJob, WriteSpec, output_schema, plan_shards, 
 FORMAT = 1  # of the score table and what names it
 BASE_BYTES = 450_000_000  # what the program itself takes, with its libraries
 MIN_MEMORY = 600_000_000
+LITTLE_MEMORY = 1_500_000_000  # below it memory is saved at the cost of some speed
 LARGER_TARGET = {
     "bytegrams": "--set target_bytes takes more, at 150 bytes of memory each",
     "primed": "--set codec=zstd has room for 64 MB",
@@ -344,6 +344,8 @@ class _Session:
     def __init__(self, out: str | os.PathLike[str], resources: Resources, progress: Progress) -> None:
         self.folder = RunFolder(out)
         self.resources = resources
+        if resources.memory_limit < LITTLE_MEMORY:
+            save_memory()
         self.progress = progress
         self.seconds: dict[str, float] = {}
 
@@ -631,15 +633,7 @@ class _Timer:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self._seconds[self._name] = round(self._seconds.get(self._name, 0) + time.perf_counter() - self._start, 3)
-        _give_back_memory()
-
-
-def _give_back_memory() -> None:
-    """Return what the allocators hold for later to the system: the next step wants memory of other sizes."""
-    pa.default_memory_pool().release_unused()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
+        give_back_memory()
 
 
 def _write(job: WriteJob, decision: Decision, ledger: Path, weight: float, task: Any) -> dict[str, Any] | None:
