@@ -73,8 +73,8 @@ METHODS = (
     Method(
         "bytegrams+primed",
         "any methods joined by +: each one's scores, fused by exact quantile or reciprocal rank over the corpus",
-        "you would rather not bet on one method (here none beat its best member on average); with group=source no source "
-        "wins by its scale of scores",
+        "you would rather not bet on one method (here none beat its best member on average); with group=source no "
+        "source wins by its scale of scores",
         "that of its methods, and a sort on disk",
         "1.65",
         "reciprocal rank: Cormack et al. 2009; quantiles within groups: calibration as in InfAlign",
