@@ -175,6 +175,42 @@ def cluster_risk(documents):
     return risk, risk / ((occupied - 1) / (2 * n))
 
 
+F_DIVERGENCES = {  # f(r), its value at 0, the limit of f(r) / r
+    "kl": (lambda r: r * math.log(r), 0, math.inf),
+    "reverse_kl": (lambda r: -math.log(r), math.inf, 0),
+    "jensen_shannon": (
+        lambda r: (r * math.log(r) - (r + 1) * math.log((r + 1) / 2)) / 2,
+        math.log(2) / 2,
+        math.log(2) / 2,
+    ),
+    "jeffreys": (lambda r: (r - 1) * math.log(r), math.inf, math.inf),
+    "chi_square": (lambda r: (r - 1) ** 2, 1, math.inf),
+    "neyman": (lambda r: (1 - r) ** 2 / r, math.inf, 1),
+    "squared_hellinger": (lambda r: (math.sqrt(r) - 1) ** 2, 1, 1),
+    "total_variation": (lambda r: abs(r - 1) / 2, 1 / 2, 1 / 2),
+}
+
+
+def f_divergence(name, p, q):
+    """Sum of q f(p / q), with the conventions for zeros; "alpha=0.5" is the Amari divergence of that order."""
+    if name in F_DIVERGENCES:
+        f, at_zero, at_infinity = F_DIVERGENCES[name]
+    else:
+        a = float(name.removeprefix("alpha="))
+        f = lambda r: (r**a - a * r - (1 - a)) / (a * (a - 1))  # noqa: E731
+        at_zero = 1 / a if a > 0 else math.inf
+        at_infinity = 1 / (1 - a) if a < 1 else math.inf
+    terms = []
+    for x, y in zip(p, q, strict=True):
+        if x > 0 and y > 0:
+            terms.append(y * f(x / y))
+        elif y > 0:
+            terms.append(y * at_zero)
+        elif x > 0:
+            terms.append(x * at_infinity)
+    return math.fsum(terms)
+
+
 # ---- JSON Lines
 
 
