@@ -211,6 +211,19 @@ def f_divergence(name, p, q):
     return math.fsum(terms)
 
 
+def kl_reduction(targets, raw, selected, *, epsilon=1e-10, pseudo_count=None):
+    """The paper's with epsilon; with a pseudo-count the logarithms are of smoothed shares as they are."""
+    a, eps = (0, epsilon) if pseudo_count is None else (pseudo_count, 0)
+
+    def share(counts):
+        return [(c + a) / (sum(counts) + a * len(counts)) for c in counts]
+
+    def kl(p, q):
+        return math.fsum(x * (math.log(x + eps) - math.log(y + eps)) for x, y in zip(p, q, strict=True))
+
+    return sum(kl(share(t), share(raw)) - kl(share(t), share(selected)) for t in targets) / len(targets)
+
+
 # ---- JSON Lines
 
 
