@@ -4,6 +4,7 @@ The compiled kernels and the streaming cuts must equal these definitions, to the
 """
 
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -222,6 +223,21 @@ def kl_reduction(targets, raw, selected, *, epsilon=1e-10, pseudo_count=None):
         return math.fsum(x * (math.log(x + eps) - math.log(y + eps)) for x, y in zip(p, q, strict=True))
 
     return sum(kl(share(t), share(raw)) - kl(share(t), share(selected)) for t in targets) / len(targets)
+
+
+def ks_distance(a, b):
+    return max(abs(sum(x <= v for x in a) / len(a) - sum(x <= v for x in b) / len(b)) for v in [*a, *b])
+
+
+def ks_p_value(a, b):
+    """Share of all ways to deal the pooled values that are as far apart."""
+    pooled = [*a, *b]
+    limit = ks_distance(a, b) - 1e-12
+    hits = total = 0
+    for chosen in itertools.combinations(range(len(pooled)), len(a)):
+        total += 1
+        hits += ks_distance([pooled[i] for i in chosen], [x for i, x in enumerate(pooled) if i not in chosen]) >= limit
+    return hits / total
 
 
 # ---- JSON Lines
