@@ -135,10 +135,10 @@ def test_rows_without_weight_move_nothing() -> None:
 
 
 def test_too_few_iterations_are_told() -> None:
-    x, y, *_ = clouds(3, n=8, dim=2)
-    found = sinkhorn_divergence(x, y, epsilon=1e-4, max_iterations=2)
-    assert not found.converged
-    assert found.marginal_error > 0.01
+    x, y, *_ = clouds(3, n=30, dim=2)
+    short, long = (sinkhorn_divergence(x, y, epsilon=0.3, max_iterations=most) for most in (1, 5000))
+    assert (short.converged, long.converged) == (False, True)
+    assert short.marginal_error > 1e-3 > 1e-6 > long.marginal_error
 
 
 def test_clouds_of_one_point() -> None:
