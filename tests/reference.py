@@ -240,6 +240,15 @@ def ks_p_value(a, b):
     return hits / total
 
 
+def gaussian_mmd(x, y, scale):
+    """Squared maximum mean discrepancy, every vector with every vector, itself too."""
+
+    def mean_kernel(u, v):
+        return sum(math.exp(-(math.dist(a, b) ** 2) / (2 * scale**2)) for a in u for b in v) / len(u) / len(v)
+
+    return mean_kernel(x, x) + mean_kernel(y, y) - 2 * mean_kernel(x, y)
+
+
 # ---- JSON Lines
 
 
