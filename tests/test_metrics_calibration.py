@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import reference
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
@@ -152,6 +152,7 @@ def test_the_closed_forms_equal_the_integrals(t) -> None:
 
 
 @given(st.floats(0, 600))
+@example(22.0)
 def test_the_uniform_tilt_spends_its_budget(budget) -> None:
     assert uniform_tilt_kl(uniform_tilt(budget)) == pytest.approx(budget, rel=1e-8, abs=1e-12)
 

@@ -130,6 +130,12 @@ def test_bounded_divergences_reach_their_bounds_and_the_others_are_infinite_on_d
     assert alpha_divergence(0.5)(p, q) == pytest.approx(4)
 
 
+def test_a_ratio_too_large_for_a_number_still_has_its_alpha_divergence() -> None:
+    p, q = np.array([1e-4, 1 - 1e-4]), np.array([1e-180, 1.0])
+    assert alpha_divergence(2)(p, q) == pytest.approx(1e-8 / 1e-180 / 2)
+    assert alpha_divergence(3)(p, q) == math.inf
+
+
 # ---- Renyi
 
 

@@ -146,7 +146,7 @@ def uniform_tilt_kl(strength: float) -> float:
     t = abs(strength)
     if t < 1e-2:
         return t * t / 24 - t**4 / 960
-    return t * (uniform_tilt_mean(t) - 1) - math.log(-math.expm1(-t) / t)
+    return t * math.exp(-t) / -math.expm1(-t) - 1 - math.log(-math.expm1(-t) / t)  # t (mean - 1) without cancellation
 
 
 def uniform_tilt(budget: float) -> float:

@@ -85,6 +85,12 @@ REVERSE_KL = Divergence(
 )
 
 
+def _power_gain(q: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """q (exp(v) - 1), finite wherever that is; inf where it is too large for a number."""
+    with np.errstate(over="ignore"):
+        return np.where(v < 700, q * np.expm1(np.minimum(v, 700)), np.exp(v + np.log(q)))
+
+
 def alpha_divergence(order: float) -> Divergence:
     """The Amari (Cressie-Read) divergence of an order: 1 is KL, 0 reverse KL, 2 half of Pearson's chi-square.
 
@@ -97,7 +103,7 @@ def alpha_divergence(order: float) -> Divergence:
         return KL if order == 1 else REVERSE_KL
     return Divergence(
         f"alpha divergence of order {order:g}",
-        lambda p, q, u: (q * np.expm1(order * u) - order * (p - q)) / (order * (order - 1)),
+        lambda p, q, u: (_power_gain(q, order * u) - order * (p - q)) / (order * (order - 1)),
         1 / order if order > 0 else math.inf,
         1 / (1 - order) if order < 1 else math.inf,
         1.0,
