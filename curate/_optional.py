@@ -16,8 +16,13 @@ def check_installed(module: str, *, extra: str, purpose: str) -> None:
     ------
     MissingExtraError : the package is not installed.
     """
-    if importlib.util.find_spec(module) is None:
+    if not installed(module):
         raise _missing(module, extra, purpose)
+
+
+def installed(module: str) -> bool:
+    """Whether a package is there, without importing it."""
+    return importlib.util.find_spec(module) is not None
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:

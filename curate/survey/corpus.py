@@ -1,0 +1,173 @@
+"""One pass over a corpus: sizes, lengths and sources of all documents, and a sample of whole documents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.engines import LocalEngine
+from curate.io.columns import columns_of
+from curate.io.corpus import Corpus, Partition
+from curate.metrics.weights import LengthHistogram
+from curate.sampling.noise import TIE, keyed_hashes
+from curate.steps.documents import Documents, documents, raw_batches
+from curate.steps.draw import add_sizes, sizes_by
+from curate.steps.sample import FitSample
+
+SAMPLE_BYTES = 16_000_000  # 8 million n-grams: in 10,000 buckets their noise is 0.0006 nats
+BATCH_BYTES = 4_000_000
+SOURCE = "source"
+
+
+@dataclass
+class Survey:
+    """What was found of a corpus.
+
+    Exact, over all documents: ``n_documents``, ``n_empty`` (without text), ``n_bad_rows``, ``n_bytes``, ``lengths``
+    (bytes) and ``sources`` (documents and bytes by value of the column ``source``, where there is one).
+    ``ids``, ``texts``: the sample, documents with text in the order of a hash of their ids; any of its beginnings is a
+    uniform sample too. ``whole``: it is all of them.
+    ``found``: texts of the rows that were asked for, by partition and row.
+    """
+
+    name: str
+    n_documents: int = 0
+    n_empty: int = 0
+    n_bad_rows: int = 0
+    n_bytes: int = 0
+    lengths: LengthHistogram = field(default_factory=LengthHistogram)
+    sources: dict[str, dict[str, int]] = field(default_factory=dict)
+    ids: Any = None
+    texts: Any = None
+    whole: bool = True
+    found: dict[tuple[int, int], str] = field(default_factory=dict)
+
+
+@dataclass
+class _Part:
+    """What was found in one partition; ``sampled``: (level, id, text)."""
+
+    survey: Survey
+    sampled: list[pa.Table]
+
+
+SAMPLED = pa.schema([("level", pa.int64()), ("id", pa.large_string()), ("text", pa.large_string())])
+
+
+def survey(
+    corpus: Corpus,
+    name: str,
+    engine: LocalEngine,
+    *,
+    sample_bytes: float = SAMPLE_BYTES,
+    wanted: Mapping[int, np.ndarray] | None = None,
+    advance: Callable[[int], None] = lambda n: None,
+) -> Survey:
+    """Look at every document once.
+
+    Parameters
+    ----------
+    sample_bytes : text of the sample, up to twice as much; all of the corpus when it has no more.
+    wanted : int64[...] rows by partition, ascending, whose texts are wanted whole.
+    advance : told the bytes of each partition that is done.
+
+    Returns
+    -------
+    Survey : the same whatever the workers, and but for ``found`` whatever the cut and order of the files.
+    """
+    sample = FitSample(sample_bytes)
+    carry = (SOURCE,) if SOURCE in columns_of(corpus) else ()
+    whole, sampled = Survey(name), pa.table({n: pa.array([], t) for n, t in _types()})
+
+    def look(partition: Partition) -> _Part:
+        rows = None if wanted is None else wanted.get(partition.index)
+        return _look(corpus, partition, carry, engine, sample, rows)
+
+    for partition, part in engine.each(look, corpus.partitions):
+        _merge(whole, part.survey)
+        sampled = _at_least(pa.concat_tables([sampled, *part.sampled]), sample.lowest)
+        advance(partition.n_bytes)
+    ids = sampled["id"].combine_chunks() if sampled.num_rows else pa.array([], pa.large_string())
+    order = _hash_order(ids, sampled["text"])
+    whole.ids, whole.texts = _taken(ids, order), _taken(sampled["text"], order)
+    whole.whole = sample.lowest == 0
+    whole.sources = dict(sorted(whole.sources.items()))
+    return whole
+
+
+def _types() -> Iterable[tuple[str, pa.DataType]]:
+    return [(f.name, f.type) for f in SAMPLED]
+
+
+def _look(
+    corpus: Corpus,
+    partition: Partition,
+    carry: tuple[str, ...],
+    engine: LocalEngine,
+    sample: FitSample,
+    wanted: np.ndarray | None,
+) -> _Part:
+    part = _Part(Survey(""), [])
+
+    def parse(raw: Any) -> tuple[Documents, np.ndarray]:
+        docs = documents(corpus, partition, raw, carry)
+        return docs, sample.of(docs.ids)
+
+    for docs, levels in engine.pipeline(parse, raw_batches(corpus, partition, carry, BATCH_BYTES)):
+        _count(part.survey, docs)
+        sample.add(np.bincount(levels, docs.n_bytes, minlength=sample.n_levels).astype(np.int64))
+        taken = (levels >= sample.lowest) & (docs.n_bytes > 0)
+        if taken.any():
+            mask = pa.array(taken)
+            texts = docs.texts.cast(pa.large_string()).filter(mask)
+            part.sampled.append(pa.table([pa.array(levels[taken]), docs.ids.filter(mask), texts], schema=SAMPLED))
+        if wanted is not None:
+            for i in np.flatnonzero(np.isin(docs.rows, wanted)):
+                part.survey.found[partition.index, int(docs.rows[i])] = docs.texts[i].as_py()
+    return part
+
+
+def _count(into: Survey, docs: Documents) -> None:
+    into.n_documents += len(docs)
+    into.n_empty += int((docs.n_bytes == 0).sum())
+    into.n_bad_rows += len(docs.bad)
+    into.n_bytes += int(docs.n_bytes.sum())
+    into.lengths.add(docs.n_bytes)
+    for values in docs.carried.values():
+        none = pa.array(np.zeros(len(docs), np.int64))
+        table = pa.table({SOURCE: values, "n_bytes": pa.array(docs.n_bytes), "n_tokens": none})
+        for value, sizes in sizes_by(table, SOURCE).items():
+            add_sizes(into.sources, value, sizes)
+
+
+def _merge(into: Survey, part: Survey) -> None:
+    into.n_documents += part.n_documents
+    into.n_empty += part.n_empty
+    into.n_bad_rows += part.n_bad_rows
+    into.n_bytes += part.n_bytes
+    into.lengths.merge(part.lengths)
+    for value, sizes in part.sources.items():
+        add_sizes(into.sources, value, sizes)
+    into.found.update(part.found)
+
+
+def _at_least(sampled: pa.Table, lowest: int) -> pa.Table:
+    return sampled.filter(pc.greater_equal(sampled["level"], lowest))
+
+
+def _hash_order(ids: Any, texts: Any) -> np.ndarray:
+    """int64[n]: by a hash of the id, then of the text, for ids that occur twice."""
+    if not len(ids):
+        return np.zeros(0, np.int64)
+    return np.lexsort((keyed_hashes(texts, 0, TIE), keyed_hashes(ids, 0, TIE)))
+
+
+def _taken(column: Any, order: np.ndarray) -> Any:
+    """A column in another order, as one array."""
+    taken = column.take(pa.array(order))
+    return taken.combine_chunks() if isinstance(taken, pa.ChunkedArray) else taken
