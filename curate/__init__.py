@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from curate.compare import compare as compare
     from curate.errors import CurateError as CurateError
     from curate.frames import duckdb as duckdb
     from curate.io.corpus import scan as scan
@@ -37,6 +38,7 @@ _PUBLIC = {
     "Scoring": "curate.selection",
     "Selection": "curate.selection",
     "ZipFit": "curate.scorers",
+    "compare": "curate.compare",
     "draw": "curate.selection",
     "duckdb": "curate.frames.duckdb",
     "load_scorer": "curate.scorers",

@@ -349,6 +349,40 @@ def scan(raw: tuple[str, ...], workers: int | None, as_json: bool, **rest: Any) 
 
 
 @main.command()
+@click.argument("target")
+@click.argument("selected")
+@click.option("--raw", "-r", multiple=True, help="What the selection was made from; of a run that is known.")
+@click.option("--target-text-column", help="Column of the text in the target, when it is another.")
+@click.option("--text-column", default="text", show_default=True, help="Column of the text.")
+@click.option("--sample", default="16MB", show_default=True, help="Text of each corpus that is looked at, at least.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of resampling and permutations.")
+@click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads; by default one a core.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress bars.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def compare(target: str, selected: str, raw: tuple[str, ...], sample: str, quiet: bool, as_json: bool,
+            **rest: Any) -> None:  # fmt: skip
+    """Say by every metric how near SELECTED is to TARGET, and whether it is nearer than raw.
+
+    SELECTED is the folder of a run, or files of a corpus.
+
+    \b
+    Example:
+      curate compare samples/targets/gsm8k/heldout.jsonl out
+    """
+    from curate.compare import compare as run
+    from curate.io.run import finite
+    from curate.selection import parse_bytes
+
+    result = run(target, selected, raw=raw or None, sample_bytes=parse_bytes(sample), progress=_progress(quiet), **rest)
+    if as_json:
+        _print_json(finite(asdict(result)))
+        return
+    from curate.report.terminal import comparison_text
+
+    click.echo(comparison_text(result))
+
+
+@main.command()
 @click.argument("out", type=click.Path(exists=True, file_okay=False))
 @click.option("--inputs", is_flag=True, help="Check the raw and target files too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from curate.io.run import finite
 from curate.metrics.adequacy import MIN_DOCUMENTS, MIN_SIGNAL_TO_NOISE, WARN, Adequacy
 
 COLLAPSED_FRACTION = 0.01  # of the number drawn
@@ -46,13 +47,7 @@ class Diagnostics:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values; what is not a number is None."""
-        return {k: _finite(v) for k, v in asdict(self).items()}
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return dict(finite(asdict(self)))
 
 
 def shares(sizes: dict[str, dict[str, int]], unit: str = "documents") -> dict[str, float]:

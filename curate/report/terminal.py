@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from curate.io.corpus import Corpus
+from curate.metrics.reduction import KLReduction
+from curate.survey.comparison import Comparison
 
 SOURCES_SHOWN = 8
 
@@ -108,3 +111,68 @@ def _scores(of: Mapping[str, Any]) -> list[str]:
         f"correlation with length {'none' if correlation is None else f'{correlation:+.2f}'}, "
         f"{of['top_k_overlap']:.0%} of the draw is the top-k"
     ]
+
+
+def comparison_text(of: Comparison) -> str:
+    """Every metric of a comparison in a table, raw beside the selection."""
+    a = of.adequacy
+    lines = [
+        *(_reduction(of.reduction, of.parity) if of.reduction is not None else []),
+        table(_distances(of), " rrr"),
+        "",
+        table(_attributes(of), " rrrr"),
+        "",
+        f"target  {a.n_documents:,} documents, {a.n_ngrams:,} n-grams worth {a.n_effective:,.0f} independent ones: "
+        f"noise of {a.risk:.4f} nats, {_adequate(a.verdict)}",
+    ]
+    return "\n".join(lines)
+
+
+def _reduction(found: KLReduction, parity: float) -> list[str]:
+    return [
+        f"KL reduction  {found.value:+.4f} nats ({found.level:.0%} interval {found.low:+.4f} to {found.high:+.4f})",
+        f"  {_nearer(found.low, found.high)}, at {found.n_ngrams:,} n-grams",
+        f"  no selection of so many n-grams can gain more than {found.bound:.3f}; as the paper has it {parity:+.4f}",
+        "",
+    ]
+
+
+def _distances(of: Comparison) -> list[tuple[str, ...]]:
+    before, after = of.characteristic_raw, of.characteristic_selected
+    parts = {
+        "characteristic function": (before.squared if before else None, after.squared, after.null_high),
+        "  its amplitude": (before.amplitude if before else None, after.amplitude, None),
+        "  its phase": (before.phase if before else None, after.phase, None),
+    }
+    distances = {name.replace("_", " "): d for name, d in of.divergences.items()}
+    distances["Sinkhorn divergence"] = of.sinkhorn
+    return [
+        ("distance from the target", "raw", "selected", "noise"),
+        *((name, _number(d.raw), _number(d.selected), _number(d.floor)) for name, d in distances.items()),
+        *((name, *map(_number, values)) for name, values in parts.items()),
+    ]
+
+
+def _attributes(of: Comparison) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [("Kolmogorov-Smirnov distance", "raw", "selected", "interval", "p")]
+    for name, attribute in of.attributes.items():
+        raw, selected = attribute.raw, attribute.selected
+        interval = f"{selected.low:.3f} to {selected.high:.3f}"
+        before = _number(raw.distance if raw else None)
+        rows.append((name, before, _number(selected.distance), interval, f"{attribute.p_selected:.2g}"))
+    return rows
+
+
+def _nearer(low: float, high: float) -> str:
+    if low > 0:
+        return "the selection is nearer to the target than raw"
+    return "the selection is farther from the target than raw" if high < 0 else "no difference that can be told"
+
+
+def _adequate(verdict: str) -> str:
+    said = {"pass": "enough for these metrics", "warn": "little for these metrics", "fail": "too few for these metrics"}
+    return said[verdict]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None or math.isnan(value) else f"{value:.4f}"

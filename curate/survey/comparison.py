@@ -119,9 +119,7 @@ def _kl(target: Corner, other: Corner) -> float:
     return DIVERGENCES["kl"](probabilities(target.facts.counts), probabilities(other.facts.counts))
 
 
-def _divergences(
-    target: Corner, selected: Corner, raw: Corner | None, rng: np.random.Generator
-) -> dict[str, Distance]:
+def _divergences(target: Corner, selected: Corner, raw: Corner | None, rng: np.random.Generator) -> dict[str, Distance]:
     counts = [selected.facts.counts, *([] if raw is None else [raw.facts.counts])]
     n = min(int(c.sum()) for c in counts)
     measured = [divergences(target.facts.counts, thin(c, n, rng)) for c in counts]

@@ -131,5 +131,3 @@ def _largest(values: np.ndarray, n: int) -> np.ndarray:
 def _top(values: np.ndarray, n: int) -> np.ndarray:
     candidates = np.flatnonzero(values >= np.partition(values, -n)[-n])
     return candidates[np.lexsort((candidates, -values[candidates]))][:n]
-
-

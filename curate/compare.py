@@ -1,0 +1,86 @@
+"""Compare corpora: is a selection nearer to a target than the raw corpus it came from?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from curate.engines import LocalEngine
+from curate.errors import RunError, UsageError
+from curate.io.corpus import scan
+from curate.io.paths import find
+from curate.io.run import MANIFEST, RunFolder
+from curate.progress import Progress
+from curate.survey import facts, survey
+from curate.survey.comparison import Comparison, Corner
+from curate.survey.comparison import compare as compare_corners
+from curate.survey.corpus import SAMPLE_BYTES
+
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+
+def compare(
+    target: Paths,
+    selected: Paths,
+    *,
+    raw: Paths | None = None,
+    text_column: str = "text",
+    target_text_column: str | None = None,
+    id_column: str = "id",
+    sample_bytes: float = SAMPLE_BYTES,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: bool | None = False,
+) -> Comparison:
+    """Compare a selection, and the raw corpus where it is given, with a target by every metric.
+
+    Parameters
+    ----------
+    target : examples of what is wanted. selected : files, or the folder of a run; then ``raw`` is by default what it
+        was made from. raw : files to compare with.
+    sample_bytes : text of each corpus that is looked at, whole documents by a hash of their ids; up to twice as much.
+    seed : of resampling and permutations.
+
+    Raises
+    ------
+    InputError : a corpus without text. RunError : the raw files of a run are gone.
+    """
+    paths: dict[str, tuple[list[str], str]] = {"target": (_listed(target), target_text_column or text_column)}
+    folder = Path(os.fspath(selected)) if isinstance(selected, (str, os.PathLike)) else None
+    if folder is not None and (folder / MANIFEST).is_file():
+        shards, inputs = _of_run(folder)
+        paths["selected"] = (shards, text_column)
+        raw = inputs if raw is None else raw
+    else:
+        paths["selected"] = (_listed(selected), text_column)
+    if raw is not None:
+        paths["raw"] = (_listed(raw), text_column)
+    shown = Progress(progress)
+    corners = {}
+    with LocalEngine(workers) as engine:
+        for name, (listed, column) in paths.items():
+            corpus = scan(listed, text_column=column, id_column=id_column, over=engine.map)
+            with shown.stage(name, sum(p.n_bytes for p in corpus.partitions)) as stage:
+                found = survey(corpus, name, engine, sample_bytes=sample_bytes, advance=stage.advance)
+            corners[name] = Corner(found, facts(found.texts, engine))
+    return compare_corners(corners["target"], corners["selected"], corners.get("raw"), seed=seed)
+
+
+def _of_run(folder: Path) -> tuple[list[str], list[str]]:
+    """The shards of a run, and the files that it was made from."""
+    manifest: Mapping[str, Any] = RunFolder(folder).manifest or {}
+    shards = [str(folder / shard["path"]) for shard in manifest["shards"]]
+    inputs = [file["path"] for file in manifest["inputs"]]
+    gone = [path for path in inputs if "://" not in path and not Path(path).is_file()]
+    if gone:
+        raise RunError(f"{gone[0]}: gone since {folder} was made; say where raw is with --raw")
+    return shards, inputs
+
+
+def _listed(paths: Paths) -> list[str]:
+    listed = [os.fspath(p) for p in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+    if not listed or not find(listed)[0]:
+        raise UsageError("nothing to compare: name at least one file")
+    return listed
