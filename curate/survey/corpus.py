@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from curate.engines import LocalEngine
 from curate.io.columns import columns_of
 from curate.io.corpus import Corpus, Partition
+from curate.kernels.text import one_chunk
 from curate.metrics.weights import LengthHistogram
 from curate.sampling.noise import TIE, keyed_hashes
 from curate.steps.documents import Documents, documents, raw_batches
@@ -82,7 +83,7 @@ def survey(
     """
     sample = FitSample(sample_bytes)
     carry = (SOURCE,) if SOURCE in columns_of(corpus) else ()
-    whole, sampled = Survey(name), pa.table({n: pa.array([], t) for n, t in _types()})
+    whole, sampled, level = Survey(name), [SAMPLED.empty_table()], 0
 
     def look(partition: Partition) -> _Part:
         rows = None if wanted is None else wanted.get(partition.index)
@@ -90,18 +91,15 @@ def survey(
 
     for partition, part in engine.each(look, corpus.partitions):
         _merge(whole, part.survey)
-        sampled = _at_least(pa.concat_tables([sampled, *part.sampled]), sample.lowest)
+        sampled += part.sampled
+        if sample.lowest > level:
+            level = sample.lowest
+            sampled = [_at_least(table, level) for table in sampled]
         advance(partition.n_bytes)
-    ids = sampled["id"].combine_chunks() if sampled.num_rows else pa.array([], pa.large_string())
-    order = _hash_order(ids, sampled["text"])
-    whole.ids, whole.texts = _taken(ids, order), _taken(sampled["text"], order)
+    _keep_sample(whole, _at_least(pa.concat_tables(sampled), sample.lowest))
     whole.whole = sample.lowest == 0
     whole.sources = dict(sorted(whole.sources.items()))
     return whole
-
-
-def _types() -> Iterable[tuple[str, pa.DataType]]:
-    return [(f.name, f.type) for f in SAMPLED]
 
 
 def _look(
@@ -124,12 +122,17 @@ def _look(
         taken = (levels >= sample.lowest) & (docs.n_bytes > 0)
         if taken.any():
             mask = pa.array(taken)
-            texts = docs.texts.cast(pa.large_string()).filter(mask)
+            texts = filterable(docs.texts).filter(mask).cast(pa.large_string())
             part.sampled.append(pa.table([pa.array(levels[taken]), docs.ids.filter(mask), texts], schema=SAMPLED))
         if wanted is not None:
             for i in np.flatnonzero(np.isin(docs.rows, wanted)):
                 part.survey.found[partition.index, int(docs.rows[i])] = docs.texts[i].as_py()
     return part
+
+
+def filterable(texts: Any) -> Any:
+    """Strings in a form that Arrow can filter, which are all but views."""
+    return texts.cast(pa.large_string()) if pa.types.is_string_view(texts.type) else texts
 
 
 def _count(into: Survey, docs: Documents) -> None:
@@ -160,14 +163,14 @@ def _at_least(sampled: pa.Table, lowest: int) -> pa.Table:
     return sampled.filter(pc.greater_equal(sampled["level"], lowest))
 
 
+def _keep_sample(of: Survey, sampled: pa.Table) -> None:
+    ids, texts = (one_chunk(sampled[name]) for name in ("id", "text"))
+    order = pa.array(_hash_order(ids, texts))
+    of.ids, of.texts = ids.take(order), texts.take(order)
+
+
 def _hash_order(ids: Any, texts: Any) -> np.ndarray:
     """int64[n]: by a hash of the id, then of the text, for ids that occur twice."""
     if not len(ids):
         return np.zeros(0, np.int64)
     return np.lexsort((keyed_hashes(texts, 0, TIE), keyed_hashes(ids, 0, TIE)))
-
-
-def _taken(column: Any, order: np.ndarray) -> Any:
-    """A column in another order, as one array."""
-    taken = column.take(pa.array(order))
-    return taken.combine_chunks() if isinstance(taken, pa.ChunkedArray) else taken
