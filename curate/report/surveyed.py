@@ -1,0 +1,200 @@
+"""The parts of a summary that the texts themselves say: n-grams, languages, compression, nearness to the target."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from curate.metrics.ks import ks
+from curate.report.summary import (
+    Amount,
+    DistanceRow,
+    Distribution,
+    Metric,
+    Nearness,
+    Ngram,
+    Series,
+    Share,
+    Summary,
+)
+from curate.survey.comparison import Comparison, Corner, attribute_values, compare
+from curate.survey.names import Shift, commonest, shifts
+
+POINTS = 200
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+LANGUAGES_SHOWN = 12
+N_COMPARED = 3_000  # documents by which attributes are compared
+UNITS = {"bytes": "bytes", "tokens": "tokens", "bytes a token": "bytes", "compression ratio": ""}
+EXACT_ELSEWHERE = ("bytes", "tokens")  # of a run: all documents are in its score table
+
+
+def with_texts(summary: Summary, corners: Mapping[str, Corner], targets: Sequence[Corner] = ()) -> Summary:
+    """A summary with what was found in the texts of "raw" and "selected", as far as they are there, and of targets."""
+    raw, selected = corners.get("raw"), corners.get("selected")
+    main = raw or selected
+    if main is None:
+        return summary
+    compared = [compare(t, selected, raw) for t in targets] if selected else []
+    gained: Sequence[Shift] = ()
+    lost: Sequence[Shift] = ()
+    if raw and selected:
+        texts = [c.survey.texts for c in (selected, raw, *targets)]
+        gained, lost = shifts(raw.facts, selected.facts, [t.facts for t in targets], texts)
+    everyone = {**corners, **({"target": targets[0]} if len(targets) == 1 else {})}
+    return replace(
+        summary,
+        amounts=(*summary.amounts, *_amounts(summary, corners, targets)),
+        metrics=(*summary.metrics, *(m for c in compared for m in _metrics(c))),
+        nearness=tuple(_nearness(c) for c in compared),
+        languages=_languages(everyone),
+        languages_by=main.facts.languages.by,
+        sources=summary.sources or _sources(main),
+        distributions=_distributions(summary, everyone),
+        gained=tuple(map(_ngram, gained)),
+        lost=tuple(map(_ngram, lost)),
+        commonest=() if selected else _commonest(main),
+        sampling=f"{summary.sampling} {_sampling([*corners.values(), *targets])}".strip(),
+    )
+
+
+def _amounts(summary: Summary, corners: Mapping[str, Corner], targets: Sequence[Corner]) -> list[Amount]:
+    there = {a.name for a in summary.amounts}
+    found = []
+    for name, corner in [*corners.items(), *((_of("target", t, targets), t) for t in targets)]:
+        if name not in there:
+            s, f = corner.survey, corner.facts
+            looked_at = max(1, int(f.n_bytes.sum()))
+            found.append(Amount(name, s.n_documents, s.n_bytes, round(int(f.n_tokens.sum()) * s.n_bytes / looked_at)))
+    return found
+
+
+def _of(name: str, target: Corner, targets: Sequence[Corner]) -> str:
+    return f"{name} {target.name}" if len(targets) > 1 else name
+
+
+def _sampling(corners: Sequence[Corner]) -> str:
+    """What was estimated, from how much."""
+    cut = [c for c in corners if not c.survey.whole]
+    if not cut:
+        return "N-grams, languages and compression are of all texts, but for long lists of which a part is read."
+    parts = ", ".join(f"{len(c.facts.n_bytes):,} documents of {c.name}" for c in cut)
+    return (
+        "N-grams, languages, compression and nearness to the target are estimated from whole documents, "
+        f"chosen by a hash of their ids: {parts}. Tokens that nobody counted are estimated from these too."
+    )
+
+
+def _metrics(of: Comparison) -> list[Metric]:
+    found = of.reduction
+    if found is None:
+        return []
+    return [
+        Metric(
+            "KL reduction",
+            "How many nats nearer the n-grams of the selection are to the target's than those of raw are; no selection "
+            f"of so many n-grams can gain more than {found.bound:.2f}.",
+            found.value,
+            found.low,
+            found.high,
+            "nats",
+            0.0,
+            "higher",
+            of.target,
+        )
+    ]
+
+
+def _nearness(of: Comparison) -> Nearness:
+    rows = [DistanceRow(n.replace("_", " "), _none(d.raw), d.selected, _none(d.floor)) for n, d in of.divergences.items()]
+    s, before, after = of.sinkhorn, of.characteristic_raw, of.characteristic_selected
+    rows.append(DistanceRow("Sinkhorn, of n-gram vectors", _none(s.raw), s.selected, _none(s.floor)))
+    rows.append(
+        DistanceRow("characteristic function", before.squared if before else None, after.squared, after.null_high)
+    )
+    for name, attribute in of.attributes.items():
+        before_ks = attribute.raw.distance if attribute.raw else None
+        rows.append(DistanceRow(f"Kolmogorov-Smirnov of {name}", before_ks, attribute.selected.distance, None))
+    a = of.adequacy
+    note = (
+        f"The target has {a.n_ngrams:,} n-grams, worth {a.n_effective:,.0f} independent ones; "
+        f"its own noise is {a.risk:.4f} nats of KL divergence."
+    )
+    return Nearness(of.target, tuple(rows), note)
+
+
+def _none(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _languages(corners: Mapping[str, Corner]) -> tuple[Share, ...]:
+    names = list(dict.fromkeys(name for c in corners.values() for name in c.facts.languages.shares))
+    size = {n: max(c.facts.languages.shares.get(n, 0.0) for c in corners.values()) for n in names}
+    shown = sorted(names, key=lambda n: (-size[n], n))[:LANGUAGES_SHOWN]
+    rest = [n for n in names if n not in shown]
+
+    def shares(of: Sequence[str]) -> dict[str, float]:
+        return {k: sum(c.facts.languages.shares.get(n, 0.0) for n in of) for k, c in corners.items()}
+
+    found = [Share(name, **shares([name])) for name in shown]
+    return (*found, Share(f"{len(rest):,} others", **shares(rest))) if rest else tuple(found)
+
+
+def _sources(corner: Corner) -> tuple[Share, ...]:
+    from curate.metrics.diagnostics import shares
+
+    found = shares(corner.survey.sources)
+    shown = list(found)[:20]
+    rows = [Share(name, raw=found[name]) for name in shown]
+    if len(found) > len(shown):
+        rest = list(found)[20:]
+        rows.append(Share(f"{len(rest):,} others", raw=sum(found[name] for name in rest)))
+    return tuple(rows)
+
+
+def _distributions(summary: Summary, corners: Mapping[str, Corner]) -> tuple[Distribution, ...]:
+    """Those that the summary has, with the target beside them; and those that only the texts say."""
+    known = {"tokens": "length", "bytes": "size"}
+    values = {name: attribute_values(c.facts) for name, c in corners.items()}
+    found = []
+    there = {d.attribute: d for d in summary.distributions}
+    for attribute, unit in UNITS.items():
+        exact = there.pop(known.get(attribute, ""), None)
+        if exact is not None:
+            target = values.get("target")
+            more = (series("target", target[attribute]),) if target else ()
+            found.append(replace(exact, series=(*exact.series, *more)))
+            continue
+        some = tuple(series(name, of[attribute]) for name, of in values.items() if len(of[attribute]))
+        found.append(_compared(Distribution(known.get(attribute, attribute), unit, some, log=attribute in known), values, attribute))
+    return (*there.values(), *found)
+
+
+def _compared(
+    of: Distribution, values: Mapping[str, Mapping[str, np.ndarray]], attribute: str
+) -> Distribution:
+    if not {"raw", "selected"} <= values.keys():
+        return of
+    raw, selected = (values[name][attribute][:N_COMPARED] for name in ("raw", "selected"))
+    found = ks(raw, selected, rng=np.random.default_rng(0), n_resamples=100)
+    return replace(of, ks=found.distance, ks_low=found.low, ks_high=found.high)
+
+
+def series(name: str, values: np.ndarray) -> Series:
+    """The distribution function of values at no more than `POINTS` of them."""
+    ordered = np.sort(values)
+    at = np.unique(np.ceil(np.linspace(0, 1, POINTS) * (len(ordered) - 1)).astype(np.int64))
+    x, last = np.unique(ordered[at], return_index=True)
+    share = np.searchsorted(ordered, x, side="right") / len(ordered)
+    quantiles = {f"{100 * q:g}%": float(ordered[max(0, math.ceil(q * len(ordered)) - 1)]) for q in QUANTILES}
+    return Series(name, tuple(float(f"{v:.6g}") for v in x), tuple(float(f"{v:.6g}") for v in share), quantiles)
+
+
+def _ngram(of: Shift) -> Ngram:
+    return Ngram(of.ngram, of.raw, of.target, of.selected)
+
+
+def _commonest(corner: Corner) -> tuple[Ngram, ...]:
+    return tuple(Ngram(name, raw=rate) for name, rate in commonest(corner.facts, [corner.survey.texts], 30))
