@@ -383,6 +383,27 @@ def compare(target: str, selected: str, raw: tuple[str, ...], sample: str, quiet
 
 
 @main.command()
+@click.argument("paths", nargs=-1, required=True)
+@click.option("--out", "-o", type=click.Path(dir_okay=False), help="File; by default report.html in RUN, or here.")
+@click.option(
+    "--format", type=click.Choice(["html", "md", "json"]), default="html", show_default=True, help="Of the report."
+)
+@click.option("--text-column", default="text", show_default=True, help="Column of the text, of a corpus.")
+@click.option("--id-column", default="id", show_default=True, help="Column of the id, of a corpus.")
+@click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads; by default one a core.")
+def report(paths: tuple[str, ...], **rest: Any) -> None:
+    """Report on a RUN, or on the files of a corpus: one page that needs no network.
+
+    \b
+    Example:
+      curate report out
+    """
+    from curate.report.write import report as write
+
+    click.echo(write(paths, **rest))
+
+
+@main.command()
 @click.argument("out", type=click.Path(exists=True, file_okay=False))
 @click.option("--inputs", is_flag=True, help="Check the raw and target files too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")

@@ -18,7 +18,8 @@ from curate.io.paths import atomic, is_url
 
 MANIFEST, SCORES_COMMIT, WORK = "manifest.json", "scores/scores.json", "_work"
 _LOCK = ".curate.lock"
-_DRAWN = ("manifest.json", "shards", "ledger.parquet", "README.md", "croissant.json")
+_REPORTS = ("report.html", "report.md", "report.json")
+_DRAWN = ("manifest.json", "shards", "ledger.parquet", "README.md", "croissant.json", *_REPORTS)
 _SCORED = ("scores", "scorer", "quarantine.parquet")
 
 

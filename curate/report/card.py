@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from curate.report.summary import Summary
 from curate.sampling.budget import Budget
 
 _SIZES = (
@@ -63,8 +64,20 @@ def size_category(n: int) -> str:
     return next((name for i, name in enumerate(_SIZES[:-1]) if n < 10 ** (3 + i)), _SIZES[-1])
 
 
-def dataset_card(manifest: Mapping[str, Any]) -> str:
-    """README.md with the ``configs`` block that ``datasets.load_dataset`` reads."""
+def measured(summary: Summary | None) -> list[str]:
+    """What was measured of a selection, a sentence each: the verdict, and the KL reduction for each target."""
+    if summary is None:
+        return []
+    found = [summary.verdict.sentence] if summary.verdict else []
+    for m in summary.metrics:
+        if m.name == "KL reduction":
+            around = "" if m.low is None or m.high is None else f" ({m.low:.4g} to {m.high:.4g})"
+            found.append(f"{m.name}{f' for {m.target}' if m.target else ''}: {m.value:.4g} {m.unit}".strip() + around)
+    return found
+
+
+def dataset_card(manifest: Mapping[str, Any], summary: Summary | None = None) -> str:
+    """README.md with the ``configs`` block that ``datasets.load_dataset`` reads, and what has been measured."""
     stats, drawing = manifest["stats"], manifest["recipe"]["draw"]
     budget = str(Budget(**drawing["budget"])) if drawing["budget"] else f"scores from {drawing['threshold']}"
     pattern = "shards/*.parquet" if manifest["shards"][0]["path"].endswith("parquet") else "shards/*.jsonl.zst"
@@ -96,6 +109,8 @@ def dataset_card(manifest: Mapping[str, Any]) -> str:
         f"| tokens | {plain(manifest['tokenizer'])} |",
         f"| recipe | `{manifest['recipe_sha256'][:16]}` |",
         "",
+        *(f"- {plain_long(text)}" for text in measured(summary)),
+        *([""] if measured(summary) else []),
         *_length_table(stats["diagnostics"]),
         *_source_table(stats["diagnostics"]),
         *_warnings(stats["warnings"]),
@@ -168,8 +183,7 @@ def croissant(manifest: Mapping[str, Any], schema: pa.Schema) -> dict[str, Any]:
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": re.sub(r"[^A-Za-z0-9_.-]+", "-", manifest["name"]) or "selection",
-        "description": f"{manifest['stats']['n_selected']:,} of {manifest['stats']['n_documents']:,} documents, "
-        f"selected by curate {manifest['tool_version']}.",
+        "description": _description(manifest, None),
         "version": "1.0.0",
         "datePublished": manifest["creation_date"],
         "license": "see the licence of each document's origin",
@@ -179,6 +193,19 @@ def croissant(manifest: Mapping[str, Any], schema: pa.Schema) -> dict[str, Any]:
         "distribution": [*files, file_set],
         "recordSet": [{"@type": "cr:RecordSet", "@id": "documents", "name": "documents", "field": fields}],
     }
+
+
+def _description(manifest: Mapping[str, Any], summary: Summary | None) -> str:
+    stats = manifest["stats"]
+    first = (
+        f"{stats['n_selected']:,} of {stats['n_documents']:,} documents, selected by curate {manifest['tool_version']}."
+    )
+    return " ".join([first, *measured(summary)])
+
+
+def described(of: dict[str, Any], manifest: Mapping[str, Any], summary: Summary) -> dict[str, Any]:
+    """A Croissant description with what has been measured since."""
+    return of | {"description": _description(manifest, summary)}
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

@@ -1,0 +1,258 @@
+"""Charts of a report: Vega-Lite specs with binned data, whose colours are the page's CSS variables.
+
+One drawing serves light and dark: ``var(--raw)`` is a colour to the browser, and passes through Vega as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from curate._optional import require
+from curate.report.safe import label
+from curate.report.summary import Arm, Distribution, GroupWeight, Metric, Ngram, ScoreHistogram, SourceShare
+
+Spec = dict[str, Any]
+SERIES = ("raw", "target", "selected")
+WIDTH, HEIGHT = 350, 220  # fits a telephone without being made smaller
+_SHAPES = ("circle", "diamond", "square")
+CONFIG: Spec = {
+    "background": None,
+    "aria": False,  # the figure around it says what it shows
+    "font": "system-ui, sans-serif",
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": "var(--muted)", "titleColor": "var(--muted)", "titleFontWeight": "normal", "labelFontSize": 11,
+        "titleFontSize": 11, "gridColor": "var(--rule)", "domainColor": "var(--rule)", "tickColor": "var(--rule)",
+        "labelLimit": 120, "tickCount": 5,
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing; ``live`` is the spec for a browser that runs scripts, ``alt`` what it shows in words."""
+
+    spec: Spec
+    live: Spec
+    alt: str
+    key: tuple[str, ...] = ()  # series that it shows
+
+
+def svg(chart: Chart) -> str:
+    """The drawing as SVG, the same bytes each time.
+
+    Raises
+    ------
+    MissingExtraError : vl-convert is not installed.
+    """
+    return str(converter().vegalite_to_svg(chart.spec))
+
+
+def converter() -> Any:
+    return require("vl_convert", extra="report", purpose="an HTML report")
+
+
+def _whole(layers: Sequence[Spec], *, height: int = HEIGHT, **rest: Any) -> Spec:
+    size: Spec = {"width": WIDTH, "height": height, "autosize": {"type": "fit", "contains": "padding"}}
+    return {**size, **rest, "layer": list(layers), "config": CONFIG}
+
+
+def _plain(layers: Sequence[Spec], alt: str, key: Sequence[str] = (), **rest: Any) -> Chart:
+    spec = _whole(layers, **rest)
+    return Chart(spec, spec, alt, tuple(key))
+
+
+def _axis(field: str, title: str | None, **rest: Any) -> Spec:
+    return {"field": field, "type": "quantitative", "title": title, **rest}
+
+
+def _rows(field: str) -> Spec:
+    """A row for each name, in the order given."""
+    return {"field": field, "type": "nominal", "sort": None, "title": None, "axis": {"grid": True}}
+
+
+def _colour(names: Sequence[str]) -> Spec:
+    colours = [f"var(--{name})" for name in names]
+    return {"field": "series", "type": "nominal", "legend": None, "scale": {"domain": list(names), "range": colours}}
+
+
+def _shape(names: Sequence[str]) -> Spec:
+    shapes = [_SHAPES[SERIES.index(name)] for name in names]
+    return {"field": "series", "type": "nominal", "legend": None, "scale": {"domain": list(names), "range": shapes}}
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Labels that stay apart when they were cut to the same beginning."""
+    found: dict[str, None] = {}
+    for name in names:
+        text, number = name, 2
+        while text in found:
+            text, number = f"{name} ({number})", number + 1
+        found[text] = None
+    return list(found)
+
+
+def _shown(items: Sequence[Any]) -> list[str]:
+    """The series that at least one of the items has."""
+    return [name for name in SERIES if any(getattr(item, name) is not None for item in items)]
+
+
+def _dots(names: Sequence[str], items: Sequence[Any], title: str, alt: str, scale: Spec, form: str) -> Chart:
+    """A row an item, a dot a series, and a line from the least to the greatest."""
+    series = _shown(items)
+    rows = _unique([label(name, 20) or "(none)" for name in names])
+    values = [
+        {"name": row, "series": s, "value": getattr(item, s)}
+        for row, item in zip(rows, items, strict=True)
+        for s in series
+        if getattr(item, s) is not None
+    ]
+    tooltip = [{"field": "name"}, {"field": "series"}, {"field": "value", "type": "quantitative", "format": form}]
+    x = _axis("value", title, scale=scale, axis={"format": form.replace(".1", ".0"), "labelOverlap": True})
+    layers: list[Spec] = [
+        {
+            "mark": {"type": "rule", "stroke": "var(--muted)", "strokeWidth": 1},
+            "encoding": {
+                "y": _rows("name"),
+                "x": {"aggregate": "min", "field": "value", "type": "quantitative", "title": title, "scale": scale},
+                "x2": {"aggregate": "max", "field": "value"},
+            },
+        },
+        {
+            "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
+            "encoding": {"y": _rows("name"), "x": x, "color": _colour(series), "shape": _shape(series),
+                         "tooltip": tooltip},
+        },
+    ]  # fmt: skip
+    return _plain(layers, alt, series, height=60 + 18 * len(items), data={"values": values})
+
+
+def sources_chart(items: Sequence[SourceShare]) -> Chart:
+    """Shares of each source in raw, target and selected."""
+    alt = f"Shares of {len(items)} sources in {', '.join(_shown(items))}; the numbers are in the table."
+    return _dots([item.name for item in items], items, "share of documents", alt, {"zero": True}, ".1%")
+
+
+def ngrams_chart(items: Sequence[Ngram], change: str) -> Chart:
+    """How often n-grams occur in raw, target and selected."""
+    alt = f"Occurrences per million of {len(items)} n-grams {change} most; the numbers are in the table."
+    scale: Spec = {"type": "symlog", "constant": 10}
+    return _dots([item.ngram for item in items], items, "per million n-grams", alt, scale, ",.1f")
+
+
+def _intervals(values: Sequence[Mapping[str, Any]], title: str, alt: str, null: float | None = None) -> Chart:
+    """A row a value, with its interval; ``null`` is marked."""
+    first, rest = {**values[0]}, values[1:]
+    data = {"values": [first, *rest]}
+    scale = {"zero": False, "nice": True}
+    x = _axis("value", title, scale=scale)
+    tooltip = [{"field": name} for name in ("name", "value", "low", "high")]
+    layers: list[Spec] = []
+    if null is not None:
+        mark = {"type": "rule", "stroke": "var(--muted)", "strokeDash": [4, 3]}
+        layers.append({"data": {"values": [{"at": null}]}, "mark": mark, "encoding": {"x": _axis("at", title)}})
+    layers += [
+        {
+            "mark": {"type": "rule", "stroke": "var(--selected)", "strokeWidth": 2},
+            "encoding": {"y": _rows("name"), "x": _axis("low", title, scale=scale), "x2": {"field": "high"}},
+        },
+        {
+            "mark": {"type": "point", "filled": True, "size": 70, "color": "var(--selected)", "opacity": 1},
+            "encoding": {"y": _rows("name"), "x": x, "tooltip": tooltip},
+        },
+    ]
+    return _plain(layers, alt, height=60 + 24 * len(values), data=data)
+
+
+def _interval(name: str, value: float, low: float | None, high: float | None) -> Spec:
+    return {"name": name, "value": value, "low": value if low is None else low, "high": value if high is None else high}
+
+
+def arms_chart(arms: Sequence[Arm]) -> Chart:
+    """Bits per byte of each arm."""
+    best = min(arms, key=lambda arm: arm.bits_per_byte)
+    alt = f"Bits per byte of {len(arms)} arms with intervals; the lowest is {label(best.name)}."
+    names = _unique([label(arm.name, 20) for arm in arms])
+    values = [_interval(n, a.bits_per_byte, a.low, a.high) for n, a in zip(names, arms, strict=True)]
+    return _intervals(values, "bits per byte of held-out text (lower is better)", alt)
+
+
+def metrics_chart(metrics: Sequence[Metric]) -> Chart:
+    """One measure over several targets."""
+    first = metrics[0]
+    alt = f"{first.name} of {len(metrics)} targets with intervals; the numbers are in the table."
+    names = _unique([label(m.target, 20) for m in metrics])
+    values = [_interval(n, m.value, m.low, m.high) for n, m in zip(names, metrics, strict=True)]
+    return _intervals(values, f"{first.name} {f'({first.unit})' if first.unit else ''}".strip(), alt, first.null)
+
+
+def scores_chart(of: ScoreHistogram) -> Chart:
+    """How scores are spread, each series as shares of its own documents, so that a small selection is seen too."""
+    values = []
+    for name, counts in (("raw", of.raw), ("selected", of.selected)):
+        whole = sum(counts) or 1
+        for i, count in enumerate(counts):
+            bounds = {"from": of.edges[i], "to": of.edges[i + 1]}
+            values.append({**bounds, "series": name, "share": count / whole, "documents": count})
+    x = _axis("from", f"score{f' ({of.unit})' if of.unit else ''}", scale={"zero": False, "nice": False})
+    y = _axis("share", "share of its documents", stack=None, axis={"format": ".0%"})
+    tooltip = [{"field": n, "format": f} for n, f in (("from", ".4~g"), ("to", ".4~g"), ("documents", ","))]
+    bars: Spec = {
+        "mark": {"type": "bar", "opacity": 0.6, "binSpacing": 0},
+        "encoding": {
+            "x": x,
+            "x2": {"field": "to"},
+            "y": y,
+            "y2": {"datum": 0},
+            "color": _colour(("raw", "selected")),
+            "tooltip": tooltip,
+        },
+    }
+    layers = [bars]
+    alt = f"Scores of {sum(of.raw):,} raw and {sum(of.selected):,} selected documents"
+    if of.threshold is not None:
+        mark = {"type": "rule", "stroke": "var(--ink)", "strokeDash": [4, 3]}
+        layers.append({"data": {"values": [{"from": of.threshold}]}, "mark": mark, "encoding": {"x": x}})
+        alt += f", with the cut at {of.threshold:.4g}"
+    return _plain(layers, alt + ".", ("raw", "selected"), data={"values": values})
+
+
+def distribution_chart(of: Distribution) -> Chart:
+    """Distribution functions; with scripts, the value under the pointer is shown."""
+    names = [series.name for series in of.series]
+    values = [{"x": x, "F": f, "series": s.name} for s in of.series for x, f in zip(s.x, s.F, strict=True)
+              if not of.log or x > 0]  # fmt: skip
+    title = f"{of.attribute}{f' ({of.unit})' if of.unit else ''}"
+    scale: Spec = {"type": "log", "nice": False} if of.log else {"zero": False, "nice": False}
+    x = _axis("x", title, scale=scale, axis={"format": "~s", "labelOverlap": True})
+    y = _axis("F", "share of documents up to it", scale={"domain": [0, 1]}, axis={"format": ".0%"})
+    line: Spec = {
+        "mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 2},
+        "encoding": {"x": x, "y": y, "color": _colour(names)},
+    }
+    tooltip = [{"field": "series"}, {"field": "x", "title": title, "format": ".4~g"}, {"field": "F", "format": ".1%"}]
+    under = {"condition": {"param": "near", "empty": False, "value": 1}, "value": 0}
+    point: Spec = {
+        "params": [{"name": "near", "select": {"type": "point", "nearest": True, "on": "pointerover"}}],
+        "mark": {"type": "point", "filled": True, "size": 60},
+        "encoding": {"x": x, "y": y, "color": _colour(names), "opacity": under, "tooltip": tooltip},
+    }
+    data = {"values": values}
+    medians = ", ".join(f"{s.name} {s.quantiles['50%']:,.4g}" for s in of.series if "50%" in s.quantiles)
+    alt = f"Distribution of {of.attribute} in {', '.join(names)}{f'; medians: {medians}' if medians else ''}."
+    return Chart(_whole([line], data=data), _whole([line, point], data=data), alt, tuple(names))
+
+
+def curriculum_chart(groups: Sequence[GroupWeight]) -> Chart:
+    """Weights of groups."""
+    names = _unique([label(g.group, 20) or "(none)" for g in groups])
+    values = [{"name": n, "weight": g.weight} for n, g in zip(names, groups, strict=True)]
+    bar: Spec = {
+        "mark": {"type": "bar", "color": "var(--selected)"},
+        "encoding": {"y": _rows("name"), "x": _axis("weight", "weight", axis={"format": ".0%"}),
+                     "tooltip": [{"field": "name"}, {"field": "weight", "format": ".1%"}]},
+    }  # fmt: skip
+    alt = f"Curriculum weights of {len(groups)} groups; the numbers are in the table."
+    return _plain([bar], alt, height=60 + 18 * len(groups), data={"values": values})

@@ -1,0 +1,215 @@
+"""The parts of a report in their order, with every number already a text: HTML and Markdown say the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from curate.report import charts
+from curate.report.charts import Chart
+from curate.report.summary import Distribution, Example, Fact, Metric, ScoreHistogram, Summary
+from curate.report.terminal import size
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    text: str
+    strong: bool = False
+
+
+@dataclass(frozen=True)
+class Facts:
+    items: tuple[Fact, ...]
+
+
+@dataclass(frozen=True)
+class Bullets:
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Code:
+    text: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """The first column is a name, the others are numbers; behind a chart when there is one."""
+
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    chart: Chart | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Documents to read."""
+
+    title: str
+    items: tuple[Example, ...]
+
+
+Block = Paragraph | Facts | Bullets | Code | Table | Reading
+
+
+@dataclass(frozen=True)
+class Section:
+    anchor: str
+    title: str
+    blocks: tuple[Block, ...]
+
+
+def number(value: float | int | None, unit: str = "") -> str:
+    """A number to read: whole ones with commas, others with four digits; "-" for none."""
+    if value is None or value != value:
+        return "-"
+    text = f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:,.4g}"
+    return f"{text} {unit}".strip()
+
+
+def share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    return "-" if low is None or high is None else f"{number(low)} to {number(high)}"
+
+
+def sections(of: Summary) -> list[Section]:
+    """The sections that have something to say."""
+    found = [
+        Section("task", "What was asked and done", tuple(_task(of))),
+        Section("verdict", "Verdict", tuple(_verdict(of))),
+        Section("warnings", "Warnings", (Bullets(of.warnings),) if of.warnings else ()),
+        Section("measures", "Nearness to the target", tuple(_metrics(of.metrics))),
+        Section("sources", "Sources", tuple(_sources(of))),
+        Section("scores", "Scores", tuple(_scores(s) for s in of.scores)),
+        Section("distributions", "Distributions", tuple(_distribution(d) for d in of.distributions)),
+        Section("ngrams", "N-grams gained and lost", tuple(_ngrams(of))),
+        Section("duplicates", "Duplicates and contamination", (Facts(of.duplicates),) if of.duplicates else ()),
+        Section("curriculum", "Curriculum", tuple(_curriculum(of))),
+        Section("documents", "Documents to read", tuple(_documents(of))),
+        Section("again", "To do it again", tuple(_again(of))),
+    ]
+    return [section for section in found if section.blocks]
+
+
+def _task(of: Summary) -> Iterator[Block]:
+    if of.asked or of.done:
+        yield Facts((*of.asked, *of.done))
+    if of.amounts:
+        rows = tuple(
+            (a.name, number(a.documents), "-" if a.bytes is None else size(a.bytes), number(a.tokens))
+            for a in of.amounts
+        )
+        yield Table("Amounts", ("", "documents", "text", "tokens"), rows)
+    if of.sampling:
+        yield Paragraph(of.sampling)
+
+
+def _verdict(of: Summary) -> Iterator[Block]:
+    if of.verdict is None:
+        if of.verdict_hint:
+            yield Paragraph("Whether this selection beats a random one has not been measured. This measures it:")
+            yield Code(of.verdict_hint)
+        return
+    yield Paragraph(of.verdict.sentence, strong=True)
+    if of.verdict.arms:
+        rows = tuple(
+            (
+                a.name,
+                number(a.bits_per_byte),
+                interval(a.low, a.high),
+                number(a.difference),
+                interval(a.difference_low, a.difference_high),
+            )
+            for a in of.verdict.arms
+        )
+        head = ("arm", "bits per byte", "interval", "to random", "interval")
+        yield Table("Bits per byte of held-out text", head, rows, charts.arms_chart(of.verdict.arms))
+
+
+def _metrics(metrics: Sequence[Metric]) -> Iterator[Block]:
+    for name in dict.fromkeys(m.name for m in metrics):
+        some = [m for m in metrics if m.name == name]
+        rows = tuple(
+            (m.target or "all", number(m.value, m.unit), interval(m.low, m.high), number(m.null)) for m in some
+        )
+        better = f" {some[0].better.capitalize()} is better." if some[0].better else ""
+        chart = charts.metrics_chart(some) if len(some) > 1 else None
+        yield Table(name, ("target", "value", "interval", "no effect"), rows, chart, some[0].meaning + better)
+
+
+def _sources(of: Summary) -> Iterator[Block]:
+    if not of.sources:
+        return
+    names = [n for n in charts.SERIES if any(getattr(s, n) is not None for s in of.sources)]
+    rows = tuple((s.name or "(none)", *(share(getattr(s, n)) for n in names)) for s in of.sources)
+    yield Table("Share of documents by source", ("source", *names), rows, charts.sources_chart(of.sources))
+
+
+def _scores(of: ScoreHistogram) -> Table:
+    rows = tuple(
+        (f"{number(of.edges[i])} to {number(of.edges[i + 1])}", number(raw), number(selected))
+        for i, (raw, selected) in enumerate(zip(of.raw, of.selected, strict=True))
+    )
+    note = "" if of.threshold is None else f"Cut at {number(of.threshold, of.unit)} (broken line)."
+    title = f"Scores for {of.target}" if of.target else "Scores of documents"
+    return Table(title, ("score", "raw", "selected"), rows, charts.scores_chart(of), note)
+
+
+def _distribution(of: Distribution) -> Table:
+    levels = list(dict.fromkeys(level for s in of.series for level in s.quantiles))
+    rows = tuple((s.name, *(number(s.quantiles.get(level)) for level in levels)) for s in of.series)
+    note = ""
+    if of.ks is not None:
+        around = f" ({interval(of.ks_low, of.ks_high)})" if of.ks_low is not None else ""
+        note = f"Largest distance between raw and selected (Kolmogorov-Smirnov): {number(of.ks)}{around}."
+    title = f"{of.attribute[:1].upper()}{of.attribute[1:]}{f' in {of.unit}' if of.unit else ''}"
+    return Table(title, ("quantile", *levels), rows, charts.distribution_chart(of), note)
+
+
+def _ngrams(of: Summary) -> Iterator[Block]:
+    for title, change, items in (("Gained", "gained", of.gained), ("Lost", "lost", of.lost)):
+        if items:
+            names = [n for n in charts.SERIES if any(getattr(i, n) is not None for i in items)]
+            rows = tuple((i.ngram, *(number(getattr(i, n)) for n in names)) for i in items)
+            head = ("n-gram", *names)
+            yield Table(f"{title} most, per million n-grams", head, rows, charts.ngrams_chart(items, change))
+
+
+def _curriculum(of: Summary) -> Iterator[Block]:
+    if of.curriculum:
+        rows = tuple((g.group or "(none)", share(g.weight)) for g in of.curriculum)
+        yield Table("Weight of each group", ("group", "weight"), rows, charts.curriculum_chart(of.curriculum))
+
+
+def _documents(of: Summary) -> Iterator[Block]:
+    if of.documents is None:
+        return
+    for title, items in (
+        ("Best", of.documents.best), ("Borderline", of.documents.borderline), ("Worst", of.documents.worst)
+    ):  # fmt: skip
+        if items:
+            yield Reading(title, items)
+    if of.documents.note:
+        yield Paragraph(of.documents.note)
+
+
+def _again(of: Summary) -> Iterator[Block]:
+    if of.command:
+        yield Code(of.command)
+    if of.versions:
+        yield Facts(of.versions)
+    if of.hashes:
+        rows = tuple((f"{h.role} {h.name}", number(h.rows), size(h.bytes), h.sha256) for h in of.hashes)
+        yield Table("Files", ("file", "rows", "size", "SHA-256"), rows)
+
+
+def about(item: Example) -> str:
+    """One line about a document."""
+    parts = [item.source, "" if item.score is None else f"score {number(item.score)}",
+             "" if item.n_bytes is None else size(item.n_bytes)]  # fmt: skip
+    return ", ".join(part for part in parts if part)

@@ -1,0 +1,201 @@
+"""What a report says, as numbers and texts: HTML, Markdown and JSON are renderings of this one structure."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A labelled value; ``code``: it is a command, a path or a hash."""
+
+    label: str
+    value: str
+    code: bool = False
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much there is of raw, target or selected; ``bytes`` of text in UTF-8."""
+
+    name: str
+    documents: int | None = None
+    bytes: int | None = None
+    tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Bits per byte of held-out text after a selection or a control, with its interval; ``difference`` to random."""
+
+    name: str
+    bits_per_byte: float
+    low: float | None = None
+    high: float | None = None
+    difference: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``verdict``: better, no better or worse than random; ``sentence`` says it with its numbers."""
+
+    verdict: str
+    sentence: str
+    arms: tuple[Arm, ...] = ()
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A measured number with its interval; ``null``: its value where there is no effect; ``better``: higher, lower."""
+
+    name: str
+    meaning: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""
+    null: float | None = None
+    better: str = ""
+    target: str = ""
+
+
+@dataclass(frozen=True)
+class SourceShare:
+    """Shares of the documents, 0 to 1."""
+
+    name: str
+    raw: float | None = None
+    target: float | None = None
+    selected: float | None = None
+
+
+@dataclass(frozen=True)
+class ScoreHistogram:
+    """Documents by score: ``len(edges) == len(raw) + 1``; the first and last bins hold what lies beyond them too."""
+
+    target: str
+    unit: str
+    edges: tuple[float, ...]
+    raw: tuple[int, ...]
+    selected: tuple[int, ...]
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class Series:
+    """A distribution function: ``F[i]`` is the share of values of at most ``x[i]``. ``name``: raw, target, selected."""
+
+    name: str
+    x: tuple[float, ...]
+    F: tuple[float, ...]
+    quantiles: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """An attribute of documents; ``ks``: largest distance between the functions of raw and selected."""
+
+    attribute: str
+    unit: str
+    series: tuple[Series, ...]
+    ks: float | None = None
+    ks_low: float | None = None
+    ks_high: float | None = None
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Ngram:
+    """An n-gram's occurrences per million n-grams."""
+
+    ngram: str
+    raw: float | None = None
+    target: float | None = None
+    selected: float | None = None
+
+
+@dataclass(frozen=True)
+class Example:
+    """A document to read: ``excerpt`` is its beginning, ``n_cut`` the number of characters left out after it."""
+
+    doc_id: str
+    source: str
+    score: float | None
+    n_bytes: int | None
+    excerpt: str
+    n_cut: int = 0
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Documents by rank; ``note`` says what could not be shown."""
+
+    best: tuple[Example, ...] = ()
+    borderline: tuple[Example, ...] = ()
+    worst: tuple[Example, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class GroupWeight:
+    """A group's weight in a curriculum; the weights of all groups sum to 1."""
+
+    group: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class FileHash:
+    """A file that a run read or wrote. ``role``: input, target, shard."""
+
+    role: str
+    name: str
+    bytes: int
+    sha256: str
+    rows: int | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything in a report; an empty or missing part is left out of it. ``kind``: selection or corpus."""
+
+    title: str
+    kind: str
+    asked: tuple[Fact, ...] = ()
+    done: tuple[Fact, ...] = ()
+    amounts: tuple[Amount, ...] = ()
+    verdict: Verdict | None = None
+    verdict_hint: str = ""  # the command that would make one
+    metrics: tuple[Metric, ...] = ()
+    sources: tuple[SourceShare, ...] = ()
+    scores: tuple[ScoreHistogram, ...] = ()
+    distributions: tuple[Distribution, ...] = ()
+    gained: tuple[Ngram, ...] = ()
+    lost: tuple[Ngram, ...] = ()
+    documents: Examples | None = None
+    duplicates: tuple[Fact, ...] = ()
+    curriculum: tuple[GroupWeight, ...] = ()
+    warnings: tuple[str, ...] = ()
+    command: str = ""
+    versions: tuple[Fact, ...] = ()
+    hashes: tuple[FileHash, ...] = ()
+    sampling: str = ""  # what was counted exactly, and what estimated from how large a sample
+
+
+def as_json(summary: Summary) -> str:
+    """The summary as JSON; what is not a finite number is null, half a surrogate pair is an escape."""
+    text = json.dumps(_plain(asdict(summary)), indent=2, ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace").decode() + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,72 @@
+"""Make the report of a run or a corpus and write it to a file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from curate.engines import LocalEngine
+from curate.errors import UsageError, unknown
+from curate.io.columns import columns_of
+from curate.io.corpus import scan
+from curate.io.paths import atomic
+from curate.io.run import MANIFEST, RunFolder, write_json
+from curate.report.card import dataset_card, described
+from curate.report.gather import corpus_summary, selection_summary
+from curate.report.page import Bundle, page
+from curate.report.summary import Summary, as_json
+from curate.report.text import markdown
+
+FORMATS = ("html", "md", "json")
+
+
+def report(
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    format: str = "html",
+    text_column: str = "text",
+    id_column: str = "id",
+    workers: int | None = None,
+) -> Path:
+    """Report on the folder of a run, or on the files of a corpus; returns the file that was written.
+
+    By default that is ``report.html`` in the folder of the run, or here for a corpus. Of a run the dataset card is
+    written again with what has been measured since.
+
+    Raises
+    ------
+    MissingExtraError : HTML without vl-convert; Markdown and JSON need nothing.
+    """
+    if format not in FORMATS:
+        raise unknown("--format", format, FORMATS)
+    listed = [os.fspath(p) for p in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+    if not listed:
+        raise UsageError("nothing to report on: name the folder of a run, or the files of a corpus")
+    bundle = Bundle() if format == "html" else None
+    run = len(listed) == 1 and (Path(listed[0]) / MANIFEST).is_file()
+    with LocalEngine(workers) as engine:
+        if run:
+            summary = selection_summary(listed[0], engine)
+        else:
+            corpus = scan(listed, text_column=text_column, id_column=id_column, over=engine.map)
+            summary = corpus_summary(corpus, columns_of(corpus))
+    render: Callable[[Summary], str] = {"html": lambda s: page(s, bundle), "md": markdown, "json": as_json}[format]
+    to = Path(out) if out else (Path(listed[0]) if run else Path()) / f"report.{format}"
+    text = render(summary)
+    with atomic(to) as part:
+        part.write_text(text, encoding="utf-8", newline="")
+    if run:
+        _refresh_card(RunFolder(listed[0]), summary)
+    return to
+
+
+def _refresh_card(folder: RunFolder, summary: Summary) -> None:
+    manifest = folder.manifest or {}
+    with atomic(folder.path / "README.md") as part:
+        part.write_text(dataset_card(manifest, summary), encoding="utf-8")
+    path = folder.path / "croissant.json"
+    if path.is_file():
+        write_json(path, described(json.loads(path.read_text(encoding="utf-8")), manifest, summary))
