@@ -390,8 +390,10 @@ def compare(target: str, selected: str, raw: tuple[str, ...], sample: str, quiet
 )
 @click.option("--text-column", default="text", show_default=True, help="Column of the text, of a corpus.")
 @click.option("--id-column", default="id", show_default=True, help="Column of the id, of a corpus.")
+@click.option("--sample", default="16MB", show_default=True, help="Text of each corpus that is looked at, at least.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress bars.")
 @click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads; by default one a core.")
-def report(paths: tuple[str, ...], **rest: Any) -> None:
+def report(paths: tuple[str, ...], sample: str, quiet: bool, **rest: Any) -> None:
     """Report on a RUN, or on the files of a corpus: one page that needs no network.
 
     \b
@@ -399,8 +401,9 @@ def report(paths: tuple[str, ...], **rest: Any) -> None:
       curate report out
     """
     from curate.report.write import report as write
+    from curate.selection import parse_bytes
 
-    click.echo(write(paths, **rest))
+    click.echo(write(paths, sample_bytes=parse_bytes(sample), progress=_progress(quiet), **rest))
 
 
 @main.command()

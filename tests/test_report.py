@@ -31,7 +31,7 @@ from curate.report.summary import (
     Ngram,
     ScoreHistogram,
     Series,
-    SourceShare,
+    Share,
     Summary,
     Verdict,
     as_json,
@@ -65,7 +65,7 @@ def example(text: str = "some text") -> Summary:
         metrics=tuple(
             Metric("KL reduction", text, v, v - 0.1, v + 0.1, "nats", 0.0, "higher", text) for v in (0.321, 1)
         ),
-        sources=(SourceShare(text, 0.25, 0.5, 0.75), SourceShare("other", 0.75, 0.5, 0.25)),
+        sources=(Share(text, 0.25, 0.5, 0.75), Share("other", 0.75, 0.5, 0.25)),
         scores=(ScoreHistogram(text, "nats", (0.0, 1.0, 2.0), (10, 5), (0, 5), 1.25),),
         distributions=(Distribution("length", "tokens", lengths, 0.4321, 0.4, 0.46, log=True),),
         gained=(Ngram(text, 1.5, 2.5, 345.6),),

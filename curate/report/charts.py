@@ -11,7 +11,7 @@ from typing import Any
 
 from curate._optional import require
 from curate.report.safe import label
-from curate.report.summary import Arm, Distribution, GroupWeight, Metric, Ngram, ScoreHistogram, SourceShare
+from curate.report.summary import Arm, Distribution, GroupWeight, Metric, Ngram, ScoreHistogram, Share
 
 Spec = dict[str, Any]
 SERIES = ("raw", "target", "selected")
@@ -94,14 +94,14 @@ def _unique(names: Sequence[str]) -> list[str]:
     return list(found)
 
 
-def _shown(items: Sequence[Any]) -> list[str]:
+def shown(items: Sequence[Any]) -> list[str]:
     """The series that at least one of the items has."""
     return [name for name in SERIES if any(getattr(item, name) is not None for item in items)]
 
 
 def _dots(names: Sequence[str], items: Sequence[Any], title: str, alt: str, scale: Spec, form: str) -> Chart:
     """A row an item, a dot a series, and a line from the least to the greatest."""
-    series = _shown(items)
+    series = shown(items)
     rows = _unique([label(name, 20) or "(none)" for name in names])
     values = [
         {"name": row, "series": s, "value": getattr(item, s)}
@@ -129,9 +129,9 @@ def _dots(names: Sequence[str], items: Sequence[Any], title: str, alt: str, scal
     return _plain(layers, alt, series, height=60 + 18 * len(items), data={"values": values})
 
 
-def sources_chart(items: Sequence[SourceShare]) -> Chart:
-    """Shares of each source in raw, target and selected."""
-    alt = f"Shares of {len(items)} sources in {', '.join(_shown(items))}; the numbers are in the table."
+def shares_chart(kind: str, items: Sequence[Share]) -> Chart:
+    """Shares of each source, or whatever ``kind`` is, in raw, target and selected."""
+    alt = f"Shares of documents by {kind} in {', '.join(shown(items))}; the numbers are in the table."
     return _dots([item.name for item in items], items, "share of documents", alt, {"zero": True}, ".1%")
 
 

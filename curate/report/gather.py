@@ -29,10 +29,11 @@ from curate.report.summary import (
     FileHash,
     ScoreHistogram,
     Series,
-    SourceShare,
+    Share,
     Summary,
     Verdict,
 )
+from curate.report.surveyed import unchanged
 from curate.report.terminal import size
 from curate.sampling.budget import Budget
 from curate.steps.documents import documents, raw_batches
@@ -158,15 +159,15 @@ def _evidence(folder: Path, manifest: Mapping[str, Any]) -> tuple[Verdict | None
     return Verdict(found["verdict"], found["sentence"], arms), ()
 
 
-def _sources(of: Mapping[str, Any]) -> tuple[SourceShare, ...]:
+def _sources(of: Mapping[str, Any]) -> tuple[Share, ...]:
     """The largest sources of the selection and of raw, and the rest in one."""
     raw, selected = of["sources_raw"], of["sources_selected"]
     names = list(dict.fromkeys([*selected, *raw]))
     shown, rest = names[:SOURCES_SHOWN], names[SOURCES_SHOWN:]
-    found = [SourceShare(n, raw=raw.get(n, 0.0), selected=selected.get(n, 0.0)) for n in shown]
+    found = [Share(n, raw=raw.get(n, 0.0), selected=selected.get(n, 0.0)) for n in shown]
     if rest:
         others = (sum(of.get(n, 0.0) for n in rest) for of in (raw, selected))
-        found.append(SourceShare(f"{len(rest):,} others", raw=next(others), selected=next(others)))
+        found.append(Share(f"{len(rest):,} others", raw=next(others), selected=next(others)))
     return tuple(found)
 
 
@@ -369,7 +370,7 @@ def _narrowed(corpus: Corpus, partition: Partition, rows: frozenset[int]) -> Ite
 
 def _read(corpus: Corpus, partition: Partition, rows: frozenset[int]) -> dict[tuple[str, int], tuple[str, str]]:
     name, found = corpus.source(partition).name, {}
-    if not _unchanged(corpus, partition):
+    if not unchanged(corpus.files[partition.file]):
         return {}
     try:
         for raw in raw_batches(corpus, partition, ("source",), 8_000_000):
@@ -382,13 +383,6 @@ def _read(corpus: Corpus, partition: Partition, rows: frozenset[int]) -> dict[tu
     except (CurateError, OSError):
         return {}  # what changed since is told by the number of those that are missing
     return found
-
-
-def _unchanged(corpus: Corpus, partition: Partition) -> bool:
-    file = corpus.files[partition.file]
-    return "://" in file.source.path or (
-        os.path.isfile(file.source.path) and os.path.getsize(file.source.path) == file.bytes
-    )
 
 
 def _lines(raw: Lines, rows: frozenset[int]) -> Iterator[Lines]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from curate.report import charts
 from curate.report.charts import Chart
-from curate.report.summary import Distribution, Example, Fact, Metric, ScoreHistogram, Summary
+from curate.report.summary import Distribution, Example, Fact, Metric, Nearness, ScoreHistogram, Share, Summary
 from curate.report.terminal import size
 
 
@@ -83,11 +83,12 @@ def sections(of: Summary) -> list[Section]:
         Section("task", "What was asked and done", tuple(_task(of))),
         Section("verdict", "Verdict", tuple(_verdict(of))),
         Section("warnings", "Warnings", (Bullets(of.warnings),) if of.warnings else ()),
-        Section("measures", "Nearness to the target", tuple(_metrics(of.metrics))),
+        Section("measures", "Nearness to the target", (*_metrics(of.metrics), *map(_nearness, of.nearness))),
         Section("sources", "Sources", tuple(_sources(of))),
+        Section("languages", "Languages", tuple(_languages(of))),
         Section("scores", "Scores", tuple(_scores(s) for s in of.scores)),
         Section("distributions", "Distributions", tuple(_distribution(d) for d in of.distributions)),
-        Section("ngrams", "N-grams gained and lost", tuple(_ngrams(of))),
+        Section("ngrams", "N-grams", tuple(_ngrams(of))),
         Section("duplicates", "Duplicates and contamination", (Facts(of.duplicates),) if of.duplicates else ()),
         Section("curriculum", "Curriculum", tuple(_curriculum(of))),
         Section("documents", "Documents to read", tuple(_documents(of))),
@@ -142,12 +143,26 @@ def _metrics(metrics: Sequence[Metric]) -> Iterator[Block]:
         yield Table(name, ("target", "value", "interval", "no effect"), rows, chart, some[0].meaning + better)
 
 
+def _nearness(of: Nearness) -> Table:
+    rows = tuple((r.name, number(r.raw), number(r.selected), number(r.noise)) for r in of.rows)
+    head = ("distance", "raw", "selected", "noise")
+    return Table(f"Distance to {of.target}", head, rows, None, f"Smaller is nearer. {of.note}")
+
+
 def _sources(of: Summary) -> Iterator[Block]:
-    if not of.sources:
-        return
-    names = [n for n in charts.SERIES if any(getattr(s, n) is not None for s in of.sources)]
-    rows = tuple((s.name or "(none)", *(share(getattr(s, n)) for n in names)) for s in of.sources)
-    yield Table("Share of documents by source", ("source", *names), rows, charts.sources_chart(of.sources))
+    if of.sources:
+        yield _shares("source", of.sources)
+
+
+def _languages(of: Summary) -> Iterator[Block]:
+    if of.languages:
+        yield _shares(of.languages_by, of.languages)
+
+
+def _shares(kind: str, items: Sequence[Share]) -> Table:
+    names = charts.shown(items)
+    rows = tuple((s.name or "(none)", *(share(getattr(s, n)) for n in names)) for s in items)
+    return Table(f"Share of documents by {kind}", (kind, *names), rows, charts.shares_chart(kind, items))
 
 
 def _scores(of: ScoreHistogram) -> Table:
@@ -174,10 +189,14 @@ def _distribution(of: Distribution) -> Table:
 def _ngrams(of: Summary) -> Iterator[Block]:
     for title, change, items in (("Gained", "gained", of.gained), ("Lost", "lost", of.lost)):
         if items:
-            names = [n for n in charts.SERIES if any(getattr(i, n) is not None for i in items)]
+            names = charts.shown(items)
             rows = tuple((i.ngram, *(number(getattr(i, n)) for n in names)) for i in items)
             head = ("n-gram", *names)
             yield Table(f"{title} most, per million n-grams", head, rows, charts.ngrams_chart(items, change))
+
+    if of.commonest:
+        rows = tuple((i.ngram, number(i.raw)) for i in of.commonest)
+        yield Table("Commonest pairs, per million n-grams", ("n-gram", "raw"), rows)
 
 
 def _curriculum(of: Summary) -> Iterator[Block]:

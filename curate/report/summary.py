@@ -65,7 +65,26 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class SourceShare:
+class DistanceRow:
+    """A distance to the target; ``noise``: what two samples of one corpus would give."""
+
+    name: str
+    raw: float | None
+    selected: float
+    noise: float | None
+
+
+@dataclass(frozen=True)
+class Nearness:
+    """Every distance to a target; ``note`` says how well the target itself is known."""
+
+    target: str
+    rows: tuple[DistanceRow, ...]
+    note: str
+
+
+@dataclass(frozen=True)
+class Share:
     """Shares of the documents, 0 to 1."""
 
     name: str
@@ -172,11 +191,15 @@ class Summary:
     verdict: Verdict | None = None
     verdict_hint: str = ""  # the command that would make one
     metrics: tuple[Metric, ...] = ()
-    sources: tuple[SourceShare, ...] = ()
+    nearness: tuple[Nearness, ...] = ()
+    sources: tuple[Share, ...] = ()
     scores: tuple[ScoreHistogram, ...] = ()
     distributions: tuple[Distribution, ...] = ()
     gained: tuple[Ngram, ...] = ()
     lost: tuple[Ngram, ...] = ()
+    commonest: tuple[Ngram, ...] = ()  # of a corpus by itself
+    languages: tuple[Share, ...] = ()
+    languages_by: str = "language"  # or script
     documents: Examples | None = None
     duplicates: tuple[Fact, ...] = ()
     curriculum: tuple[GroupWeight, ...] = ()

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from curate.engines import LocalEngine
+from curate.errors import CurateError
+from curate.io.corpus import Corpus, InputFile, scan
+from curate.io.run import RunFolder
+from curate.metrics.diagnostics import shares
 from curate.metrics.ks import ks
+from curate.progress import Progress
 from curate.report.summary import (
     Amount,
     DistanceRow,
@@ -20,6 +27,7 @@ from curate.report.summary import (
     Share,
     Summary,
 )
+from curate.survey import facts, survey
 from curate.survey.comparison import Comparison, Corner, attribute_values, compare
 from curate.survey.names import Shift, commonest, shifts
 
@@ -29,6 +37,48 @@ LANGUAGES_SHOWN = 12
 N_COMPARED = 3_000  # documents by which attributes are compared
 UNITS = {"bytes": "bytes", "tokens": "tokens", "bytes a token": "bytes", "compression ratio": ""}
 EXACT_ELSEWHERE = ("bytes", "tokens")  # of a run: all documents are in its score table
+
+
+def corners_of_run(
+    folder: RunFolder, engine: LocalEngine, sample_bytes: float, shown: Progress
+) -> tuple[dict[str, Corner], list[Corner], list[str]]:
+    """``(raw and selected, targets, what could not be looked at)``: files that are not what they were are left out."""
+    manifest, scored = folder.manifest or {}, folder.scored or {}
+    recipe, left_out = manifest["recipe"], []
+    column = {"text_column": recipe["text_column"], "id_column": recipe["id_column"]}
+    shards = [str(folder.path / shard["path"]) for shard in manifest["shards"]]
+    corpora = {"selected": scan(shards, **column, over=engine.map)}
+    raw = Corpus.from_dict(scored["corpus"])
+    if all(unchanged(file) for file in raw.files):
+        corpora = {"raw": raw} | corpora
+    else:
+        left_out.append("raw is not what it was: nothing is said of its texts")
+    corners = {name: corner(corpus, name, engine, sample_bytes, shown) for name, corpus in corpora.items()}
+    targets = []
+    for name, paths in recipe["target"].items():
+        wanted = {t["sha256"] for t in manifest["targets"] if t["name"] == name}
+        try:
+            found = scan(paths, text_column=recipe["target_text_column"] or recipe["text_column"], over=engine.map)
+        except CurateError:
+            found = None
+        if found is None or {f.sha256 for f in found.files} != wanted:
+            left_out.append(f"target {name} is not what it was: the selection is not compared with it")
+        else:
+            targets.append(corner(found, name, engine, sample_bytes, shown))
+    return corners, targets, left_out
+
+
+def corner(corpus: Corpus, name: str, engine: LocalEngine, sample_bytes: float, shown: Progress) -> Corner:
+    """A corpus surveyed, with a bar."""
+    with shown.stage(name[:8], sum(p.n_bytes for p in corpus.partitions)) as stage:
+        found = survey(corpus, name, engine, sample_bytes=sample_bytes, advance=stage.advance)
+    return Corner(found, facts(found.texts, engine))
+
+
+def unchanged(file: InputFile) -> bool:
+    """Whether a file is still there with as many bytes; of a URL that is taken on trust."""
+    path = file.source.path
+    return "://" in path or (os.path.isfile(path) and os.path.getsize(path) == file.bytes)
 
 
 def with_texts(summary: Summary, corners: Mapping[str, Corner], targets: Sequence[Corner] = ()) -> Summary:
@@ -108,7 +158,9 @@ def _metrics(of: Comparison) -> list[Metric]:
 
 
 def _nearness(of: Comparison) -> Nearness:
-    rows = [DistanceRow(n.replace("_", " "), _none(d.raw), d.selected, _none(d.floor)) for n, d in of.divergences.items()]
+    rows = [
+        DistanceRow(n.replace("_", " "), _none(d.raw), d.selected, _none(d.floor)) for n, d in of.divergences.items()
+    ]
     s, before, after = of.sinkhorn, of.characteristic_raw, of.characteristic_selected
     rows.append(DistanceRow("Sinkhorn, of n-gram vectors", _none(s.raw), s.selected, _none(s.floor)))
     rows.append(
@@ -135,16 +187,14 @@ def _languages(corners: Mapping[str, Corner]) -> tuple[Share, ...]:
     shown = sorted(names, key=lambda n: (-size[n], n))[:LANGUAGES_SHOWN]
     rest = [n for n in names if n not in shown]
 
-    def shares(of: Sequence[str]) -> dict[str, float]:
+    def together(of: Sequence[str]) -> dict[str, float]:
         return {k: sum(c.facts.languages.shares.get(n, 0.0) for n in of) for k, c in corners.items()}
 
-    found = [Share(name, **shares([name])) for name in shown]
-    return (*found, Share(f"{len(rest):,} others", **shares(rest))) if rest else tuple(found)
+    found = [Share(name, **together([name])) for name in shown]
+    return (*found, Share(f"{len(rest):,} others", **together(rest))) if rest else tuple(found)
 
 
 def _sources(corner: Corner) -> tuple[Share, ...]:
-    from curate.metrics.diagnostics import shares
-
     found = shares(corner.survey.sources)
     shown = list(found)[:20]
     rows = [Share(name, raw=found[name]) for name in shown]
@@ -168,13 +218,15 @@ def _distributions(summary: Summary, corners: Mapping[str, Corner]) -> tuple[Dis
             found.append(replace(exact, series=(*exact.series, *more)))
             continue
         some = tuple(series(name, of[attribute]) for name, of in values.items() if len(of[attribute]))
-        found.append(_compared(Distribution(known.get(attribute, attribute), unit, some, log=attribute in known), values, attribute))
+        found.append(
+            _compared(
+                Distribution(known.get(attribute, attribute), unit, some, log=attribute in known), values, attribute
+            )
+        )
     return (*there.values(), *found)
 
 
-def _compared(
-    of: Distribution, values: Mapping[str, Mapping[str, np.ndarray]], attribute: str
-) -> Distribution:
+def _compared(of: Distribution, values: Mapping[str, Mapping[str, np.ndarray]], attribute: str) -> Distribution:
     if not {"raw", "selected"} <= values.keys():
         return of
     raw, selected = (values[name][attribute][:N_COMPARED] for name in ("raw", "selected"))
@@ -186,7 +238,7 @@ def series(name: str, values: np.ndarray) -> Series:
     """The distribution function of values at no more than `POINTS` of them."""
     ordered = np.sort(values)
     at = np.unique(np.ceil(np.linspace(0, 1, POINTS) * (len(ordered) - 1)).astype(np.int64))
-    x, last = np.unique(ordered[at], return_index=True)
+    x = np.unique(ordered[at])
     share = np.searchsorted(ordered, x, side="right") / len(ordered)
     quantiles = {f"{100 * q:g}%": float(ordered[max(0, math.ceil(q * len(ordered)) - 1)]) for q in QUANTILES}
     return Series(name, tuple(float(f"{v:.6g}") for v in x), tuple(float(f"{v:.6g}") for v in share), quantiles)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from curate.engines import LocalEngine
@@ -13,11 +14,14 @@ from curate.io.columns import columns_of
 from curate.io.corpus import scan
 from curate.io.paths import atomic
 from curate.io.run import MANIFEST, RunFolder, write_json
+from curate.progress import Progress
 from curate.report.card import dataset_card, described
 from curate.report.gather import corpus_summary, selection_summary
 from curate.report.page import Bundle, page
 from curate.report.summary import Summary, as_json
+from curate.report.surveyed import corner, corners_of_run, with_texts
 from curate.report.text import markdown
+from curate.survey.corpus import SAMPLE_BYTES
 
 FORMATS = ("html", "md", "json")
 
@@ -29,12 +33,18 @@ def report(
     format: str = "html",
     text_column: str = "text",
     id_column: str = "id",
+    sample_bytes: float = SAMPLE_BYTES,
     workers: int | None = None,
+    progress: bool | None = False,
 ) -> Path:
     """Report on the folder of a run, or on the files of a corpus; returns the file that was written.
 
     By default that is ``report.html`` in the folder of the run, or here for a corpus. Of a run the dataset card is
     written again with what has been measured since.
+
+    Parameters
+    ----------
+    sample_bytes : text of each corpus that n-grams, languages and compression are estimated from; up to twice as much.
 
     Raises
     ------
@@ -47,12 +57,16 @@ def report(
         raise UsageError("nothing to report on: name the folder of a run, or the files of a corpus")
     bundle = Bundle() if format == "html" else None
     run = len(listed) == 1 and (Path(listed[0]) / MANIFEST).is_file()
+    shown = Progress(progress)
     with LocalEngine(workers) as engine:
         if run:
-            summary = selection_summary(listed[0], engine)
+            corners, targets, left_out = corners_of_run(RunFolder(listed[0]), engine, sample_bytes, shown)
+            summary = with_texts(selection_summary(listed[0], engine), corners, targets)
+            summary = replace(summary, warnings=(*summary.warnings, *left_out))
         else:
             corpus = scan(listed, text_column=text_column, id_column=id_column, over=engine.map)
-            summary = corpus_summary(corpus, columns_of(corpus))
+            found = corner(corpus, "raw", engine, sample_bytes, shown)
+            summary = with_texts(corpus_summary(corpus, columns_of(corpus)), {"raw": found})
     render: Callable[[Summary], str] = {"html": lambda s: page(s, bundle), "md": markdown, "json": as_json}[format]
     to = Path(out) if out else (Path(listed[0]) if run else Path()) / f"report.{format}"
     text = render(summary)
