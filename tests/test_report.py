@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -240,6 +241,15 @@ def test_a_corpus_is_reported_without_a_selection(run, tmp_path):
     assert "files: 3" in (tmp_path / "r.md").read_text()
 
 
+def test_without_the_extra_html_says_how_to_get_it_and_markdown_needs_nothing(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    result = CliRunner().invoke(main, ["report", str(run), "--out", str(tmp_path / "r.html")])
+    assert result.exit_code == 1
+    assert "pip install 'curate-data[report]'" in result.output
+    assert not (tmp_path / "r.html").exists()
+    report(run, "--format", "md", "--out", tmp_path / "r.md")
+
+
 # ---- in a browser
 
 
@@ -248,7 +258,7 @@ def test_a_browser_draws_the_charts_without_a_complaint(tmp_path, bundle):
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("no chromium on the PATH")
-    (tmp_path / "r.html").write_text(page(example(HOSTILE), bundle), encoding="utf-8", errors="replace")
+    (tmp_path / "r.html").write_text(page(example(HOSTILE), bundle), encoding="utf-8")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync",
              "--disable-component-update", f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=6000",
              "--enable-logging=stderr", "--dump-dom"]  # fmt: skip

@@ -68,7 +68,7 @@ def selection_summary(run: str | os.PathLike[str], engine: LocalEngine) -> Summa
             Amount("selected", stats["n_selected"], stats["n_bytes_selected"], stats["n_tokens_selected"]),
         ),
         verdict=verdict,
-        verdict_hint="" if verdict else f"curate evaluate {folder.path} --heldout HELDOUT",
+        verdict_hint="" if verdict else "curate evaluate OUT --heldout HELDOUT",
         sources=_sources(stats["diagnostics"][0]),
         scores=tuple(h.histogram() for h in counted.scores),
         distributions=tuple(d for d in (lengths.distribution() for lengths in counted.lengths) if d is not None),
