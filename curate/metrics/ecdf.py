@@ -157,7 +157,7 @@ def grid_distance(a: GridSums, b: GridSums) -> float:
         raise InputError("corpora on different grids cannot be compared: give both the same knots")
     difference = a.shares - b.shares
     axes = range(difference.ndim)
-    flips = [flip for n in range(difference.ndim) for flip in itertools.combinations(axes, n)]
+    flips = [flip for n in range(difference.ndim + 1) for flip in itertools.combinations(axes, n)]
     return max(float(np.abs(_cumulative(np.flip(difference, flip))).max()) for flip in flips)
 
 
