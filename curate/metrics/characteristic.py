@@ -24,19 +24,32 @@ class CharacteristicSums:
 
     @classmethod
     def of(cls, x: np.ndarray, frequencies: np.ndarray) -> CharacteristicSums:
-        """Of x, float64[n, dim], at frequencies, float64[m, dim]; complex128[m]."""
-        x, step = _cloud(x, "x"), max(1, _BLOCK_CELLS // len(frequencies))
+        """Of x, float64[n, dim], of which there may be none, at frequencies, float64[m, dim]; complex128[m]."""
         sums = np.zeros(len(frequencies), complex)
+        if not len(x):
+            return cls(0, sums)
+        x, step = _cloud(x, "x"), max(1, _BLOCK_CELLS // len(frequencies))
+        if x.shape[1] != frequencies.shape[1]:
+            raise InputError(f"x has {x.shape[1]} dimensions and the frequencies {frequencies.shape[1]}")
         for start in range(0, len(x), step):
             sums += np.exp(1j * (x[start : start + step] @ frequencies.T)).sum(axis=0)
         return cls(len(x), sums)
 
     def merge(self, other: CharacteristicSums) -> CharacteristicSums:
+        if self.sums.shape != other.sums.shape:
+            raise InputError("sums at different frequencies do not add up: give all parts the same")
         return CharacteristicSums(self.n + other.n, self.sums + other.sums)
 
     @property
     def function(self) -> np.ndarray:
-        """complex128[m], the mean."""
+        """complex128[m], the mean.
+
+        Raises
+        ------
+        InputError : of no vectors.
+        """
+        if not self.n:
+            raise InputError("no vectors have no characteristic function: give some")
         return self.sums / self.n
 
 
@@ -86,7 +99,8 @@ class Discrepancy:
     """Mean of |phi_x - phi_y|**2 over frequencies, between 0 and 4, and its parts.
 
     Two samples of one distribution do not give 0: compare with ``null_mean`` and ``null_high`` (95%), what exchanging
-    vectors between the clouds gives. ``p_value``: share of exchanges that are as far apart. ``scale``: of frequencies.
+    vectors between the clouds gives. ``p_value``: share of exchanges that are as far apart; without exchanges it and
+    ``null_high`` are nan. ``scale``: of frequencies.
     """
 
     squared: float
@@ -98,6 +112,20 @@ class Discrepancy:
     scale: float
     n_frequencies: int
     n_permutations: int
+
+
+def discrepancy_of_sums(x: CharacteristicSums, y: CharacteristicSums, scale: float) -> Discrepancy:
+    """From the sums of clouds of any size at the same `gaussian_frequencies` of a scale, without exchanges.
+
+    ``null_mean`` is exact all the same: the mean over all exchanges is (1/n + 1/m) (1 - |phi|**2) N/(N - 1), with phi
+    of both clouds together and N = n + m.
+    """
+    of_x, of_y = x.function, y.function
+    amplitude, phase = amplitude_and_phase(of_x, of_y)
+    squared = float(np.mean(np.abs(of_x - of_y) ** 2))
+    null = _null_mean(x.merge(y).function, x.n, y.n)
+    m = len(of_x)
+    return Discrepancy(squared, float(amplitude.mean()), float(phase.mean()), null, math.nan, math.nan, scale, m, 0)
 
 
 def characteristic_discrepancy(
@@ -115,7 +143,7 @@ def characteristic_discrepancy(
     ----------
     x, y : float64[n, dim], float64[m, dim].
     scale : length that matters, in units of the vectors; None: the median distance.
-    n_permutations : for the null; 0 for none (nan). They take O((n + m) * n_frequencies * n_permutations).
+    n_permutations : for the null; 0 for its mean only. They take O((n + m) * n_frequencies * n_permutations).
 
     Raises
     ------
@@ -125,7 +153,8 @@ def characteristic_discrepancy(
     Notes
     -----
     With Gaussian frequencies it estimates the squared maximum mean discrepancy with kernel
-    exp(-|x - y|**2/(2 scale**2)), whose mean under equality is (1/n + 1/m)(1 - E k).
+    exp(-|x - y|**2/(2 scale**2)), whose mean under equality is (1/n + 1/m)(1 - E k). For clouds larger than memory,
+    `discrepancy_of_sums`.
     """
     x, y = _cloud(x, "x"), _cloud(y, "y")
     if x.shape[1] != y.shape[1]:
@@ -139,7 +168,7 @@ def characteristic_discrepancy(
     dealt[0, :n] = 1
     for row in dealt[1:]:
         row[rng.permutation(n + m)[:n]] = 1
-    found, amplitude, phase = np.zeros(len(dealt)), 0.0, 0.0
+    found, amplitude, phase, null_mean = np.zeros(len(dealt)), 0.0, 0.0, 0.0
     step = max(1, _BLOCK_CELLS // (n + m))
     for start in range(0, n_frequencies, step):
         waves = np.exp(1j * (pooled @ frequencies[start : start + step].T))
@@ -147,6 +176,7 @@ def characteristic_discrepancy(
         of_x, of_y = sums_x / n, (waves.sum(axis=0) - sums_x) / m
         found += (np.abs(of_x - of_y) ** 2).sum(axis=1)
         parts = amplitude_and_phase(of_x[0], of_y[0])
+        null_mean += _null_mean(waves.mean(axis=0), n, m) * waves.shape[1]
         amplitude, phase = amplitude + float(parts[0].sum()), phase + float(parts[1].sum())
     found /= n_frequencies
     null, p_value = found[1:], math.nan
@@ -156,13 +186,17 @@ def characteristic_discrepancy(
         float(found[0]),
         amplitude / n_frequencies,
         phase / n_frequencies,
-        float(null.mean()) if n_permutations else math.nan,
+        null_mean / n_frequencies,
         float(np.quantile(null, 0.95)) if n_permutations else math.nan,
         p_value,
         scale,
         n_frequencies,
         n_permutations,
     )
+
+
+def _null_mean(of_both: np.ndarray, n: int, m: int) -> float:
+    return (1 / n + 1 / m) * (n + m) / (n + m - 1) * float(np.mean(1 - np.abs(of_both) ** 2))
 
 
 def _cloud(vectors: np.ndarray, name: str) -> np.ndarray:
