@@ -12,9 +12,9 @@ from scipy.stats import ks_2samp, mannwhitneyu, norm
 
 from curate.errors import InputError, UsageError
 from curate.metrics import ks as module
+from curate.metrics.attributes import compare_attributes
 from curate.metrics.ks import (
     asymptotic_p_value,
-    compare_attributes,
     effective_size,
     exact_p_value,
     holm,
