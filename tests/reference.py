@@ -240,6 +240,16 @@ def ks_p_value(a, b):
     return hits / total
 
 
+def ecdf(points, place, weights):
+    hits = [w for x, w in zip(points, weights, strict=True) if all(a <= b for a, b in zip(x, place, strict=True))]
+    return sum(hits) / sum(weights)
+
+
+def laplace_density(points, place, h):
+    near = [math.exp(-sum(abs(a - b) for a, b in zip(x, place, strict=True)) / h) for x in points]
+    return math.fsum(near) / len(points) / (2 * h) ** len(place)
+
+
 def gaussian_mmd(x, y, scale):
     """Squared maximum mean discrepancy, every vector with every vector, itself too."""
 

@@ -9,7 +9,8 @@ import reference
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.metrics.adequacy import Adequacy, adequacy, kl_divergence, smoothed
+from curate.errors import UsageError
+from curate.metrics.adequacy import Adequacy, adequacy, cluster_variances, kl_divergence, n_min, smoothed
 from curate.metrics.diagnostics import Diagnostics, round_down, shares, warnings
 from curate.metrics.weights import LengthHistogram, ScoreMoments, effective_sample_size
 
@@ -32,6 +33,12 @@ def test_adequacy_of_the_worked_example() -> None:
     assert found.n_effective == pytest.approx(25 / 2.777778, abs=1e-5)
     assert (found.n_documents, found.n_ngrams, found.n_buckets) == (4, 25, 3)
     assert found.signal_to_noise == pytest.approx(9)
+    c = np.array(documents)
+    lengths = c.sum(axis=1)
+    sums = (c.sum(axis=0), (c * c).sum(axis=0), lengths @ c)
+    assert sums[0] / 25 == pytest.approx([0.28, 0.24, 0.48])
+    variances = cluster_variances(*sums, float((lengths**2).sum()), 4)
+    assert variances == pytest.approx([0.026282667, 0.015530667, 0.030549333], abs=1e-9)
 
 
 documents_of_counts = st.integers(2, 6).flatmap(
@@ -59,23 +66,38 @@ def test_repeating_each_ngram_of_a_document_does_not_make_it_worth_more(document
 
 
 @pytest.mark.parametrize(
-    ("n_buckets", "delta", "n_min"),
+    ("n_buckets", "delta", "needed"),
     [
         (1000, 0.05, 24_975),
         (1000, 0.02, 156_094),
         (1000, 0.01, 624_375),
         (10_000, 0.05, 249_975),
         (10_000, 0.02, 1_562_344),
+        (10_000, 0.01, 6_249_375),
     ],
 )
-def test_independent_ngrams_reach_a_delta_at_the_number_that_the_criterion_asks_for(n_buckets, delta, n_min) -> None:
-    counts = np.full(n_buckets, n_min // n_buckets)
-    counts[: n_min % n_buckets] += 1
-    found = adequacy(counts, counts, counts, float(n_min), n_min, kl=1.0)  # documents of one n-gram each
+def test_independent_ngrams_reach_a_delta_at_the_number_that_the_criterion_asks_for(n_buckets, delta, needed) -> None:
+    assert n_min(n_buckets, delta) == needed
+    counts = np.full(n_buckets, needed // n_buckets)
+    counts[: needed % n_buckets] += 1
+    found = adequacy(counts, counts, counts, float(needed), needed, kl=1.0)  # documents of one n-gram each
     assert found.design_effect == pytest.approx(1, abs=1e-3)
     assert found.delta == pytest.approx(delta, rel=1e-3)
     if delta == 0.05:
         assert found.n_buckets_supported == pytest.approx(n_buckets, rel=1e-3)
+
+
+@given(st.integers(1, 10**6), st.floats(1e-3, 0.5))
+def test_so_many_ngrams_are_enough_and_one_fewer_is_not(n_buckets, delta) -> None:
+    n = n_min(n_buckets, delta)
+    assert n_buckets - 1 <= 16 * delta**2 * n * (1 + 1e-9)
+    assert n == 0 or n_buckets - 1 > 16 * delta**2 * (n - 1) * (1 - 1e-9)
+
+
+@pytest.mark.parametrize(("n_buckets", "delta"), [(0, 0.05), (10, 0), (10, 0.6), (10, math.nan)])
+def test_a_number_of_ngrams_for_no_buckets_or_no_delta_is_refused(n_buckets, delta) -> None:
+    with pytest.raises(UsageError, match="1 bucket or more"):
+        n_min(n_buckets, delta)
 
 
 @pytest.mark.parametrize(("delta", "verdict"), [(0.05, "pass"), (0.051, "warn"), (0.1, "warn"), (0.11, "fail")])

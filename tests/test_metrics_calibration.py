@@ -13,6 +13,7 @@ from curate.errors import InputError, UsageError
 from curate.metrics.calibration import (
     best_of_n_kl,
     best_of_n_mean,
+    best_of_n_transform,
     kl_from_uniform,
     mid_ranks,
     selection_bound,
@@ -55,6 +56,24 @@ def test_mid_ranks_of_infinite_scores_and_of_none() -> None:
         mid_ranks(np.array([1, math.nan]))
     with pytest.raises(InputError, match="groups"):
         mid_ranks(np.array([1.0, 2.0]), np.array(["a"]))
+
+
+@given(st.floats(-20, 20), st.floats(0.05, 2))
+def test_transforms_keep_the_order_and_weigh_the_end_that_they_are_for(strength, budget) -> None:
+    c = mid_ranks(np.arange(50.0))
+    transformed = best_of_n_transform(c, strength)
+    assert (np.diff(transformed) >= 0).all()
+    weights = tilt(transformed, budget).weights
+    if strength > 1:
+        assert weights[-1] > tilt(c, budget).weights[-1]
+    if strength < -1:
+        assert weights[0] < tilt(c, budget).weights[0]
+    assert best_of_n_transform(c, 0).tolist() == c.tolist()
+
+
+def test_a_transform_of_no_strength_that_is_a_number_is_refused() -> None:
+    with pytest.raises(UsageError, match="finite number"):
+        best_of_n_transform(np.array([0.5]), math.inf)
 
 
 # ---- tilting

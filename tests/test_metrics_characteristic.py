@@ -1,5 +1,6 @@
 """Characteristic functions: the worked example, the kernel they estimate, the parts, the null."""
 
+import itertools
 import math
 
 import numpy as np
@@ -13,6 +14,7 @@ from curate.metrics.characteristic import (
     CharacteristicSums,
     amplitude_and_phase,
     characteristic_discrepancy,
+    discrepancy_of_sums,
     gaussian_frequencies,
     median_distance,
     ncfd_loss,
@@ -38,7 +40,7 @@ def test_gaussian_frequencies_estimate_the_kernels_discrepancy() -> None:
     )
     assert found.squared == pytest.approx(0.040550405, rel=0.01)
     assert math.isnan(found.p_value)
-    assert math.isnan(found.null_mean)
+    assert math.isnan(found.null_high)
 
 
 def clouds(seed):
@@ -80,11 +82,33 @@ def test_sums_of_parts_merge_to_those_of_the_whole(seed, data) -> None:
     t = gaussian_frequencies(7, x.shape[1], 2.0, np.random.default_rng(seed))
     whole = CharacteristicSums.of(x, t)
     border = data.draw(st.integers(0, len(x)))
-    if 0 < border < len(x):
-        merged = CharacteristicSums.of(x[:border], t).merge(CharacteristicSums.of(x[border:], t))
-        assert merged.n == whole.n
-        assert merged.function == pytest.approx(whole.function, abs=1e-12)
+    merged = CharacteristicSums.of(x[:border], t).merge(CharacteristicSums.of(x[border:], t))
+    assert merged.n == whole.n
+    assert merged.function == pytest.approx(whole.function, abs=1e-12)
     assert whole.function == pytest.approx(np.exp(1j * (x @ t.T)).mean(axis=0), abs=1e-12)
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=50)
+def test_sums_alone_give_the_discrepancy_and_the_mean_of_its_null(seed) -> None:
+    x, y = clouds(seed)
+    t = gaussian_frequencies(64, x.shape[1], 1.5, np.random.default_rng(0))
+    found = discrepancy_of_sums(CharacteristicSums.of(x, t), CharacteristicSums.of(y, t), 1.5)
+    held = of(x, y, scale=1.5, n_permutations=0)
+    parts = (found.squared, found.amplitude, found.phase, found.null_mean)
+    assert parts == pytest.approx((held.squared, held.amplitude, held.phase, held.null_mean), abs=1e-9)
+    assert math.isnan(found.p_value)
+
+
+def test_the_mean_of_the_null_is_that_of_all_exchanges() -> None:
+    x, y = np.array([[0.0], [1], [4]]), np.array([[2.0], [3]])
+    t, pooled = np.array([[0.3], [1.0], [2.0]]), np.vstack([x, y])
+    every = []
+    for chosen in itertools.combinations(range(5), 3):
+        rest = [i for i in range(5) if i not in chosen]
+        one, other = (CharacteristicSums.of(pooled[list(rows)], t) for rows in (chosen, rest))
+        every.append(discrepancy_of_sums(one, other, 1.0))
+    assert every[0].null_mean == pytest.approx(np.mean([e.squared for e in every]), rel=1e-12)
 
 
 def test_a_shift_shows_in_the_phase_and_a_spread_in_the_amplitude() -> None:
@@ -127,6 +151,9 @@ def test_the_median_distance_is_of_all_pairs_or_of_a_sample_of_them() -> None:
         (lambda: of(A[:0], B), InputError, "x: want finite vectors"),
         (lambda: of(A, B * math.nan), InputError, "y: want finite vectors"),
         (lambda: of(A, B, scale=0), UsageError, "a scale above 0"),
+        (lambda: CharacteristicSums.of(A[:, :1], T), InputError, "1 dimensions and the frequencies 2"),
+        (lambda: CharacteristicSums.of(A[:0], T).function, InputError, "no vectors"),
+        (lambda: CharacteristicSums.of(A, T).merge(CharacteristicSums.of(A, T[:2])), InputError, "do not add up"),
         (lambda: gaussian_frequencies(0, 2, 1.0, np.random.default_rng(0)), UsageError, "1 frequency or more"),
     ],
 )

@@ -130,6 +130,13 @@ def test_bounded_divergences_reach_their_bounds_and_the_others_are_infinite_on_d
     assert alpha_divergence(0.5)(p, q) == pytest.approx(4)
 
 
+@pytest.mark.parametrize("near", [1e-4, 1e-8, 1e-12])
+def test_near_its_ends_an_alpha_divergence_is_nearly_that_of_the_end(near) -> None:
+    for sign in (1, -1):
+        assert alpha_divergence(1 + sign * near)(P, Q) == pytest.approx(KL(P, Q), rel=2 * near + 1e-14)
+        assert alpha_divergence(sign * near)(P, Q) == pytest.approx(REVERSE_KL(P, Q), rel=2 * near + 1e-14)
+
+
 def test_a_ratio_too_large_for_a_number_still_has_its_alpha_divergence() -> None:
     p, q = np.array([1e-4, 1 - 1e-4]), np.array([1e-180, 1.0])
     assert alpha_divergence(2)(p, q) == pytest.approx(1e-8 / 1e-180 / 2)

@@ -12,7 +12,16 @@ from scipy.stats import ks_2samp, mannwhitneyu, norm
 
 from curate.errors import InputError, UsageError
 from curate.metrics import ks as module
-from curate.metrics.ks import asymptotic_p_value, exact_p_value, holm, ks, ks_at_n, ks_distance, ks_on_grid
+from curate.metrics.attributes import compare_attributes
+from curate.metrics.ks import (
+    asymptotic_p_value,
+    effective_size,
+    exact_p_value,
+    holm,
+    ks,
+    ks_at_n,
+    ks_distance,
+)
 
 A, TIED, UNTIED = [1, 2, 3, 4, 5], [2, 3, 4, 8, 9, 10], [2.5, 3.5, 4.5, 8, 9, 10]
 
@@ -87,10 +96,35 @@ def test_beyond_the_exact_limit_the_p_value_is_that_of_kolmogorov(monkeypatch) -
     assert found.p_value == pytest.approx(exact.p_value, rel=0.1)
 
 
-@given(st.integers(0, 10**6))
-def test_kolmogorovs_limit_equals_that_of_scipy(whole) -> None:
-    z = whole / math.sqrt(1000 * 1000 * 2000)
-    assert asymptotic_p_value(whole, 1000, 1000) == pytest.approx(kolmogorov(z), rel=1e-8, abs=1e-4)
+@given(st.floats(0, 1), st.floats(1, 1e7), st.floats(1, 1e7))
+def test_kolmogorovs_limit_equals_that_of_scipy(distance, n, m) -> None:
+    z = distance * math.sqrt(n * m / (n + m))
+    assert asymptotic_p_value(distance, n, m) == pytest.approx(kolmogorov(z), rel=1e-8, abs=1e-4)
+
+
+def test_beyond_the_exact_limit_equal_values_are_exchanged_unless_the_limit_leaves_no_doubt(monkeypatch) -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 3, 400), rng.integers(0, 3, 500)
+    exact = compared(a, b, n_resamples=0)
+    monkeypatch.setattr(module, "EXACT_STEPS", 899)
+    found, far = compared(a, b, n_resamples=0), compared(a, b + 1, n_resamples=0)
+    assert (exact.method, found.method, far.method) == ("exact", "permutation", "asymptotic")
+    assert found.p_value == pytest.approx(exact.p_value, abs=0.05)
+    assert far.p_value < 1e-3
+    limit = asymptotic_p_value(found.distance, 400, 500)
+    assert found.p_value < limit  # which is too large
+
+
+def test_p_values_of_exchanges_are_uniform_at_most_when_nothing_differs(monkeypatch) -> None:
+    monkeypatch.setattr(module, "EXACT_CELLS", 0)
+    monkeypatch.setattr(module, "GRID_CELLS", 16)
+    rng = np.random.default_rng(0)
+    p = [
+        ks(rng.integers(0, 90, 200), rng.integers(0, 90, 300), rng=rng, n_resamples=0, n_permutations=99).p_value
+        for _ in range(300)
+    ]
+    assert np.mean(np.array(p) <= 0.1) == pytest.approx(0.1, abs=0.05)
+    assert np.mean(p) == pytest.approx(0.5, abs=0.06)
 
 
 @pytest.mark.parametrize(("shift", "n"), [(0, 100), (0, 500), (0.3, 100), (0.3, 500), (1, 100)])
@@ -101,6 +135,15 @@ def test_the_interval_holds_the_true_distance_at_least_as_often_as_it_says(shift
     assert np.mean([f.low <= true <= f.high for f in found]) >= 0.9
 
 
+def test_the_interval_on_a_grid_is_that_of_all_values_nearly(monkeypatch) -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=3000), rng.normal(0.1, size=3000)
+    fine = compared(a, b, n_resamples=600)
+    monkeypatch.setattr(module, "GRID_CELLS", 200)
+    coarse = compared(a, b, n_resamples=600)
+    assert coarse.high - coarse.low == pytest.approx(fine.high - fine.low, rel=0.1)
+
+
 def test_documents_of_few_sources_are_worth_fewer() -> None:
     rng = np.random.default_rng(0)
     sources = np.repeat(np.arange(20), 50)
@@ -108,6 +151,37 @@ def test_documents_of_few_sources_are_worth_fewer() -> None:
     b = rng.normal(size=1000)
     alone, together = ks(a, b, rng=rng), ks(a, b, rng=rng, clusters_a=sources)
     assert together.high - together.low > 1.3 * (alone.high - alone.low)
+    assert together.p_value > 100 * alone.p_value
+    assert (alone.n_effective_a, alone.n_effective_b, together.n_effective_b) == (1000, 1000, 1000)
+    assert 15 < together.n_effective_a < 40
+
+
+@pytest.mark.parametrize(
+    ("values", "clusters", "worth"),
+    [
+        ([1, 2, 3, 4], [0, 0, 0, 0], 1),  # one source
+        ([5, 5, 5, 5, 5, 5], [0, 0, 1, 1, 2, 2], 3),  # nothing varies: as many as sources
+        (list(range(90)), list(range(90)), 89),  # (M - 1)/M of independent ones
+    ],
+)
+def test_the_effective_size_of_worked_examples(values, clusters, worth) -> None:
+    assert effective_size(np.array(values), np.array(clusters)) == pytest.approx(worth)
+
+
+def test_copies_of_documents_are_worth_what_one_of_each_is() -> None:
+    values = np.random.default_rng(0).normal(size=200)
+    assert effective_size(np.repeat(values, 7), np.repeat(np.arange(200), 7)) == pytest.approx(199)
+
+
+def test_p_values_with_clusters_reject_no_more_than_they_say() -> None:
+    rng = np.random.default_rng(0)
+    sources = np.repeat(np.arange(60), 10)
+    p_values = []
+    for _ in range(150):
+        a, b = (rng.normal(size=60)[sources] + rng.normal(size=600) for _ in range(2))
+        p_values.append(ks(a, b, rng=rng, clusters_a=sources, clusters_b=sources, n_resamples=0).p_value)
+    assert np.mean(np.array(p_values) <= 0.1) <= 0.18  # 0.5 without
+    assert np.mean(p_values) > 0.4
 
 
 # ---- many attributes
@@ -131,6 +205,33 @@ def test_holm_rejects_what_the_step_down_rejects(p_values, alpha) -> None:
     adjusted = holm(np.array(p_values))
     assert {i for i in range(n) if adjusted[i] <= alpha} == rejected
     assert (adjusted >= p_values).all()
+
+
+def test_attributes_are_compared_with_their_quantiles_and_corrected_for_their_number() -> None:
+    rng = np.random.default_rng(0)
+    a = {"length": rng.integers(1, 100, 300), "score": rng.normal(size=300), "rate": rng.random(300)}
+    b = {"rate": rng.random(150), "length": rng.integers(1, 150, 150), "score": rng.normal(2, size=150)}
+    found = compare_attributes(a, b)
+    assert list(found) == list(a)
+    p_values = np.array([attribute.ks.p_value for attribute in found.values()])
+    assert [attribute.adjusted_p for attribute in found.values()] == holm(p_values).tolist()
+    ordered = sorted(b["length"].tolist())
+    assert found["length"].quantiles_b["50%"] == ordered[74]
+    assert list(found["length"].quantiles_a) == ["5%", "25%", "50%", "75%", "95%"]
+    assert found["score"].ks_at_100 < 0.1
+    assert found["rate"].ks_at_100 == 1
+    alone = compare_attributes({"score": a["score"]}, {"score": b["score"]})
+    assert alone["score"].ks == found["score"].ks  # whatever else is compared
+    assert compare_attributes({}, {}) == {}
+
+
+def test_small_corpora_have_no_ks_at_100_and_attributes_that_cannot_be_compared_are_named() -> None:
+    few = {"x": np.arange(9.0)}
+    assert math.isnan(compare_attributes(few, few)["x"].ks_at_100)
+    with pytest.raises(InputError, match="y in one corpus only"):
+        compare_attributes(few, {"y": few["x"]})
+    with pytest.raises(InputError, match="attribute 'x': b: want at least one"):
+        compare_attributes(few, {"x": few["x"] * math.nan})
 
 
 # ---- KS@N
@@ -198,6 +299,7 @@ def test_samples_that_cannot_be_compared_are_refused(a) -> None:
         (lambda: compared(A, A, level=1), UsageError, "between 0 and 1"),
         (lambda: holm(np.array([0.1, 1.1])), InputError, "from 0 to 1"),
         (lambda: ks_at_n(np.ones(9), np.ones(9), rng=np.random.default_rng(0)), InputError, "needs 100 values"),
+        (lambda: ks_at_n(np.ones(9), np.ones(9), n=0, rng=np.random.default_rng(0)), UsageError, "1 or more"),
         (
             lambda: ks_at_n(np.ones(9), np.ones(9), n=3, alpha=0, rng=np.random.default_rng(0)),
             UsageError,
@@ -208,7 +310,3 @@ def test_samples_that_cannot_be_compared_are_refused(a) -> None:
 def test_what_cannot_be_asked_is_refused(call, error, message) -> None:
     with pytest.raises(error, match=message):
         call()
-
-
-def test_ks_on_a_grid_is_the_largest_difference() -> None:
-    assert ks_on_grid(np.array([[0.1, 0.5], [0.6, 1]]), np.array([[0.2, 0.1], [0.6, 1]])) == pytest.approx(0.4)

@@ -56,6 +56,7 @@ def clouds(seed, n=None, dim=None):
     return rng.normal(size=(n, dim)), rng.normal(size=(m, dim)) * 2 + 1, rng.random(n) + 0.1, rng.random(m) + 0.1
 
 
+@pytest.mark.reference
 @given(st.integers(0, 2**32), st.sampled_from([2.0, 20.0]))
 @settings(max_examples=25)
 def test_sinkhorn_equals_pot(seed, epsilon) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
+
+from curate.errors import UsageError
 
 MIN_DOCUMENTS = 30
 MIN_SIGNAL_TO_NOISE = 3.0
@@ -62,8 +65,7 @@ def adequacy(
     if n == 0 or n_documents < 2 or occupied < 2:
         return Adequacy(n_documents, n, n_buckets, np.inf, np.inf, 0.0, np.inf, 1, kl, 0.0)
     p = counts / n
-    spread = squares - 2 * p * products + p**2 * total_square
-    variance = n_documents / (n_documents - 1) * np.maximum(spread, 0) / n**2
+    variance = cluster_variances(counts, squares, products, total_square, n_documents)
     risk = float(0.5 * np.sum(variance[p > 0] / p[p > 0]))
     design_effect = risk / ((occupied - 1) / (2 * n))
     n_effective = n / design_effect if design_effect > 0 else float(n)
@@ -71,6 +73,32 @@ def adequacy(
     supported = int(1 + 16 * PASS**2 * n_effective)
     signal = kl / risk if risk > 0 else np.inf
     return Adequacy(n_documents, n, n_buckets, risk, design_effect, n_effective, delta, supported, kl, float(signal))
+
+
+def cluster_variances(
+    counts: np.ndarray, squares: np.ndarray, products: np.ndarray, total_square: float, n_documents: int
+) -> np.ndarray:
+    """float64[n_buckets]: variance of the share of each bucket, from the sums that `adequacy` takes."""
+    n = counts.sum()
+    p = counts / n
+    spread = squares - 2 * p * products + p**2 * total_square
+    return n_documents / (n_documents - 1) * np.maximum(spread, 0) / n**2
+
+
+def n_min(n_buckets: int, delta: float = PASS) -> int:
+    """Independent n-grams that a target needs for `n_buckets`: (B - 1)/(16 delta**2), rounded up.
+
+    With so many, truth and estimate are told apart with an error rate of at least 1/2 - delta (Pinsker's bound on the
+    leading term of the risk). Compare it with ``Adequacy.n_effective``.
+
+    Raises
+    ------
+    UsageError : no buckets, or a delta that is not above 0 and at most 1/2.
+    """
+    if n_buckets < 1 or not 0 < delta <= 0.5:
+        raise UsageError(f"want 1 bucket or more and a delta above 0 and up to 0.5, not {n_buckets} and {delta}")
+    exact = (n_buckets - 1) / (16 * delta**2)
+    return math.ceil(exact * (1 - 1e-12))  # 999/(16 0.05**2) is 24,975 and not one more
 
 
 def smoothed(counts: np.ndarray, alpha: float) -> np.ndarray:

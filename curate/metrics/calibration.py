@@ -55,6 +55,22 @@ def mid_ranks(scores: np.ndarray, groups: np.ndarray | None = None) -> np.ndarra
     return quantiles
 
 
+def best_of_n_transform(calibrated: np.ndarray, strength: float = 10.0) -> np.ndarray:
+    """Scores whose tilt favours what wins as the best of n (strength above 0) or does not lose as the worst of n.
+
+    exp(t c) for t above 0, -exp(-|t| c) for t below, c itself for 0, which is the win rate (InfAlign,
+    arXiv:2412.19792; its exact transforms are solved for numerically).
+
+    Parameters
+    ----------
+    calibrated : float64[n_docs], `mid_ranks`.
+    """
+    if not math.isfinite(strength):
+        raise UsageError(f"the strength of a transform is a finite number, not {strength}")
+    c = np.asarray(calibrated, np.float64)
+    return math.copysign(1, strength) * np.exp(strength * c) if strength else c
+
+
 # ---- tilting
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from curate.errors import InputError, UsageError
+from curate.metrics.clouds import cloud, two_clouds
 
 N_FREQUENCIES = 4096
 _BLOCK_CELLS = 1 << 21  # of vectors by frequencies: 32 MB of complex numbers
@@ -24,19 +25,32 @@ class CharacteristicSums:
 
     @classmethod
     def of(cls, x: np.ndarray, frequencies: np.ndarray) -> CharacteristicSums:
-        """Of x, float64[n, dim], at frequencies, float64[m, dim]; complex128[m]."""
-        x, step = _cloud(x, "x"), max(1, _BLOCK_CELLS // len(frequencies))
+        """Of x, float64[n, dim], of which there may be none, at frequencies, float64[m, dim]; complex128[m]."""
         sums = np.zeros(len(frequencies), complex)
+        if not len(x):
+            return cls(0, sums)
+        x, step = cloud(x, "x"), max(1, _BLOCK_CELLS // len(frequencies))
+        if x.shape[1] != frequencies.shape[1]:
+            raise InputError(f"x has {x.shape[1]} dimensions and the frequencies {frequencies.shape[1]}")
         for start in range(0, len(x), step):
             sums += np.exp(1j * (x[start : start + step] @ frequencies.T)).sum(axis=0)
         return cls(len(x), sums)
 
     def merge(self, other: CharacteristicSums) -> CharacteristicSums:
+        if self.sums.shape != other.sums.shape:
+            raise InputError("sums at different frequencies do not add up: give all parts the same")
         return CharacteristicSums(self.n + other.n, self.sums + other.sums)
 
     @property
     def function(self) -> np.ndarray:
-        """complex128[m], the mean."""
+        """complex128[m], the mean.
+
+        Raises
+        ------
+        InputError : of no vectors.
+        """
+        if not self.n:
+            raise InputError("no vectors have no characteristic function: give some")
         return self.sums / self.n
 
 
@@ -54,7 +68,7 @@ def gaussian_frequencies(n: int, dim: int, scale: float, rng: np.random.Generato
 
 def median_distance(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> float:
     """Median distance of two vectors of the pooled clouds, of at most 1,000 drawn at random; 1 if all are one."""
-    pooled = np.vstack([_cloud(x, "x"), _cloud(y, "y")])
+    pooled = np.vstack(two_clouds(x, y))
     if len(pooled) > _PAIRED:
         pooled = pooled[np.sort(rng.choice(len(pooled), _PAIRED, replace=False))]
     z = pooled - pooled.mean(axis=0)
@@ -86,7 +100,8 @@ class Discrepancy:
     """Mean of |phi_x - phi_y|**2 over frequencies, between 0 and 4, and its parts.
 
     Two samples of one distribution do not give 0: compare with ``null_mean`` and ``null_high`` (95%), what exchanging
-    vectors between the clouds gives. ``p_value``: share of exchanges that are as far apart. ``scale``: of frequencies.
+    vectors between the clouds gives. ``p_value``: share of exchanges that are as far apart; without exchanges it and
+    ``null_high`` are nan. ``scale``: of frequencies.
     """
 
     squared: float
@@ -98,6 +113,20 @@ class Discrepancy:
     scale: float
     n_frequencies: int
     n_permutations: int
+
+
+def discrepancy_of_sums(x: CharacteristicSums, y: CharacteristicSums, scale: float) -> Discrepancy:
+    """From the sums of clouds of any size at the same `gaussian_frequencies` of a scale, without exchanges.
+
+    ``null_mean`` is exact all the same: the mean over all exchanges is (1/n + 1/m) (1 - |phi|**2) N/(N - 1), with phi
+    of both clouds together and N = n + m.
+    """
+    of_x, of_y = x.function, y.function
+    amplitude, phase = amplitude_and_phase(of_x, of_y)
+    squared = float(np.mean(np.abs(of_x - of_y) ** 2))
+    null = _null_mean(x.merge(y).function, x.n, y.n)
+    m = len(of_x)
+    return Discrepancy(squared, float(amplitude.mean()), float(phase.mean()), null, math.nan, math.nan, scale, m, 0)
 
 
 def characteristic_discrepancy(
@@ -115,7 +144,7 @@ def characteristic_discrepancy(
     ----------
     x, y : float64[n, dim], float64[m, dim].
     scale : length that matters, in units of the vectors; None: the median distance.
-    n_permutations : for the null; 0 for none (nan). They take O((n + m) * n_frequencies * n_permutations).
+    n_permutations : for the null; 0 for its mean only. They take O((n + m) * n_frequencies * n_permutations).
 
     Raises
     ------
@@ -125,11 +154,10 @@ def characteristic_discrepancy(
     Notes
     -----
     With Gaussian frequencies it estimates the squared maximum mean discrepancy with kernel
-    exp(-|x - y|**2/(2 scale**2)), whose mean under equality is (1/n + 1/m)(1 - E k).
+    exp(-|x - y|**2/(2 scale**2)), whose mean under equality is (1/n + 1/m)(1 - E k). 2,000 by 2,000 vectors of 64
+    dimensions take 0.8 s. For clouds larger than memory, `discrepancy_of_sums`.
     """
-    x, y = _cloud(x, "x"), _cloud(y, "y")
-    if x.shape[1] != y.shape[1]:
-        raise InputError(f"x has {x.shape[1]} dimensions and y has {y.shape[1]}: embed both the same way")
+    x, y = two_clouds(x, y)
     if scale is None:
         scale = median_distance(x, y, rng)
     frequencies = gaussian_frequencies(n_frequencies, x.shape[1], scale, rng)
@@ -139,7 +167,7 @@ def characteristic_discrepancy(
     dealt[0, :n] = 1
     for row in dealt[1:]:
         row[rng.permutation(n + m)[:n]] = 1
-    found, amplitude, phase = np.zeros(len(dealt)), 0.0, 0.0
+    found, amplitude, phase, null_mean = np.zeros(len(dealt)), 0.0, 0.0, 0.0
     step = max(1, _BLOCK_CELLS // (n + m))
     for start in range(0, n_frequencies, step):
         waves = np.exp(1j * (pooled @ frequencies[start : start + step].T))
@@ -147,6 +175,7 @@ def characteristic_discrepancy(
         of_x, of_y = sums_x / n, (waves.sum(axis=0) - sums_x) / m
         found += (np.abs(of_x - of_y) ** 2).sum(axis=1)
         parts = amplitude_and_phase(of_x[0], of_y[0])
+        null_mean += _null_mean(waves.mean(axis=0), n, m) * waves.shape[1]
         amplitude, phase = amplitude + float(parts[0].sum()), phase + float(parts[1].sum())
     found /= n_frequencies
     null, p_value = found[1:], math.nan
@@ -156,7 +185,7 @@ def characteristic_discrepancy(
         float(found[0]),
         amplitude / n_frequencies,
         phase / n_frequencies,
-        float(null.mean()) if n_permutations else math.nan,
+        null_mean / n_frequencies,
         float(np.quantile(null, 0.95)) if n_permutations else math.nan,
         p_value,
         scale,
@@ -165,8 +194,5 @@ def characteristic_discrepancy(
     )
 
 
-def _cloud(vectors: np.ndarray, name: str) -> np.ndarray:
-    x = np.asarray(vectors, np.float64)
-    if x.ndim != 2 or not len(x) or not np.isfinite(x).all():
-        raise InputError(f"{name}: want finite vectors, one per row, and at least one")
-    return x
+def _null_mean(of_both: np.ndarray, n: int, m: int) -> float:
+    return (1 / n + 1 / m) * (n + m) / (n + m - 1) * float(np.mean(1 - np.abs(of_both) ** 2))

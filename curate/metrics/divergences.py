@@ -101,9 +101,15 @@ def alpha_divergence(order: float) -> Divergence:
         raise UsageError(f"the order of an alpha divergence is a finite number, not {order}")
     if order in (0, 1):
         return KL if order == 1 else REVERSE_KL
+
+    def terms(p: np.ndarray, q: np.ndarray, u: np.ndarray) -> np.ndarray:
+        if order > 0.5:  # that of order 1 - a with p and q exchanged: near order 1 nothing cancels
+            return (_power_gain(p, (order - 1) * u) - (1 - order) * (q - p)) / (order * (order - 1))
+        return (_power_gain(q, order * u) - order * (p - q)) / (order * (order - 1))
+
     return Divergence(
         f"alpha divergence of order {order:g}",
-        lambda p, q, u: (_power_gain(q, order * u) - order * (p - q)) / (order * (order - 1)),
+        terms,
         1 / order if order > 0 else math.inf,
         1 / (1 - order) if order < 1 else math.inf,
         1.0,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from curate.errors import InputError, UsageError
+from curate.metrics.clouds import two_clouds
 
 TOLERANCE = 1e-9  # of potentials, relative to the largest cost
 MAX_ITERATIONS = 2000
@@ -122,10 +123,10 @@ def sinkhorn_divergence(
     Notes
     -----
     O(n m) time per iteration. Costs of up to 16 million pairs are kept, those of more are computed in blocks.
+    2,000 by 2,000 vectors of 64 dimensions take 1.5 s at the default epsilon. Parts of a corpus do not add up to a
+    divergence: give samples of it, or its clusters with their weights.
     """
-    x, y = _cloud(x, "x"), _cloud(y, "y")
-    if x.shape[1] != y.shape[1]:
-        raise InputError(f"x has {x.shape[1]} dimensions and y has {y.shape[1]}: embed both the same way")
+    x, y = two_clouds(x, y)
     a = _weights(np.ones(len(x)) if a is None else a, len(x), "a")
     b = _weights(np.ones(len(y)) if b is None else b, len(y), "b")
     x, y, a, b = x[a > 0], y[b > 0], a[a > 0], b[b > 0]
@@ -284,13 +285,6 @@ def _weights(weights: np.ndarray, n: int, name: str) -> np.ndarray:
     if w.shape != (n,) or not (w >= 0).all() or not 0 < w.sum() < math.inf:
         raise InputError(f"{name}: want {n:,} weights from 0 up, finite and not all zero")
     return w / w.sum()
-
-
-def _cloud(vectors: np.ndarray, name: str) -> np.ndarray:
-    x = np.asarray(vectors, np.float64)
-    if x.ndim != 2 or not len(x) or not np.isfinite(x).all():
-        raise InputError(f"{name}: want finite vectors, one per row, and at least one")
-    return x
 
 
 def _check_epsilon(epsilon: float) -> None:
