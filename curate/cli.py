@@ -98,6 +98,12 @@ _scoring = _options(
     ),
     click.option("--target-text-column", help="Column of the text in the targets, when it is another."),
     click.option(
+        "--holdout",
+        type=float,
+        metavar="SHARE",
+        help="Part of the target that is not fitted to (0.2), for curate evaluate to measure with.",
+    ),
+    click.option(
         "--method", default="dsir", show_default=True, help="Scorer, or several fused: dsir+primed; see curate methods."
     ),
     click.option(
