@@ -9,6 +9,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from curate.errors import CurateError as CurateError
+    from curate.evidence import Evidence as Evidence
+    from curate.evidence import evaluate as evaluate
     from curate.frames import duckdb as duckdb
     from curate.io.corpus import scan as scan
     from curate.scorers import SCORERS as SCORERS
@@ -32,6 +34,7 @@ _PUBLIC = {
     "Classifier": "curate.scorers",
     "CurateError": "curate.errors",
     "Dsir": "curate.scorers",
+    "Evidence": "curate.evidence",
     "Primed": "curate.scorers",
     "SCORERS": "curate.scorers",
     "Scoring": "curate.selection",
@@ -39,6 +42,7 @@ _PUBLIC = {
     "ZipFit": "curate.scorers",
     "draw": "curate.selection",
     "duckdb": "curate.frames.duckdb",
+    "evaluate": "curate.evidence",
     "load_scorer": "curate.scorers",
     "race": "curate.scorers",
     "scan": "curate.io.corpus",
