@@ -10,6 +10,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from curate.compare import compare as compare
     from curate.errors import CurateError as CurateError
+    from curate.evidence import Evidence as Evidence
+    from curate.evidence import evaluate as evaluate
     from curate.frames import duckdb as duckdb
     from curate.io.corpus import scan as scan
     from curate.scorers import SCORERS as SCORERS
@@ -33,6 +35,7 @@ _PUBLIC = {
     "Classifier": "curate.scorers",
     "CurateError": "curate.errors",
     "Dsir": "curate.scorers",
+    "Evidence": "curate.evidence",
     "Primed": "curate.scorers",
     "SCORERS": "curate.scorers",
     "Scoring": "curate.selection",
@@ -41,6 +44,7 @@ _PUBLIC = {
     "compare": "curate.compare",
     "draw": "curate.selection",
     "duckdb": "curate.frames.duckdb",
+    "evaluate": "curate.evidence",
     "load_scorer": "curate.scorers",
     "race": "curate.scorers",
     "scan": "curate.io.corpus",

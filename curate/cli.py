@@ -98,6 +98,12 @@ _scoring = _options(
     ),
     click.option("--target-text-column", help="Column of the text in the targets, when it is another."),
     click.option(
+        "--holdout",
+        type=float,
+        metavar="SHARE",
+        help="Part of the target that is not fitted to (0.2), for curate evaluate to measure with.",
+    ),
+    click.option(
         "--method", default="dsir", show_default=True, help="Scorer, or several fused: dsir+primed; see curate methods."
     ),
     click.option(
@@ -185,7 +191,7 @@ def _value(text: str) -> Any:
     return text
 
 
-def _targets(items: tuple[str, ...]) -> Any:
+def _targets(items: tuple[str, ...], option: str = "--target") -> Any:
     """Paths, or paths by name when names were given."""
     if not any("=" in item.partition("/")[0] for item in items):
         return list(items)
@@ -193,7 +199,7 @@ def _targets(items: tuple[str, ...]) -> Any:
     for item in items:
         name, equals, path = item.partition("=")
         if not equals:
-            raise UsageError(f"--target {item}: name all targets or none")
+            raise UsageError(f"{option} {item}: name all or none")
         named.setdefault(name, []).append(path)
     return named
 
@@ -323,6 +329,54 @@ def draw(run: str, proportions: tuple[str, ...], quiet: bool, as_json: bool, **r
 
 
 @main.command()
+@click.argument("run", type=click.Path(exists=True, file_okay=False))
+@click.option(
+    "--heldout",
+    multiple=True,
+    metavar="[NAME=]PATH",
+    help="Text of the target that was not selected by; without it what select --holdout left out.",
+)
+@click.option("--heldout-text-column", help="Column of the text in it, when it is another than in the target.")
+@click.option("--seeds", type=int, default=5, show_default=True, help="Samples of each arm; of random twice as many.")
+@click.option("--sample", default="1.5MB", show_default=True, help="Bytes of text in a sample.")
+@click.option("--heldout-size", default="300kB", show_default=True, help="Bytes of text to measure a target with.")
+@click.option(
+    "--fail-unless",
+    type=click.Choice(["better"]),
+    help="Exit with 3 when the verdict is another one, for schedulers.",
+)
+@click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads that read; by default one a core.")
+@click.option("--memory-limit", default="2GB", show_default=True, help="Memory to stay within.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress bars.")
+@click.option("--json", "as_json", is_flag=True, help="Print the evidence as JSON.")
+def evaluate(
+    run: str, heldout: tuple[str, ...], fail_unless: str | None, quiet: bool, as_json: bool, **rest: Any
+) -> None:
+    """Measure whether the selection of RUN is better at the target than random ones: a verdict, with its figures.
+
+    A small language model reads samples of the selection and of control arms of the same size, and codes text of
+    the target that nothing was fitted to, in bits per byte. All is kept in RUN/evidence.json.
+
+    \b
+    Example:
+      curate evaluate out --heldout samples/targets/gsm8k/heldout.jsonl
+    """
+    from curate.evidence import evaluate as measure
+
+    found = measure(run, heldout=_targets(heldout, "--heldout") if heldout else None, progress=_progress(quiet), **rest)
+    if as_json:
+        _print_json(found.as_dict())
+    else:
+        from curate.report.terminal import evidence_text
+
+        click.echo(evidence_text(found))
+    for warning in found.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    if fail_unless and found.verdict != fail_unless:
+        sys.exit(3)
+
+
+@main.command()
 @click.argument("raw", nargs=-1, required=True)
 @_reading
 @click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads; by default one a core.")
@@ -371,7 +425,7 @@ def compare(target: str, selected: str, raw: tuple[str, ...], sample: str, quiet
     """
     from curate.compare import compare as run
     from curate.io.run import finite
-    from curate.selection import parse_bytes
+    from curate.sampling.budget import parse_bytes
 
     result = run(target, selected, raw=raw or None, sample_bytes=parse_bytes(sample), progress=_progress(quiet), **rest)
     if as_json:
@@ -401,7 +455,7 @@ def report(paths: tuple[str, ...], sample: str, quiet: bool, **rest: Any) -> Non
       curate report out
     """
     from curate.report.write import report as write
-    from curate.selection import parse_bytes
+    from curate.sampling.budget import parse_bytes
 
     click.echo(write(paths, sample_bytes=parse_bytes(sample), progress=_progress(quiet), **rest))
 

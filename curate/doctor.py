@@ -21,6 +21,8 @@ EXTRAS = {
     "codecs": "isal",
     "classifier": "scikit-learn",
     "report": "vl-convert-python",
+    "evaluate": "pyppmd",
+    "lang": "pycld2",
 }
 
 

@@ -13,21 +13,13 @@ from typing import Any
 
 from curate.engines import LocalEngine
 from curate.io.corpus import Corpus, scan
+from curate.io.targets import Paths, Targets, listed_paths, named_targets
 from curate.report.terminal import size, table
-from curate.sampling.budget import parse_budget
+from curate.sampling.budget import parse_budget, parse_bytes
 from curate.scorers import Dsir, Fusion, Scorer, scorer
-from curate.selection import (
-    BASE_BYTES,
-    Paths,
-    Resources,
-    Targets,
-    estimated_spill,
-    listed_paths,
-    named_targets,
-    parse_bytes,
-)
+from curate.selection import BASE_BYTES, Resources, estimated_spill
 from curate.steps.documents import Documents, documents, raw_batches
-from curate.steps.fit import target_texts
+from curate.steps.holdout import target_texts
 
 SAMPLED_PARTITIONS, SAMPLED_BATCHES = 4, 2
 SCORED_SECONDS = 0.5

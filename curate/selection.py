@@ -28,10 +28,11 @@ from curate.io.corpus import PARTITION_BYTES, Corpus, Partition, scan
 from curate.io.paths import atomic, find
 from curate.io.run import SCORES_COMMIT, RunFolder, digest, read_json, write_json
 from curate.io.tables import write_table
+from curate.io.targets import Paths, Targets, listed_paths, named_targets
 from curate.metrics.diagnostics import Diagnostics, shares, warnings
 from curate.metrics.weights import LengthHistogram
 from curate.progress import Progress
-from curate.sampling.budget import Budget, parse_budget
+from curate.sampling.budget import Budget, parse_budget, parse_bytes
 from curate.scorers import Dsir, Fusion, Scorer, load_scorer, scorer
 from curate.steps.count import NgramCounts
 from curate.steps.documents import RESERVED
@@ -49,6 +50,7 @@ from curate.steps.draw import (
 from curate.steps.early import Guess
 from curate.steps.fit import BAD_SCHEMA, FitJob, Reading, fit_job, fit_model, fit_partition
 from curate.steps.fuse import FuseJob, fuse_scores
+from curate.steps.holdout import checked_fraction
 from curate.steps.keep import KeepJob, keep_partition, kept_lengths
 from curate.steps.score import ScoreJob, score_partition
 from curate.steps.write import WriteJob, WriteSpec, output_schema, plan_shards, write_shard
@@ -61,8 +63,6 @@ LARGER_TARGET = {
     "bytegrams": "--set target_bytes takes more, at 150 bytes of memory each",
     "primed": "--set codec=zstd has room for 64 MB",
 }
-Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-Targets = Paths | Mapping[str, Paths]
 
 
 @dataclass(frozen=True)
@@ -115,16 +115,6 @@ class Resources:
         return int(min(8_000_000, max(500_000, each)))
 
 
-def parse_bytes(text: str | int) -> int:
-    """A number of bytes: 1000000, "64MB", "2GB"."""
-    if isinstance(text, int):
-        return text
-    budget = parse_budget(text)
-    if budget.unit not in ("bytes", "documents"):
-        raise UsageError(f"{text!r}: not a number of bytes (examples: 64MB, 2GB)")
-    return int(budget.amount)
-
-
 def select(
     raw: Paths,
     *,
@@ -141,6 +131,7 @@ def select(
     text_column: str = "text",
     id_column: str = "id",
     target_text_column: str | None = None,
+    holdout: float | None = None,
     on_bad_row: str = "raise",
     format: str = "parquet",
     shard_size: str | int = "128MB",
@@ -164,6 +155,7 @@ def select(
     draw : "gumbel" (sample by weight), "topk", "threshold" (scores of at least ``threshold``), "uniform"; by
         default "gumbel" for dsir and bytegrams, else "topk".
     per, proportions : a column whose values each get their part of the budget; by default as in raw.
+    holdout : share of the target that is not fitted to, for `evaluate`; None: all of it is.
     on_bad_row : "raise", or "quarantine": rows that cannot be read go to ``quarantine.parquet``.
     format : "parquet" or "jsonl.zst". shard_size : bytes of text in a shard.
     scores_from : folder of an earlier run over the same files and target, whose scores are used again.
@@ -191,6 +183,7 @@ def select(
         target_text_column,
         on_bad_row,
         per,
+        checked_fraction(holdout),
     )
     return _Session(out, resources, Progress(progress)).select(job, spec, writing, name, scores_from, overwrite)
 
@@ -206,6 +199,7 @@ def score(
     text_column: str = "text",
     id_column: str = "id",
     target_text_column: str | None = None,
+    holdout: float | None = None,
     on_bad_row: str = "raise",
     workers: int | None = None,
     memory_limit: str | int = "2GB",
@@ -225,6 +219,7 @@ def score(
         target_text_column,
         on_bad_row,
         per,
+        checked_fraction(holdout),
     )
     return _Session(out, resources, Progress(progress)).score(job, overwrite)
 
@@ -281,31 +276,6 @@ def _draw_spec(
     return DrawSpec(None if budget is None else parse_budget(budget), draw, seed, threshold, per, proportions)
 
 
-def listed_paths(paths: Paths) -> list[str]:
-    if isinstance(paths, (str, os.PathLike)):
-        return [os.fspath(paths)]
-    return [os.fspath(p) for p in paths]
-
-
-_GENERIC = ("train", "target", "targets", "data", "examples", "texts")
-
-
-def named_targets(target: Targets) -> dict[str, list[str]]:
-    """Targets by name: the name given, else that of the file, or of its folder when the file's says nothing."""
-    if isinstance(target, Mapping):
-        return {name: listed_paths(paths) for name, paths in target.items()}
-    named: dict[str, list[str]] = {}
-    for path in listed_paths(target):
-        parts = path.rstrip("/").replace("://", "/").split("/")
-        name = parts[-1].split(".")[0] or "target"
-        if name in _GENERIC and len(parts) > 1 and parts[-2] not in ("", ".", ".."):
-            name = parts[-2]
-        while name in named:
-            name += "_"
-        named[name] = [path]
-    return named
-
-
 @dataclass(frozen=True)
 class _ScoringSpec:
     """The part of a recipe that scores depend on."""
@@ -319,6 +289,7 @@ class _ScoringSpec:
     target_text_column: str | None
     on_bad_row: str
     per: str | None
+    holdout: float | None = None
 
     def __post_init__(self) -> None:
         if self.on_bad_row not in ("raise", "quarantine"):
@@ -471,7 +442,10 @@ class _Session:
         fit = fit_job(model.members, reading, self.folder.work / "fit", spills)
         with self._timed("fit"):
             found = self._each("fit", partial(fit_partition, fit), corpus.partitions, engine)
-            about = {name: fit_model(fit, name, member, targets, found) for name, member in model.members.items()}
+            about = {
+                name: fit_model(fit, name, member, targets, found, job.holdout)
+                for name, member in model.members.items()
+            }
             model.save(self.folder.scorer)
         n_documents = sum(part["n_documents"] for part in found)
         with self._timed("score"):
@@ -663,7 +637,10 @@ def _write_quarantine(path: Path, counted: Iterable[dict[str, Any]]) -> int:
 
 
 def _spec_dict(job: _ScoringSpec, model: Scorer | Fusion) -> dict[str, Any]:
-    return asdict(job) | {"settings": model.settings()}
+    spec = asdict(job) | {"settings": model.settings()}
+    if job.holdout is None:
+        del spec["holdout"]  # recipes from before there was such a thing are the same still
+    return spec
 
 
 def _recipe(job: _ScoringSpec, model: Scorer | Fusion, spec: DrawSpec, writing: WriteSpec, name: str) -> dict[str, Any]:
@@ -685,6 +662,7 @@ def _scoring_key(
     job: _ScoringSpec, corpus: Corpus, targets: Mapping[str, Corpus], model: Scorer | Fusion, carry: Sequence[str]
 ) -> str:
     """The name of a score table: all that its bytes depend on."""
+    held_out = {} if job.holdout is None else {"holdout": job.holdout}
     return digest(
         {
             "format": FORMAT,
@@ -696,6 +674,7 @@ def _scoring_key(
             "settings": model.identity(),
             "carry": list(carry),
         }
+        | held_out
     )
 
 
@@ -899,6 +878,7 @@ def reproduction_command(recipe: Mapping[str, Any]) -> str:
         ("--text-column", recipe["text_column"], "text"),
         ("--id-column", recipe["id_column"], "id"),
         ("--target-text-column", recipe["target_text_column"], None),
+        ("--holdout", recipe.get("holdout"), None),
         ("--on-bad-row", recipe["on_bad_row"], "raise"),
         ("--format", writing["format"], "parquet"),
         ("--shard-size", writing["shard_bytes"], 128_000_000),

@@ -16,10 +16,10 @@ from typing import Any, TextIO
 from curate.errors import RunError, UsageError
 from curate.io.paths import atomic, is_url
 
-MANIFEST, SCORES_COMMIT, WORK = "manifest.json", "scores/scores.json", "_work"
+MANIFEST, SCORES_COMMIT, EVIDENCE, WORK = "manifest.json", "scores/scores.json", "evidence.json", "_work"
 _LOCK = ".curate.lock"
 _REPORTS = ("report.html", "report.md", "report.json")
-_DRAWN = ("manifest.json", "shards", "ledger.parquet", "README.md", "croissant.json", *_REPORTS)
+_DRAWN = ("manifest.json", "shards", "ledger.parquet", "README.md", "croissant.json", EVIDENCE, *_REPORTS)
 _SCORED = ("scores", "scorer", "quarantine.parquet")
 
 

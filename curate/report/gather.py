@@ -16,7 +16,7 @@ from curate.engines import LocalEngine
 from curate.errors import CurateError, RunError
 from curate.io.corpus import Corpus, Partition
 from curate.io.formats import Lines
-from curate.io.run import RunFolder, read_json
+from curate.io.run import EVIDENCE, RunFolder, read_json
 from curate.io.tables import batches, numpy, regrouped
 from curate.report.safe import excerpt
 from curate.report.summary import (
@@ -149,14 +149,18 @@ def _hashes(manifest: Mapping[str, Any]) -> Iterator[FileHash]:
 
 def _evidence(folder: Path, manifest: Mapping[str, Any]) -> tuple[Verdict | None, tuple[str, ...]]:
     """The verdict, unless it is of another run."""
-    found = read_json(folder / "evidence.json")
+    found = read_json(folder / EVIDENCE)
     if found is None:
         return None, ()
-    if found.get("uuid") != manifest["uuid"]:
-        return None, ("evidence.json is of another run than the manifest: run curate evaluate again",)
-    known = Arm.__dataclass_fields__
-    arms = tuple(Arm(**{k: v for k, v in arm.items() if k in known}) for arm in found.get("arms", ()))
-    return Verdict(found["verdict"], found["sentence"], arms), ()
+    if found["run"]["uuid"] != manifest["uuid"]:
+        return None, (f"{EVIDENCE} is of another run than the manifest: run curate evaluate again",)
+    return Verdict(found["verdict"], found["sentence"], tuple(map(_arm, found["arms"]))), tuple(found["warnings"])
+
+
+def _arm(of: Mapping[str, Any]) -> Arm:
+    bits, spread, over = of["bits_per_byte"], of["deviation"], of["over_random"] or {}
+    compared = (over.get(key) for key in ("difference", "low", "high"))
+    return Arm(of["name"], bits, bits - spread, bits + spread, *compared)
 
 
 def _sources(of: Mapping[str, Any]) -> tuple[Share, ...]:

@@ -128,7 +128,7 @@ def _verdict(of: Summary) -> Iterator[Block]:
             )
             for a in of.verdict.arms
         )
-        head = ("arm", "bits per byte", "interval", "to random", "interval")
+        head = ("arm", "bits per byte", "from sample to sample", "less random", "95% interval")
         yield Table("Bits per byte of held-out text", head, rows, charts.arms_chart(of.verdict.arms))
 
 

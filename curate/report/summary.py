@@ -29,7 +29,10 @@ class Amount:
 
 @dataclass(frozen=True)
 class Arm:
-    """Bits per byte of held-out text after a selection or a control, with its interval; ``difference`` to random."""
+    """Bits per byte of held-out text after a selection or a control, and ``difference`` to random with its interval.
+
+    ``low``, ``high``: one standard deviation from sample to sample.
+    """
 
     name: str
     bits_per_byte: float

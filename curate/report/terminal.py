@@ -176,3 +176,39 @@ def _adequate(verdict: str) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None or math.isnan(value) else f"{value:.4f}"
+
+
+def evidence_text(evidence: Any) -> str:
+    """What each arm makes of the held-out text, and the verdict."""
+    rows = [("arm", "documents", "bits per byte", "+-", "less random", "95% interval", "wins")]
+    for arm in evidence.arms:
+        over = arm.over_random
+        compared = (
+            ("", "", "")
+            if over is None
+            else (f"{over.difference:+.4f}", f"{over.low:+.4f} to {over.high:+.4f}", f"{over.wins:.0%}")
+        )
+        rows.append(
+            (arm.name, f"{arm.n_documents:,.0f}", f"{arm.bits_per_byte:.4f}", f"{arm.deviation:.4f}", *compared)
+        )
+    lines = [table(rows, " rrrrrr"), ""]
+    if len(evidence.heldout) > 1:
+        lines += [_evidence_by_target(evidence), ""]
+    used = sum(of["n_bytes_used"] for of in evidence.heldout)
+    texts = sum(of["n_documents_used"] for of in evidence.heldout)
+    lines.append(
+        f"samples of {size(evidence.settings['sample_bytes'])} read by a proxy model, "
+        f"{texts:,} held-out texts of {size(used)}; lower is better; +- from sample to sample"
+    )
+    return "\n".join([*lines, evidence.sentence])
+
+
+def _evidence_by_target(evidence: Any) -> str:
+    """Bits per byte of each arm for each target, and whether the selection is better than random there."""
+    targets = [of["target"] for of in evidence.heldout]
+    rows = [("target", *(arm.name for arm in evidence.arms), "than random")]
+    selected = evidence.arms[0]
+    for target in targets:
+        bits = (f"{arm.bits_per_byte_by_target[target]:.4f}" for arm in evidence.arms)
+        rows.append((_line(target), *bits, selected.over_random_by_target[target].verdict))
+    return table(rows, " " + "r" * (len(evidence.arms)) + " ")

@@ -74,3 +74,13 @@ def _positive(budget: Budget, text: str) -> Budget:
     if budget.unit != "percent" and budget.amount < 1:
         raise UsageError(f"budget {text!r}: less than one of {budget.unit}; a share is written as '10%'")
     return budget
+
+
+def parse_bytes(text: str | int) -> int:
+    """A number of bytes: 1000000, "64MB", "2GB"."""
+    if isinstance(text, int):
+        return text
+    budget = parse_budget(text)
+    if budget.unit not in ("bytes", "documents"):
+        raise UsageError(f"{text!r}: not a number of bytes (examples: 64MB, 2GB)")
+    return int(budget.amount)

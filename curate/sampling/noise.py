@@ -6,7 +6,14 @@ from typing import Any
 
 import numpy as np
 
-FIT, GUMBEL, UNIFORM, TIE = 1, 2, 3, 4  # what a hash is for; each purpose is independent of the others
+FIT, GUMBEL, UNIFORM, TIE, HOLDOUT, EVIDENCE = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+)  # what a hash is for; each purpose is independent of the others
 
 
 def keyed_hashes(doc_ids: Any, seed: int, purpose: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from curate.io.run import digest, read_json, write_json
 from curate.scorers import Dsir, Scorer
 from curate.steps.count import NgramCounts
 from curate.steps.documents import documents, raw_batches
+from curate.steps.holdout import target_texts
 from curate.steps.sample import TextSample
 
 FORMAT = 2  # of the files in _work; a change makes old ones unused
@@ -103,10 +104,15 @@ def _look(job: FitJob, partition: Partition) -> dict[str, Any]:
 
 
 def fit_model(
-    job: FitJob, name: str, model: Scorer, targets: Mapping[str, Corpus], found: list[dict[str, Any]]
+    job: FitJob,
+    name: str,
+    model: Scorer,
+    targets: Mapping[str, Corpus],
+    found: list[dict[str, Any]],
+    holdout: float | None = None,
 ) -> dict[str, Any]:
-    """Fit a scorer to the target and to what was found of raw; returns what it was fitted to."""
-    texts = {target: target_texts(corpus, job.reading.batch_bytes) for target, corpus in targets.items()}
+    """Fit a scorer to the target (but for what is held out) and to what was found of raw; returns to what."""
+    texts = {target: target_texts(corpus, job.reading.batch_bytes, holdout) for target, corpus in targets.items()}
     wanted = job.wanted.get(name)
     if isinstance(model, Dsir):
         assert isinstance(wanted, NgramCounts)
@@ -120,10 +126,3 @@ def fit_model(
     model.fit(target=texts, raw=wanted.texts(len(found)), workers=job.reading.engine.workers)
     level = wanted.sample.lowest
     return {"level": level, f"n_{wanted.unit}": int(wanted.sample.totals[level:].sum())}
-
-
-def target_texts(corpus: Corpus, batch_bytes: int) -> Iterator[pa.Array]:
-    """The texts of a target, some at a time."""
-    for partition in corpus.partitions:
-        for raw in raw_batches(corpus, partition, (), batch_bytes):
-            yield documents(corpus, partition, raw, ()).texts

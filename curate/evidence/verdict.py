@@ -1,0 +1,141 @@
+"""Does the selection beat its controls? Differences with their intervals, and the answer in one sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+LEVEL = 0.95
+NORMAL = 1.959964  # two-sided quantile of the normal distribution at that level
+# Two-sided quantiles of Student's t at that level by degrees of freedom (here, so that SciPy need not be there).
+STUDENT = (
+    12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281,
+    2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860,
+    2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2.0423,
+)  # fmt: skip
+VERDICTS = ("better", "no better", "worse")
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What one arm's samples make of the held-out texts of each target.
+
+    ``bytes_by_target``: for each target float64[n_samples, n_texts], the bytes that a text costs; ``sizes``: for
+    each target int64[n_texts], the bytes that it has.
+    """
+
+    bytes_by_target: tuple[np.ndarray, ...]
+    sizes: tuple[np.ndarray, ...]
+
+    @property
+    def by_sample(self) -> np.ndarray:
+        """float64[n_samples, n_targets]: bits per byte of all texts of a target together."""
+        return np.stack(
+            [8 * costs.sum(axis=1) / n.sum() for costs, n in zip(self.bytes_by_target, self.sizes, strict=True)],
+            axis=1,
+        )
+
+    @property
+    def bits_per_byte(self) -> float:
+        """The mean over samples and targets."""
+        return float(self.by_sample.mean())
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation from sample to sample of the mean over targets; 0 for a single sample."""
+        means = self.by_sample.mean(axis=1)
+        return float(means.std(ddof=1)) if len(means) > 1 else 0.0
+
+    def of_target(self, i: int) -> Costs:
+        """The same for one of the targets."""
+        return Costs((self.bytes_by_target[i],), (self.sizes[i],))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Bits per byte of one arm less those of another: negative is better.
+
+    ``wins``: the share of held-out texts that cost less, equal ones as half, the mean over targets.
+    """
+
+    difference: float
+    low: float
+    high: float
+    wins: float
+
+    @property
+    def verdict(self) -> str:
+        """ "better" or "worse" where the interval leaves out 0, else "no better"."""
+        return "better" if self.high < 0 else "worse" if self.low > 0 else "no better"
+
+
+def student(degrees: int) -> float:
+    """The two-sided 95% quantile of Student's t; above 30 degrees that of 30, a little too wide."""
+    return STUDENT[min(degrees, len(STUDENT)) - 1]
+
+
+def difference(arm: Costs, control: Costs) -> Difference:
+    """Compare an arm with a control, as ONE draw with many.
+
+    Two things could have come out otherwise. The arm is one draw: however many samples of it are looked at, it
+    lies as far from the mean of the K draws of the control as a further draw would, within
+    ``t(K - 1) sd sqrt(1 + 1/K)`` (the prediction interval of a normal sample). And the held-out texts are a
+    sample of what is wanted: the jackknife over texts (in its linear form, for a ratio) of the difference gives
+    that error. The interval has both, as the root of the sum of the squares of the half-widths. For a selection
+    that is itself a random draw the first part alone is exact at 95%, so together they are wrong less often.
+    """
+    n = len(control.by_sample)
+    found = arm.bits_per_byte - control.bits_per_byte
+    by_draw = student(n - 1) * control.deviation * math.sqrt(1 + 1 / n) if n > 1 else 0.0
+    variances, wins = [], []
+    for mine, theirs, sizes in zip(arm.bytes_by_target, control.bytes_by_target, arm.sizes, strict=True):
+        saved = 8 * (mine.mean(axis=0) - theirs.mean(axis=0))
+        total, n_texts = sizes.sum(), len(sizes)
+        rest = saved - sizes * (saved.sum() / total)
+        variances.append(n_texts / (n_texts - 1) * float((rest**2).sum()) / float(total) ** 2)
+        wins.append(float(((saved < 0) + 0.5 * (saved == 0)).mean()))
+    by_text = NORMAL * math.sqrt(sum(variances)) / len(variances)
+    half = math.hypot(by_draw, by_text)
+    return Difference(found, found - half, found + half, float(np.mean(wins)))
+
+
+def sentence(costs: Mapping[str, Costs], targets: Sequence[str]) -> str:
+    """The verdict on the selection in one sentence, with its figures."""
+    selected, random = costs["selected"], costs["random"]
+    found = difference(selected, random)
+    of = targets[0] if len(targets) == 1 else f"{', '.join(targets[:-1])} and {targets[-1]} (mean)"
+    text = (
+        f"{found.verdict.capitalize()} than random: {selected.bits_per_byte:.3f} against {random.bits_per_byte:.3f} "
+        f"bits per byte of the held-out {of} ({found.difference:+.3f}, 95% interval {found.low:+.3f} to "
+        f"{found.high:+.3f})"
+    )
+    if found.verdict == "better":
+        text += _against_the_others(costs)
+    return text + "."
+
+
+_LESSONS = {
+    "length-matched": ("length-matched random", "what it gains is its choice of lengths"),
+    "source-stratified": ("source-stratified random", "what it gains is its choice of sources"),
+    "top-k": ("the top-k of the same scores", ""),
+}
+
+
+def _against_the_others(costs: Mapping[str, Costs]) -> str:
+    """How the other controls do, for a selection that is better than random."""
+    beaten, others = [], []
+    for arm, (name, lesson) in _LESSONS.items():
+        if arm not in costs:
+            continue
+        against = difference(costs["selected"], costs[arm])
+        if against.verdict == "better":
+            beaten.append(name)
+            continue
+        does = "does better" if against.verdict == "worse" else "does as well"
+        matters = lesson and difference(costs[arm], costs["random"]).verdict == "better"
+        others.append(f"{name} {does} ({costs[arm].bits_per_byte:.3f})" + (f": {lesson}" if matters else ""))
+    text = f"; better than {' and '.join(beaten)} too" if beaten else ""
+    return text + (f"; but {', and '.join(others)}" if others else "")
