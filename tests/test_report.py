@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import curate
 from curate.cli import main
+from curate.evidence import evaluate
 from curate.report.charts import svg
 from curate.report.safe import escape, visible
 from curate.report.sections import Table, sections
@@ -209,21 +210,24 @@ def test_a_run_shows_its_documents_scores_and_lengths(run, tmp_path):
     assert len(shown["best"]) == len(shown["borderline"]) == len(shown["worst"]) == 4
     assert shown["best"][0]["score"] >= shown["borderline"][0]["score"] >= shown["worst"][0]["score"]
     assert not shown["note"]
-    assert [d["attribute"] for d in found["distributions"]] == ["length", "size"]
+    assert [d["attribute"] for d in found["distributions"]] == ["length", "size", "bytes a token", "compression ratio"]
 
 
-def test_evidence_of_another_run_is_told_and_not_shown(run, tmp_path):
+def test_evidence_is_shown_and_of_another_run_told(run, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
-    manifest = json.loads((copy / "manifest.json").read_text())
-    evidence = {"uuid": manifest["uuid"], "verdict": "better", "sentence": "Better than random: 1.8 against 1.9."}
-    (copy / "evidence.json").write_text(json.dumps(evidence))
+    heldout = write(tmp_path / "heldout.jsonl", target_rows())
+    evidence = evaluate(copy, heldout=heldout, seeds=2)
     report(copy)
-    assert "Better than random: 1.8" in (copy / "report.html").read_text()
-    assert "Better than random: 1.8" in (copy / "README.md").read_text().replace("\\", "")
-    (copy / "evidence.json").write_text(json.dumps(evidence | {"uuid": "other"}))
+    page = (copy / "report.html").read_text()
+    assert escape(evidence.sentence) in page
+    assert all(arm.name in page for arm in evidence.arms)
+    assert evidence.sentence in (copy / "README.md").read_text().replace("\\", "")
+    found = json.loads((copy / "evidence.json").read_text())
+    found["run"]["uuid"] = "other"
+    (copy / "evidence.json").write_text(json.dumps(found))
     report(copy)
-    assert "Better than random: 1.8" not in (copy / "report.html").read_text()
+    assert escape(evidence.sentence) not in (copy / "report.html").read_text()
     assert "of another run" in (copy / "report.html").read_text()
 
 

@@ -35,8 +35,7 @@ POINTS = 200
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 LANGUAGES_SHOWN = 12
 N_COMPARED = 3_000  # documents by which attributes are compared
-UNITS = {"bytes": "bytes", "tokens": "tokens", "bytes a token": "bytes", "compression ratio": ""}
-EXACT_ELSEWHERE = ("bytes", "tokens")  # of a run: all documents are in its score table
+UNITS = {"tokens": "tokens", "bytes": "bytes", "bytes a token": "bytes", "compression ratio": ""}
 
 
 def corners_of_run(
