@@ -337,7 +337,9 @@ def draw(run: str, proportions: tuple[str, ...], quiet: bool, as_json: bool, **r
     help="Text of the target that was not selected by; without it what select --holdout left out.",
 )
 @click.option("--heldout-text-column", help="Column of the text in it, when it is another than in the target.")
-@click.option("--seeds", type=int, default=5, show_default=True, help="Samples of each arm; of random twice as many.")
+@click.option(
+    "--seeds", type=int, default=5, show_default=True, help="Samples of the selection; of random ones twice as many."
+)
 @click.option("--sample", default="1.5MB", show_default=True, help="Bytes of text in a sample.")
 @click.option("--heldout-size", default="300kB", show_default=True, help="Bytes of text to measure a target with.")
 @click.option(

@@ -13,7 +13,17 @@ from typing import Any
 
 from curate.engines import LocalEngine
 from curate.errors import InputError, RunError, UsageError, unknown
-from curate.evidence.arms import ARMS, MAX_PARTITIONS, Mix, Sample, Scored, draw_arms, looked_at, selected_mix
+from curate.evidence.arms import (
+    ARMS,
+    MAX_PARTITIONS,
+    MAX_SAMPLES,
+    Mix,
+    Sample,
+    Scored,
+    draw_arms,
+    looked_at,
+    selected_mix,
+)
 from curate.evidence.proxy import MAX_READ, MEMORY, ORDER, READ_BYTES, code_lengths, ppmd
 from curate.evidence.texts import FEW_HELD_OUT, HeldOut, copies, priming, read_heldout, read_texts
 from curate.evidence.verdict import LEVEL, Costs, Difference, difference, sentence
@@ -26,7 +36,7 @@ from curate.steps.draw import ScoreTable
 
 __all__ = ["Arm", "Evidence", "evaluate"]
 FORMAT = 1
-RANDOM_DRAWS = 2  # times as many of random as of the others: they are the yardstick
+RANDOM_DRAWS = 2  # times as many of what is drawn at random: how much they differ is the yardstick
 SMALL_SAMPLE = 100_000
 BASE_BYTES = 450_000_000  # what the program itself takes, with its libraries
 PARTS = (*GENERIC, "heldout", "held-out", "test", "valid", "validation", "dev")  # names of files that say nothing
@@ -93,7 +103,7 @@ def evaluate(
     heldout : text of the target that was not fitted to: paths, or paths by name; None: what ``--holdout`` of the
         run left out.
     heldout_text_column : by default that of the run's target.
-    seeds : samples of each arm; of random twice as many.
+    seeds : samples of the selection, and of the top-k; of each control that is drawn at random twice as many.
     sample : bytes of text in a sample; less when less was selected.
     heldout_size : bytes of text that each target is measured with.
     workers : threads that read; the proxy is one. They do not change what comes out.
@@ -128,7 +138,7 @@ def evaluate(
                 "partitions that are looked at; select more"
             )
         size = min(size, mix.n_bytes)
-        samples = draw_arms(table, mix, seeds=_arms(manifest, mix, seeds), size=size)
+        samples = draw_arms(table, mix, n_samples=_arms(manifest, mix, seeds), size=size, seed=manifest["seed"])
         samples = {arm: of for arm, of in samples.items() if all(len(one.documents) for one in of)}
         found = read_texts(corpus, [one for of in samples.values() for one in of], engine, showing)
         costs, twins = _measure(samples, found, texts, showing)
@@ -156,14 +166,17 @@ def evaluate(
 
 
 def _check(seeds: int, size: int, measure: int, memory_limit: int) -> None:
-    if seeds < 2:
-        raise UsageError(f"--seeds {seeds}: at least 2 are needed to tell chance from gain")
+    if not 2 <= seeds <= MAX_SAMPLES // RANDOM_DRAWS:
+        raise UsageError(
+            f"--seeds {seeds}: at least 2 are needed to tell chance from gain, and at most "
+            f"{MAX_SAMPLES // RANDOM_DRAWS} taken"
+        )
     if size < 1 or measure < 1 or size + measure > MAX_READ:
         raise UsageError(
             f"--sample {size:,} bytes and {measure:,} of held-out text: together at most {MAX_READ:,}, "
             "which is what the proxy model has memory for"
         )
-    needed = BASE_BYTES + READ_BYTES * (size + measure) + 2 * size * seeds * (len(ARMS) - 1 + RANDOM_DRAWS)
+    needed = BASE_BYTES + READ_BYTES * (size + measure) + 2 * size * seeds * (2 + 3 * RANDOM_DRAWS)
     if needed > memory_limit:
         raise UsageError(
             f"memory limit {memory_limit:,} bytes: the samples are held in memory, which may take {needed:,}; "
@@ -223,7 +236,8 @@ def _score_table(folder: RunFolder, corpus: Corpus, scored: Mapping[str, Any]) -
 def _arms(manifest: Mapping[str, Any], mix: Mix, seeds: int) -> dict[str, int]:
     """How many samples of each arm; those that would be the same as another are left out."""
     drawing = manifest["recipe"]["draw"]
-    arms = dict.fromkeys(ARMS, seeds) | {"random": RANDOM_DRAWS * seeds}
+    at_random = RANDOM_DRAWS * seeds
+    arms = {arm: seeds if arm in ("selected", "top-k") else at_random for arm in ARMS}
     if mix.n_sources < 2:
         del arms["source-stratified"]
     if drawing["draw"] in ("topk", "threshold") and drawing["per"] is None:

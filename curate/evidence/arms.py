@@ -26,6 +26,7 @@ ARMS = {
     "top-k": "the best by score, as many bytes as were selected",
 }
 MAX_PARTITIONS = 64
+MAX_SAMPLES = 1_000  # of an arm
 BINS_PER_DOUBLING = 4
 N_LENGTHS = 64 * BINS_PER_DOUBLING
 DOCUMENT = np.dtype([("key", "u8"), ("part", "i8"), ("row", "i8"), ("bytes", "i8"), ("stratum", "i8"), ("ident", "u8")])
@@ -193,25 +194,28 @@ def selected_mix(scored: Scored) -> Mix:
     return mix
 
 
-def draw_arms(scored: Scored, mix: Mix, *, seeds: Mapping[str, int], size: int) -> dict[str, list[Sample]]:
-    """Samples of each arm, one a seed.
+def draw_arms(
+    scored: Scored, mix: Mix, *, n_samples: Mapping[str, int], size: int, seed: int
+) -> dict[str, list[Sample]]:
+    """Samples of each arm.
 
     Parameters
     ----------
-    seeds : how many samples of each arm to draw; one of `ARMS` that is not named is left out.
+    n_samples : of each arm; one of `ARMS` that is not named is left out.
     size : bytes of text in a sample, at most those of the selection.
+    seed : that of the run's draw, so that two runs are not judged by the same random samples.
 
-    Each document's place in a sample is a hash of (arm, seed, doc_id), so that samples do not depend on the order
-    of files or on who reads them.
+    Each document's place in a sample is a hash of (arm, seed, number of the sample, doc_id), so that samples do not
+    depend on the order of files or on who reads them.
     """
     sources = sorted(value for value, sizes in mix.by_source.items() if sizes["bytes"])
     quotas = {arm: [size] for arm in ARMS}
     quotas["length-matched"] = split(size, mix.by_length.tolist())
-    if "source-stratified" in seeds:
+    if "source-stratified" in n_samples:
         quotas["source-stratified"] = split(size, [mix.by_source[value]["bytes"] for value in sources])
-    cut = _top_k_cut(scored, mix.n_bytes) if "top-k" in seeds else None
-    draws = {arm: [Draw(quotas[arm]) for _ in range(n)] for arm, n in seeds.items()}
-    columns = ["doc_id", "row", "n_bytes", *(["source"] if "source-stratified" in seeds else [])]
+    cut = _top_k_cut(scored, mix.n_bytes) if "top-k" in n_samples else None
+    draws = {arm: [Draw(quotas[arm]) for _ in range(n)] for arm, n in n_samples.items()}
+    columns = ["doc_id", "row", "n_bytes", *(["source"] if "source-stratified" in n_samples else [])]
     if cut is not None:
         columns += scored.table.score_columns
     first = dict.fromkeys(scored.partitions, 0)
@@ -222,7 +226,7 @@ def draw_arms(scored: Scored, mix: Mix, *, seeds: Mapping[str, int], size: int) 
         documents["part"], documents["row"], documents["bytes"] = part, numpy(rows["row"]), n_bytes
         documents["ident"] = keyed_hashes(rows["doc_id"], 0, TIE)
         for number, arm in enumerate(ARMS):
-            if arm not in seeds:
+            if arm not in n_samples:
                 continue
             if arm == "selected":
                 strata = np.where(kept, 0, -1)
@@ -236,8 +240,8 @@ def draw_arms(scored: Scored, mix: Mix, *, seeds: Mapping[str, int], size: int) 
             else:
                 strata = np.zeros(len(n_bytes), np.int64)
             documents["stratum"] = np.where(has_text, strata, -1)
-            for seed, draw in enumerate(draws[arm]):
-                documents["key"] = keyed_hashes(rows["doc_id"], seed, EVIDENCE + number)
+            for i, draw in enumerate(draws[arm]):
+                documents["key"] = keyed_hashes(rows["doc_id"], seed * MAX_SAMPLES + i, EVIDENCE + number)
                 draw.add(documents)
         first[part] += len(n_bytes)
     return {arm: [draw.sample() for draw in of] for arm, of in draws.items()}

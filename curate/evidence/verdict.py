@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LEVEL = 0.95
-NORMAL = 1.959964  # two-sided quantile of the normal distribution at that level
+# At 95% a random selection would be called better or worse once in twenty times; it is to be rarer than that.
+LEVEL = 0.99
+NORMAL = 2.575829  # two-sided quantile of the normal distribution at that level
 # Two-sided quantiles of Student's t at that level by degrees of freedom (here, so that SciPy need not be there).
 STUDENT = (
-    12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281,
-    2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860,
-    2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2.0423,
+    63.6567, 9.9248, 5.8409, 4.6041, 4.0321, 3.7074, 3.4995, 3.3554, 3.2498, 3.1693,
+    3.1058, 3.0545, 3.0123, 2.9768, 2.9467, 2.9208, 2.8982, 2.8784, 2.8609, 2.8453,
+    2.8314, 2.8188, 2.8073, 2.7969, 2.7874, 2.7787, 2.7707, 2.7633, 2.7564, 2.7500,
 )  # fmt: skip
 VERDICTS = ("better", "no better", "worse")
 
@@ -73,7 +74,7 @@ class Difference:
 
 
 def student(degrees: int) -> float:
-    """The two-sided 95% quantile of Student's t; above 30 degrees that of 30, a little too wide."""
+    """The two-sided 99% quantile of Student's t; above 30 degrees that of 30, a little too wide."""
     return STUDENT[min(degrees, len(STUDENT)) - 1]
 
 
@@ -85,7 +86,7 @@ def difference(arm: Costs, control: Costs) -> Difference:
     ``t(K - 1) sd sqrt(1 + 1/K)`` (the prediction interval of a normal sample). And the held-out texts are a
     sample of what is wanted: the jackknife over texts (in its linear form, for a ratio) of the difference gives
     that error. The interval has both, as the root of the sum of the squares of the half-widths. For a selection
-    that is itself a random draw the first part alone is exact at 95%, so together they are wrong less often.
+    that is itself a random draw the first part alone is exact, so together they are wrong less often.
     """
     n = len(control.by_sample)
     found = arm.bits_per_byte - control.bits_per_byte
@@ -109,7 +110,7 @@ def sentence(costs: Mapping[str, Costs], targets: Sequence[str]) -> str:
     of = targets[0] if len(targets) == 1 else f"{', '.join(targets[:-1])} and {targets[-1]} (mean)"
     text = (
         f"{found.verdict.capitalize()} than random: {selected.bits_per_byte:.3f} against {random.bits_per_byte:.3f} "
-        f"bits per byte of the held-out {of} ({found.difference:+.3f}, 95% interval {found.low:+.3f} to "
+        f"bits per byte of the held-out {of} ({found.difference:+.3f}, {LEVEL:.0%} interval {found.low:+.3f} to "
         f"{found.high:+.3f})"
     )
     if found.verdict == "better":

@@ -180,7 +180,8 @@ def _number(value: float | None) -> str:
 
 def evidence_text(evidence: Any) -> str:
     """What each arm makes of the held-out text, and the verdict."""
-    rows = [("arm", "documents", "bits per byte", "+-", "less random", "95% interval", "wins")]
+    interval = f"{evidence.settings['level']:.0%} interval"
+    rows = [("arm", "documents", "bits per byte", "+-", "less random", interval, "wins")]
     for arm in evidence.arms:
         over = arm.over_random
         compared = (
