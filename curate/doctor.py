@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 BASE = ("numpy", "polars", "duckdb", "pyarrow", "numba", "click", "fsspec", "zstandard", "sentencepiece", "rich")
-EXTRAS = {"s3": "s3fs", "hf": "huggingface_hub", "gcs": "gcsfs", "codecs": "isal", "classifier": "scikit-learn"}
+EXTRAS = {
+    "s3": "s3fs",
+    "hf": "huggingface_hub",
+    "gcs": "gcsfs",
+    "codecs": "isal",
+    "classifier": "scikit-learn",
+    "lang": "pycld2",
+}
 
 
 @dataclass(frozen=True)
