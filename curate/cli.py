@@ -409,7 +409,13 @@ def scan(raw: tuple[str, ...], workers: int | None, as_json: bool, **rest: Any) 
 @click.argument("selected")
 @click.option("--raw", "-r", multiple=True, help="What the selection was made from; of a run that is known.")
 @click.option("--target-text-column", help="Column of the text in the target, when it is another.")
-@click.option("--text-column", default="text", show_default=True, help="Column of the text.")
+@click.option("--text-column", help="Column of the text; by default that of the run, or text.")
+@click.option("--id-column", help="Column of the id; by default that of the run, or id.")
+@click.option(
+    "--on-bad-row",
+    type=click.Choice(["raise", "quarantine"]),
+    help="Stop at a row that cannot be read, or leave it out and count it; by default as in the run.",
+)
 @click.option("--sample", default="16MB", show_default=True, help="Text of each corpus that is looked at, at least.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of resampling and permutations.")
 @click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads; by default one a core.")

@@ -26,9 +26,10 @@ def compare(
     selected: Paths,
     *,
     raw: Paths | None = None,
-    text_column: str = "text",
+    text_column: str | None = None,
     target_text_column: str | None = None,
-    id_column: str = "id",
+    id_column: str | None = None,
+    on_bad_row: str | None = None,
     sample_bytes: float = SAMPLE_BYTES,
     seed: int = 0,
     workers: int | None = None,
@@ -40,6 +41,7 @@ def compare(
     ----------
     target : examples of what is wanted. selected : files, or the folder of a run; then ``raw`` is by default what it
         was made from. raw : files to compare with.
+    text_column, target_text_column, id_column, on_bad_row : as of `select`; by default those of the run, if it is one.
     sample_bytes : text of each corpus that is looked at, whole documents by a hash of their ids; up to twice as much.
     seed : of resampling and permutations.
 
@@ -47,36 +49,40 @@ def compare(
     ------
     InputError : a corpus without text. RunError : the raw files of a run are gone.
     """
-    paths: dict[str, tuple[list[str], str]] = {"target": (_listed(target), target_text_column or text_column)}
-    folder = Path(os.fspath(selected)) if isinstance(selected, (str, os.PathLike)) else None
-    if folder is not None and (folder / MANIFEST).is_file():
-        shards, inputs = _of_run(folder)
-        paths["selected"] = (shards, text_column)
-        raw = inputs if raw is None else raw
-    else:
-        paths["selected"] = (_listed(selected), text_column)
-    if raw is not None:
-        paths["raw"] = (_listed(raw), text_column)
+    recipe: Mapping[str, Any] = {}
+    if isinstance(selected, (str, os.PathLike)) and (Path(selected) / MANIFEST).is_file():
+        folder = Path(selected)
+        manifest = RunFolder(folder).manifest or {}
+        recipe = manifest["recipe"]
+        selected = [folder / shard["path"] for shard in manifest["shards"]]
+        raw = _inputs(manifest, folder) if raw is None else raw
+    column = text_column or recipe.get("text_column", "text")
+    of_target = target_text_column or text_column or recipe.get("target_text_column") or column
+    corpora = {"target": target, "selected": selected} | ({} if raw is None else {"raw": raw})
     shown = Progress(progress)
     corners = {}
     with LocalEngine(workers) as engine:
-        for name, (listed, column) in paths.items():
-            corpus = scan(listed, text_column=column, id_column=id_column, over=engine.map)
+        for name, paths in corpora.items():
+            corpus = scan(
+                _listed(paths),
+                text_column=of_target if name == "target" else column,
+                id_column=id_column or recipe.get("id_column", "id"),
+                on_bad_row=on_bad_row or recipe.get("on_bad_row", "raise"),
+                over=engine.map,
+            )
             with shown.stage(name, sum(p.n_bytes for p in corpus.partitions)) as stage:
                 found = survey(corpus, name, engine, sample_bytes=sample_bytes, advance=stage.advance)
             corners[name] = Corner(found, facts(found.texts, engine))
     return compare_corners(corners["target"], corners["selected"], corners.get("raw"), seed=seed)
 
 
-def _of_run(folder: Path) -> tuple[list[str], list[str]]:
-    """The shards of a run, and the files that it was made from."""
-    manifest: Mapping[str, Any] = RunFolder(folder).manifest or {}
-    shards = [str(folder / shard["path"]) for shard in manifest["shards"]]
+def _inputs(manifest: Mapping[str, Any], folder: Path) -> list[str]:
+    """The files that a run was made from."""
     inputs = [file["path"] for file in manifest["inputs"]]
     gone = [path for path in inputs if "://" not in path and not Path(path).is_file()]
     if gone:
         raise RunError(f"{gone[0]}: gone since {folder} was made; say where raw is with --raw")
-    return shards, inputs
+    return inputs
 
 
 def _listed(paths: Paths) -> list[str]:

@@ -124,6 +124,7 @@ def comparison_text(of: Comparison) -> str:
         "",
         f"target  {a.n_documents:,} documents, {a.n_ngrams:,} n-grams worth {a.n_effective:,.0f} independent ones: "
         f"noise of {a.risk:.4f} nats, {_adequate(a.verdict)}",
+        *(f"{name}: {n:,} rows could not be read and are left out" for name, n in of.n_bad_rows.items() if n),
     ]
     return "\n".join(lines)
 

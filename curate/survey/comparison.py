@@ -63,7 +63,8 @@ class Comparison:
 
     ``reduction``: KL reduction, with ``parity`` as the paper has it; None without raw. ``divergences``: by name, of
     counts thinned to as many n-grams in raw as in the selection. ``sinkhorn``: of hashed n-gram vectors.
-    ``characteristic_raw``, ``characteristic_selected``: with their nulls. ``attributes``: by name.
+    ``characteristic_raw``, ``characteristic_selected``: with their nulls. ``attributes``: by name. ``n_bad_rows``: of
+    each corpus, that could not be read and are not in the comparison.
     """
 
     target: str
@@ -75,6 +76,7 @@ class Comparison:
     characteristic_selected: Discrepancy
     attributes: Mapping[str, Attribute]
     adequacy: Adequacy
+    n_bad_rows: Mapping[str, int]
 
 
 def compare(
@@ -94,7 +96,10 @@ def compare(
     corners = [c for c in (target, selected, raw) if c is not None]
     for corner in corners:
         if not corner.facts.counts.sum():
-            raise InputError(f"{corner.name}: no text to compare")
+            raise InputError(
+                f"{corner.name}: no text to compare in {corner.survey.n_documents:,} documents; "
+                "pass --text-column with the column that has it"
+            )
     rng = np.random.default_rng(seed)
     reduction, parity = None, math.nan
     if raw is not None:
@@ -112,6 +117,7 @@ def compare(
         _characteristic(target, selected, rng),
         _attributes(target, selected, raw, rng, n_resamples),
         target.facts.adequacy(_kl(target, raw or selected)),
+        {corner.name: corner.survey.n_bad_rows for corner in corners},
     )
 
 

@@ -17,7 +17,7 @@ from curate.kernels.text import one_chunk
 from curate.metrics.weights import LengthHistogram
 from curate.sampling.noise import TIE, keyed_hashes
 from curate.steps.documents import Documents, documents, raw_batches
-from curate.steps.draw import add_sizes, sizes_by
+from curate.steps.draw import MAX_GROUPS, OTHER
 from curate.steps.sample import FitSample
 
 SAMPLE_BYTES = 16_000_000  # 8 million n-grams: in 10,000 buckets their noise is 0.0006 nats
@@ -30,7 +30,8 @@ class Survey:
     """What was found of a corpus.
 
     Exact, over all documents: ``n_documents``, ``n_empty`` (without text), ``n_bad_rows``, ``n_bytes``, ``lengths``
-    (bytes) and ``sources`` (documents and bytes by value of the column ``source``, where there is one).
+    (bytes) and ``sources`` (documents and bytes by value of the column ``source``, where there is one; of more than
+    MAX_GROUPS values the last ones, in the order of their names, are one, OTHER).
     ``ids``, ``texts``: the sample, documents with text in the order of a hash of their ids; any of its beginnings is a
     uniform sample too. ``whole``: it is all of them.
     ``found``: texts of the rows that were asked for, by partition and row.
@@ -79,7 +80,12 @@ def survey(
 
     Returns
     -------
-    Survey : the same whatever the workers, and but for ``found`` whatever the cut and order of the files.
+    Survey : the same whatever the workers, and but for ``found`` (and for ids that are places, where documents have
+        none of their own) whatever the cut and order of the files.
+
+    Raises
+    ------
+    InputError : a bad row, unless bad rows are quarantined.
     """
     sample = FitSample(sample_bytes)
     carry = (SOURCE,) if SOURCE in columns_of(corpus) else ()
@@ -98,7 +104,6 @@ def survey(
         advance(partition.n_bytes)
     _keep_sample(whole, _at_least(pa.concat_tables(sampled), sample.lowest))
     whole.whole = sample.lowest == 0
-    whole.sources = dict(sorted(whole.sources.items()))
     return whole
 
 
@@ -142,10 +147,7 @@ def _count(into: Survey, docs: Documents) -> None:
     into.n_bytes += int(docs.n_bytes.sum())
     into.lengths.add(docs.n_bytes)
     for values in docs.carried.values():
-        none = pa.array(np.zeros(len(docs), np.int64))
-        table = pa.table({SOURCE: values, "n_bytes": pa.array(docs.n_bytes), "n_tokens": none})
-        for value, sizes in sizes_by(table, SOURCE).items():
-            add_sizes(into.sources, value, sizes)
+        into.sources = _added(into.sources, _sizes_by(values, docs.n_bytes))
 
 
 def _merge(into: Survey, part: Survey) -> None:
@@ -154,9 +156,28 @@ def _merge(into: Survey, part: Survey) -> None:
     into.n_bad_rows += part.n_bad_rows
     into.n_bytes += part.n_bytes
     into.lengths.merge(part.lengths)
-    for value, sizes in part.sources.items():
-        add_sizes(into.sources, value, sizes)
+    into.sources = _added(into.sources, part.sources)
     into.found.update(part.found)
+
+
+def _sizes_by(values: Any, n_bytes: np.ndarray) -> dict[str, dict[str, int]]:
+    """Documents and bytes by value of a column; a missing one is ""."""
+    coded = pc.fill_null(values, "").dictionary_encode()
+    place = coded.indices.to_numpy()
+    counts = zip(coded.dictionary.to_pylist(), np.bincount(place), np.bincount(place, n_bytes), strict=True)
+    return {value: {"documents": int(n), "bytes": int(size)} for value, n, size in counts}
+
+
+def _added(a: dict[str, dict[str, int]], b: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+    """Sizes by value of both, sorted. Which values are OTHER goes by their names: no order of adding changes it."""
+    named = sorted((a.keys() | b.keys()) - {OTHER})[:MAX_GROUPS]
+    added = {value: {"documents": 0, "bytes": 0} for value in named}
+    for sizes in (a, b):
+        for value, size in sizes.items():
+            into = added[value] if value in added else added.setdefault(OTHER, {"documents": 0, "bytes": 0})
+            for unit, n in size.items():
+                into[unit] += n
+    return added
 
 
 def _at_least(sampled: pa.Table, lowest: int) -> pa.Table:

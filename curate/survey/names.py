@@ -13,7 +13,7 @@ import numpy as np
 from curate.survey.sample import FEATURES, N_FINE, Facts
 
 N_SHOWN = 40  # n-grams gained, and as many lost
-OCCURRENCES = 5  # of a bucket, in as many documents, by which it is named
+OCCURRENCES = 10  # of a bucket, by which it is named
 READ_BYTES = 8_000_000  # of each sample that are searched for them
 MAX_TEXT = 20_000  # characters; longer documents name nothing, tokenising them takes too long
 TOKEN = re.compile(r"\w+|[^\w\s]+")
@@ -21,7 +21,11 @@ TOKEN = re.compile(r"\w+|[^\w\s]+")
 
 @dataclass(frozen=True)
 class Shift:
-    """An n-gram with its occurrences in a million n-grams; ``nats``: its part of KL(selected || raw), or reversed."""
+    """An n-gram with its occurrences in a million n-grams; ``nats``: its part of KL(selected || raw), or reversed.
+
+    An n-gram that one of them lacks is taken to be there half a time in as many n-grams as the smaller of them has:
+    a smaller corpus does not look poorer than it is.
+    """
 
     ngram: str
     raw: float
@@ -43,7 +47,8 @@ def shifts(
     """
     in_raw, in_selected = _rates(raw), _rates(selected)
     in_target = np.mean([_rates(t) for t in targets], axis=0) if targets else None
-    log_ratio = np.log(in_selected) - np.log(in_raw)
+    half = 0.5 / max(1, min(raw.fine.sum(), selected.fine.sum()))
+    log_ratio = np.log(in_selected + half) - np.log(in_raw + half)
     gained, lost = in_selected * log_ratio, -in_raw * log_ratio
     wanted = [_largest(nats, n) for nats in (gained, lost)]
     names = ngram_names(np.concatenate(wanted), texts)
@@ -95,7 +100,7 @@ def _look_up(texts: Any, wanted: np.ndarray, seen: dict[int, Counter[str]]) -> N
     starts = np.concatenate([[0], stream.ends[:-1]])
     for place, doc, bucket in zip(places.tolist(), document.tolist(), stream.buckets[places].tolist(), strict=True):
         counter = seen[bucket]
-        if counter.total() >= OCCURRENCES * 2 or (doc in tokens and not tokens[doc]):
+        if counter.total() >= OCCURRENCES or (doc in tokens and not tokens[doc]):
             continue
         if doc not in tokens:
             text = texts[doc].as_py()
@@ -120,14 +125,10 @@ def _beginning(texts: Any) -> Any:
 
 
 def _rates(of: Facts) -> np.ndarray:
-    return (of.fine + 0.5) / (of.fine.sum() + 0.5 * N_FINE)
+    return of.fine / max(1, of.fine.sum())
 
 
 def _largest(values: np.ndarray, n: int) -> np.ndarray:
-    order = np.lexsort((np.arange(len(values)), -values))[:n] if n >= len(values) else _top(values, n)
+    """Places of the largest values above 0, at most `n`, largest first."""
+    order = np.argsort(-values, kind="stable")[:n]
     return order[values[order] > 0]
-
-
-def _top(values: np.ndarray, n: int) -> np.ndarray:
-    candidates = np.flatnonzero(values >= np.partition(values, -n)[-n])
-    return candidates[np.lexsort((candidates, -values[candidates]))][:n]

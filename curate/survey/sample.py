@@ -70,23 +70,35 @@ class _Counted(NamedTuple):
 
 def facts(texts: Any, engine: LocalEngine) -> Facts:
     """Measure texts, an Arrow array of strings without nulls in random order."""
-    n_docs = len(texts)
     n_bytes = pc.binary_length(texts).to_numpy(zero_copy_only=False).astype(np.int64)
     cuts = _cuts(n_bytes)
     read = texts.slice(0, N_READ)
-    counted = list(engine.map(lambda cut: _count(texts.slice(cut[0], cut[1] - cut[0]), cut[0]), pairwise(cuts)))
-    zeros = np.zeros(N_BUCKETS, np.int64)
+    n_tokens, vectors = np.zeros(len(texts), np.int64), np.zeros((min(len(texts), N_VECTORS), DIMENSIONS))
+    fine, parts = np.zeros(N_FINE, np.int64), np.zeros((N_PARTS, N_BUCKETS), np.int64)
+    squares, products, total_square = np.zeros(N_BUCKETS, np.int64), np.zeros(N_BUCKETS, np.int64), 0.0
+
+    def count(cut: tuple[int, int]) -> tuple[int, _Counted]:
+        return cut[0], _count(texts.slice(cut[0], cut[1] - cut[0]), cut[0])
+
+    for first, counted in engine.ordered(count, pairwise(cuts)):  # 16 MB each: added up as they come
+        n_tokens[first : first + len(counted.n_tokens)] = counted.n_tokens
+        vectors[first : first + len(counted.vectors)] = counted.vectors
+        fine += counted.fine
+        parts += counted.parts
+        squares += counted.squares
+        products += counted.products
+        total_square += counted.total_square
     return Facts(
         n_bytes,
-        np.concatenate([c.n_tokens for c in counted] or [np.zeros(0, np.int64)]),
-        sum((c.fine for c in counted), np.zeros(N_FINE, np.int64)),
-        sum((c.parts for c in counted), np.zeros((N_PARTS, N_BUCKETS), np.int64)),
+        n_tokens,
+        fine,
+        parts,
         compression_ratios(read),
         languages(read),
-        np.concatenate([c.vectors for c in counted] or [np.zeros((0, DIMENSIONS))])[: min(n_docs, N_VECTORS)],
-        sum((c.squares for c in counted), zeros),
-        sum((c.products for c in counted), zeros),
-        float(sum(c.total_square for c in counted)),
+        vectors,
+        squares,
+        products,
+        total_square,
     )
 
 
