@@ -7,7 +7,8 @@ part; the two should agree, and where they do not, one of them should be "no bet
 
     python tests/benchmarks/evidence.py --work /tmp/curate-evidence --json tests/benchmarks/results/evidence.json
 
-Documents of the pool's truth/contamination.parquet are left out first. There are no source labels, so no stratified arm.
+Documents of the pool's truth/contamination.parquet are left out first. There are no source labels, so no
+stratified arm.
 """
 
 from __future__ import annotations
