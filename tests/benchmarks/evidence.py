@@ -7,7 +7,7 @@ part; the two should agree, and where they do not, one of them should be "no bet
 
     python tests/benchmarks/evidence.py --work /tmp/curate-evidence --json tests/benchmarks/results/evidence.json
 
-Documents of the pool's truth/contamination.parquet are left out first. There are no source labels, so no
+Documents of the pool's truth/contamination.parquet are left out first. There are no source labels, hence no
 stratified arm.
 """
 
@@ -120,6 +120,11 @@ def main() -> None:
     raw = raw_of(arguments.pool, arguments.work)
     everything = sorted(path.name for path in (arguments.pool / "targets").iterdir() if path.is_dir())
     targets = everything if arguments.targets == "all" else arguments.targets.split(",")
+    other_seeds = range(1000, 1000 + arguments.null_seeds)
+
+    def drawn(target: str, seeds: range, budget: str) -> dict[str, Any]:
+        return null(raw, arguments.pool, target, seeds, arguments.work, budget)
+
     start = time.perf_counter()
     report: dict[str, Any] = {
         "versions": {"python": platform.python_version(), "pyppmd": importlib.metadata.version("pyppmd")},
@@ -129,18 +134,9 @@ def main() -> None:
             method: {target: truth(raw, arguments.pool, target, method, arguments.work) for target in targets}
             for method in METHODS
         },
-        "null": {
-            NULL_TARGET: null(raw, arguments.pool, NULL_TARGET, range(arguments.seeds), arguments.work, NULL_BUDGET)
-        },
-        "null_by_target": {
-            target: null(
-                raw, arguments.pool, target, range(1000, 1000 + arguments.null_seeds), arguments.work, NULL_BUDGET
-            )
-            for target in targets
-        },
-        "null_larger_budget": {
-            NULL_TARGET: null(raw, arguments.pool, NULL_TARGET, range(arguments.null_seeds), arguments.work, "10%")
-        },
+        "null": {NULL_TARGET: drawn(NULL_TARGET, range(arguments.seeds), NULL_BUDGET)},
+        "null_by_target": {target: drawn(target, other_seeds, NULL_BUDGET) for target in targets},
+        "null_larger_budget": {NULL_TARGET: drawn(NULL_TARGET, other_seeds, "10%")},
     }
     cases = [case for of in report["truth"].values() for case in of.values()]
     opposite = [c for c in cases if {c["heldout"]["verdict"], c["holdout 0.2"]["verdict"]} == {"better", "worse"}]
