@@ -15,6 +15,7 @@ from curate.compare import compare
 from curate.engines import LocalEngine
 from curate.errors import InputError, RunError, UsageError
 from curate.metrics.divergences import DIVERGENCES
+from curate.metrics.sinkhorn import sinkhorn_divergence
 from curate.report.terminal import comparison_text
 from curate.survey import Survey, facts
 from curate.survey.comparison import ATTRIBUTES, Corner
@@ -165,6 +166,13 @@ def test_distances_are_of_as_many_ngrams_of_raw_as_of_the_selection(corners):
     found = compare_corners(raw, few, raw)
     for name in DIVERGENCES:
         assert 0 < found.divergences[name].raw <= found.divergences[name].selected, name
+
+
+def test_the_noise_of_the_sinkhorn_divergence_is_that_of_two_halves_of_the_target(corners):
+    target = corners["target"]
+    halves = target.facts.vectors[::2], target.facts.vectors[1::2]
+    found = compare_corners(target, corners["maths"]).sinkhorn
+    assert found.floor == sinkhorn_divergence(*halves, max_iterations=200).value > 0
 
 
 # ---- what is printed
