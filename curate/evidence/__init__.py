@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from curate.engines import LocalEngine
-from curate.errors import InputError, RunError, UsageError, unknown
+from curate.errors import InputError, RunError, UsageError
 from curate.evidence.arms import (
     ARMS,
     MAX_PARTITIONS,
@@ -212,16 +212,13 @@ def _heldout_corpora(
 
 
 def _named(heldout: Targets, targets: list[str]) -> dict[str, list[str]]:
-    """Held-out files by target; where there is one of each, they belong together whatever they are called."""
+    """Held-out files by target; where there is one of each and no name was given, they belong together."""
     named = named_targets(heldout, generic=PARTS)
     if not named or not all(named.values()):
         raise UsageError("no held-out files: name at least one")
-    if isinstance(heldout, Mapping):
-        for name in named:
-            if name not in targets:
-                raise unknown("target of the run", name, targets)
-        return named
-    return {targets[0]: next(iter(named.values()))} if len(named) == len(targets) == 1 else named
+    if len(named) == len(targets) == 1 and not isinstance(heldout, Mapping):
+        return {targets[0]: next(iter(named.values()))}
+    return named
 
 
 def _score_table(folder: RunFolder, corpus: Corpus, scored: Mapping[str, Any]) -> ScoreTable:

@@ -10,7 +10,6 @@ import numpy as np
 
 # At 95% a random selection would be called better or worse once in twenty times; it is to be rarer than that.
 LEVEL = 0.99
-NORMAL = 2.575829  # two-sided quantile of the normal distribution at that level
 # Two-sided quantiles of Student's t at that level by degrees of freedom (here, so that SciPy need not be there).
 STUDENT = (
     63.6567, 9.9248, 5.8409, 4.6041, 4.0321, 3.7074, 3.4995, 3.3554, 3.2498, 3.1693,
@@ -91,15 +90,15 @@ def difference(arm: Costs, control: Costs) -> Difference:
     n = len(control.by_sample)
     found = arm.bits_per_byte - control.bits_per_byte
     by_draw = student(n - 1) * control.deviation * math.sqrt(1 + 1 / n) if n > 1 else 0.0
-    variances, wins = [], []
+    by_text, wins = [], []
     for mine, theirs, sizes in zip(arm.bytes_by_target, control.bytes_by_target, arm.sizes, strict=True):
         saved = 8 * (mine.mean(axis=0) - theirs.mean(axis=0))
         total, n_texts = sizes.sum(), len(sizes)
         rest = saved - sizes * (saved.sum() / total)
-        variances.append(n_texts / (n_texts - 1) * float((rest**2).sum()) / float(total) ** 2)
+        variance = n_texts / (n_texts - 1) * float((rest**2).sum()) / float(total) ** 2
+        by_text.append(student(n_texts - 1) * math.sqrt(variance))
         wins.append(float(((saved < 0) + 0.5 * (saved == 0)).mean()))
-    by_text = NORMAL * math.sqrt(sum(variances)) / len(variances)
-    half = math.hypot(by_draw, by_text)
+    half = math.hypot(by_draw, math.hypot(*by_text) / len(by_text))
     return Difference(found, found - half, found + half, float(np.mean(wins)))
 
 
