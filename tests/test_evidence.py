@@ -269,6 +269,11 @@ def test_the_sentence_says_which_control_does_as_well():
     assert "bits per byte of the held-out gsm8k (-0.406, 99% interval " in text
     assert "but source-stratified random does as well" in text
     assert text.endswith("what it gains is its choice of sources.")
+    arms["source-stratified"] = costs(rng, 17, 10)
+    assert "but source-stratified random does better (1.3" in sentence(arms, ["gsm8k"])
+    wide = costs(rng, 22, 10, spread=0).bytes_by_target[0] + np.linspace(-9, 9, 10)[:, None]
+    arms["source-stratified"] = Costs((wide,), arms["random"].sizes)
+    assert sentence(arms, ["gsm8k"]).endswith("but source-stratified random is not clearly beaten (1.763).")
     arms["source-stratified"] = costs(rng, 25, 10)
     assert sentence(arms, ["gsm8k"]).endswith("better than source-stratified random too.")
 

@@ -117,25 +117,32 @@ def sentence(costs: Mapping[str, Costs], targets: Sequence[str]) -> str:
     return text + "."
 
 
-_LESSONS = {
-    "length-matched": ("length-matched random", "what it gains is its choice of lengths"),
-    "source-stratified": ("source-stratified random", "what it gains is its choice of sources"),
-    "top-k": ("the top-k of the same scores", ""),
+_OTHERS = {
+    "length-matched": ("length-matched random", "lengths"),
+    "source-stratified": ("source-stratified random", "sources"),
+    "top-k": ("the top-k of the same scores", None),
 }
+AS_WELL = 0.75  # of the gain over random, for a control that is not clearly beaten
 
 
 def _against_the_others(costs: Mapping[str, Costs]) -> str:
     """How the other controls do, for a selection that is better than random."""
-    beaten, others = [], []
-    for arm, (name, lesson) in _LESSONS.items():
-        if arm not in costs:
-            continue
-        against = difference(costs["selected"], costs[arm])
-        if against.verdict == "better":
-            beaten.append(name)
-            continue
-        does = "does better" if against.verdict == "worse" else "does as well"
-        matters = lesson and difference(costs[arm], costs["random"]).verdict == "better"
-        others.append(f"{name} {does} ({costs[arm].bits_per_byte:.3f})" + (f": {lesson}" if matters else ""))
+    beaten = [
+        name
+        for arm, (name, _) in _OTHERS.items()
+        if arm in costs and difference(costs["selected"], costs[arm]).verdict == "better"
+    ]
+    others = [_unbeaten(costs, arm) for arm, (name, _) in _OTHERS.items() if arm in costs and name not in beaten]
     text = f"; better than {' and '.join(beaten)} too" if beaten else ""
     return text + (f"; but {', and '.join(others)}" if others else "")
+
+
+def _unbeaten(costs: Mapping[str, Costs], arm: str) -> str:
+    """What is to be said of a control that the selection is not better than."""
+    name, choice = _OTHERS[arm]
+    selected, random, control = (costs[of].bits_per_byte for of in ("selected", "random", arm))
+    better = difference(costs["selected"], costs[arm]).verdict == "worse"
+    if not better and random - control < AS_WELL * (random - selected):
+        return f"{name} is not clearly beaten ({control:.3f})"
+    text = f"{name} does {'better' if better else 'as well'} ({control:.3f})"
+    return f"{text}: what it gains is its choice of {choice}" if choice else text
