@@ -198,7 +198,6 @@ def test_other_draws_are_judged_by_other_random_samples(run):
 
 def test_of_many_partitions_all_arms_are_drawn_from_some_and_the_evidence_says_so(run, heldout, monkeypatch):
     monkeypatch.setattr(arms_module, "MAX_PARTITIONS", 2)
-    monkeypatch.setattr("curate.evidence.MAX_PARTITIONS", 2)
     evidence = evaluate(run, heldout)
     assert (evidence.settings["n_partitions"], evidence.settings["n_partitions_looked_at"]) == (3, 2)
     assert any("2 of 3 partitions" in text for text in evidence.warnings)
