@@ -199,7 +199,7 @@ def _targets(items: tuple[str, ...], option: str = "--target") -> Any:
     for item in items:
         name, equals, path = item.partition("=")
         if not equals:
-            raise UsageError(f"{option} {item}: name all or none")
+            raise UsageError(f"{option} {item}: name all targets or none")
         named.setdefault(name, []).append(path)
     return named
 

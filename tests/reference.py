@@ -361,3 +361,27 @@ def byte_log_ratio(text, target, raw, *, min_order, max_order, mu):
             q = (r[gram] + 0.5) / R
             terms.append(math.log((t[gram] / T + mu * q) / ((1 + mu) * q)) if gram in t else math.log(mu / (1 + mu)))
     return 640 * math.fsum(terms) / len(terms)
+
+
+# ---- evidence
+
+
+def arm_sample(documents, quotas):
+    """What `curate.evidence.arms.Draw` takes of ``(key, place, bytes, stratum)``: ``(places, bytes of each)``.
+
+    Every stratum is put in the order of its keys; a document's turn comes when half of it and all before it in its
+    stratum are due. As many documents as have the bytes of all quotas together, the last one cut.
+    """
+    turns = []
+    for stratum, quota in enumerate(quotas):
+        before = 0
+        for key, place, n_bytes, of in sorted(documents):
+            if of == stratum and quota and before < quota:
+                turns.append(((before + n_bytes / 2) / quota, key, place, n_bytes))
+                before += n_bytes
+    left, taken = sum(quotas), []
+    for _, key, place, n_bytes in sorted(turns):
+        if left > 0:
+            taken.append((key, place, min(n_bytes, left)))
+            left -= n_bytes
+    return [(place, n_bytes) for _, place, n_bytes in sorted(taken)]

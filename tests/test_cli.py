@@ -90,7 +90,8 @@ def test_an_error_is_one_line_on_stderr_and_exit_1(target, tmp_path):
         (["--budget", "1O%"], "cannot be read (examples: "),
         (["--proportion", "maths=1"], "--per"),
         (["--per", "source", "--proportion", "maths=x"], "must be a number"),
-        (["--target", "b=x.jsonl"], "name all or none"),
+        (["--target", "b=x.jsonl"], "name all targets or none"),
+        (["--holdout", "2"], "must be between 0 and 1"),
         (["--draw", "gumble"], "gumbel"),
         (["--workers", "0"], "--workers"),
         (["--nonsense"], "--nonsense"),
@@ -197,6 +198,37 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(raw, target, tmp_path):
     assert 30 < n_documents < 120
     assert tree(tmp_path) == before
     assert not (tmp_path / "new").exists()
+
+
+def test_evaluate_prints_a_line_an_arm_and_ends_with_the_verdict(run, target):
+    result = curate("evaluate", run, "--heldout", target, "--seeds", 2)
+    assert result.exit_code == 0
+    for arm in ("selected", "random", "length-matched", "source-stratified", "top-k"):
+        assert re.search(rf"^{arm} +\d+ +\d\.\d{{4}} +\d\.\d{{4}}", result.stdout, re.M), arm
+    assert re.match(r"(Better|No better|Worse) than random: ", result.stdout.splitlines()[-1])
+    assert "warning: samples of " in result.stderr
+
+
+def test_evaluate_shows_a_line_a_target_when_there_are_several(run, target):
+    result = curate("evaluate", run, "--heldout", f"one={target}", "--heldout", f"two={target}", "--seeds", 2)
+    assert re.search(r"^one .*better|worse$", result.stdout, re.M)
+    assert re.search(r"^two .*better|worse$", result.stdout, re.M)
+
+
+def test_evaluate_without_anything_to_measure_with_is_exit_2(run):
+    result = curate("evaluate", run)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--heldout FILE" in result.stderr
+    assert "--holdout 0.2" in result.stderr
+
+
+def test_evaluate_is_exit_0_whatever_the_verdict_unless_told_otherwise(raw, target, tmp_path):
+    at_random = ("--budget", 20, "--draw", "uniform", "--out", tmp_path / "out", *SMALL)
+    assert curate("select", raw, "--target", target, *at_random).exit_code == 0
+    words = ("evaluate", tmp_path / "out", "--heldout", target)
+    assert json.loads(curate(*words, "--json").stdout)["verdict"] == "no better"
+    assert curate(*words).exit_code == 0
+    assert curate(*words, "--fail-unless", "better").exit_code == 3
 
 
 def test_verify_is_exit_1_when_something_is_wrong(run):

@@ -12,10 +12,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from curate.engines import LocalEngine
-from curate.errors import InputError, RunError, UsageError, unknown
+from curate.errors import InputError, RunError, UsageError
 from curate.evidence.arms import (
     ARMS,
-    MAX_PARTITIONS,
     MAX_SAMPLES,
     Mix,
     Sample,
@@ -129,40 +128,55 @@ def evaluate(
     with LocalEngine(workers) as engine:
         corpora, holdout = _heldout_corpora(manifest, heldout, heldout_text_column, engine)
         texts = [read_heldout(name, corpus, measure, holdout) for name, corpus in corpora.items()]
-        corpus = Corpus.from_dict(scored["corpus"])
-        table = Scored(_score_table(folder, corpus, scored), folder.path / "ledger.parquet", looked_at(corpus))
-        mix = selected_mix(table)
-        if not mix.n_bytes:
-            raise InputError(
-                f"{run}: nothing was selected from the {len(table.partitions)} of {len(corpus.partitions):,} "
-                "partitions that are looked at; select more"
-            )
-        size = min(size, mix.n_bytes)
-        samples = draw_arms(table, mix, n_samples=_arms(manifest, mix, seeds), size=size, seed=manifest["seed"])
-        samples = {arm: of for arm, of in samples.items() if all(len(one.documents) for one in of)}
-        found = read_texts(corpus, [one for of in samples.values() for one in of], engine, showing)
-        costs, twins = _measure(samples, found, texts, showing)
-    arms = tuple(_arm(name, samples[name], costs, twins[name], texts) for name in samples)
-    names = [of.target for of in texts]
+        drawn = _draw(folder, manifest, scored, size, seeds)
+        read = read_texts(drawn.corpus, [one for of in drawn.samples.values() for one in of], engine, showing)
+        costs, twins = _measure(drawn.samples, read, texts, showing)
+    arms = tuple(_arm(name, of, costs, twins[name], texts) for name, of in drawn.samples.items())
     evidence = Evidence(
         difference(costs["selected"], costs["random"]).verdict,
-        sentence(costs, names),
+        sentence(costs, [of.target for of in texts]),
         arms,
         tuple(_record(of, corpora[of.target], holdout) for of in texts),
         {
             "seeds": seeds,
-            "sample_bytes": size,
+            "sample_bytes": drawn.size,
             "heldout_size": measure,
             "level": LEVEL,
-            "n_partitions": len(corpus.partitions),
-            "n_partitions_looked_at": len(table.partitions),
+            "n_partitions": len(drawn.corpus.partitions),
+            "n_partitions_looked_at": drawn.n_partitions,
         },
         {"model": "PPMd, variant I", "order": ORDER, "memory_bytes": MEMORY, "pyppmd": ppmd().__version__},
         {"uuid": manifest["uuid"], "recipe_sha256": manifest["recipe_sha256"]},
-        tuple(_warnings(arms, texts, size, mix, table, corpus)),
+        tuple(_warnings(arms, texts, drawn)),
     )
     write_json(folder.path / EVIDENCE, evidence.as_dict())
     return evidence
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """The arms of a run: samples of ``size`` bytes, from so many partitions with so many selected documents."""
+
+    corpus: Corpus
+    samples: Mapping[str, list[Sample]]
+    size: int
+    n_partitions: int
+    n_selected: int
+
+
+def _draw(folder: RunFolder, manifest: Mapping[str, Any], scored: Mapping[str, Any], size: int, seeds: int) -> _Drawn:
+    corpus = Corpus.from_dict(scored["corpus"])
+    table = Scored(_score_table(folder, corpus, scored), folder.path / "ledger.parquet", looked_at(corpus))
+    mix = selected_mix(table)
+    if not mix.n_bytes:
+        raise InputError(
+            f"{folder.path}: nothing was selected from the {len(table.partitions)} of {len(corpus.partitions):,} "
+            "partitions that are looked at; select more"
+        )
+    size = min(size, mix.n_bytes)
+    samples = draw_arms(table, mix, n_samples=_arms(manifest, mix, seeds), size=size, seed=manifest["seed"])
+    whole = {arm: of for arm, of in samples.items() if all(len(one.documents) for one in of)}
+    return _Drawn(corpus, whole, size, len(table.partitions), mix.n_documents)
 
 
 def _check(seeds: int, size: int, measure: int, memory_limit: int) -> None:
@@ -212,16 +226,13 @@ def _heldout_corpora(
 
 
 def _named(heldout: Targets, targets: list[str]) -> dict[str, list[str]]:
-    """Held-out files by target; where there is one of each, they belong together whatever they are called."""
+    """Held-out files by target; where there is one of each and no name was given, they belong together."""
     named = named_targets(heldout, generic=PARTS)
     if not named or not all(named.values()):
         raise UsageError("no held-out files: name at least one")
-    if isinstance(heldout, Mapping):
-        for name in named:
-            if name not in targets:
-                raise unknown("target of the run", name, targets)
-        return named
-    return {targets[0]: next(iter(named.values()))} if len(named) == len(targets) == 1 else named
+    if len(named) == len(targets) == 1 and not isinstance(heldout, Mapping):
+        return {targets[0]: next(iter(named.values()))}
+    return named
 
 
 def _score_table(folder: RunFolder, corpus: Corpus, scored: Mapping[str, Any]) -> ScoreTable:
@@ -302,27 +313,23 @@ def _record(of: HeldOut, corpus: Corpus, holdout: float | None) -> dict[str, Any
     }
 
 
-def _warnings(
-    arms: tuple[Arm, ...], texts: list[HeldOut], size: int, mix: Mix, table: Scored, corpus: Corpus
-) -> list[str]:
+def _warnings(arms: tuple[Arm, ...], texts: list[HeldOut], drawn: _Drawn) -> list[str]:
     found = []
     by_name = {arm.name: arm for arm in arms}
     for of in texts:
         if len(of.texts) < FEW_HELD_OUT:
-            found.append(
-                f"{of.target}: only {len(of.texts)} held-out texts; the interval is rough below {FEW_HELD_OUT}"
-            )
+            found.append(f"{of.target}: only {len(of.texts)} held-out texts; below {FEW_HELD_OUT} intervals are rough")
         twins = by_name["selected"].copies[of.target]
         if twins:
             found.append(
                 f"{of.target}: {twins:,} of {len(of.texts):,} held-out texts stand word for word in the samples of the "
                 f"selection ({by_name['random'].copies[of.target]:,} in those of random), which flatters it"
             )
-    if size < SMALL_SAMPLE:
-        found.append(f"samples of {size:,} bytes, all that was selected, say little; a larger budget says more")
-    if len(table.partitions) < len(corpus.partitions):
+    if drawn.size < SMALL_SAMPLE:
+        found.append(f"samples of {drawn.size:,} bytes say little; a larger budget, or --sample, says more")
+    if drawn.n_partitions < len(drawn.corpus.partitions):
         found.append(
-            f"all arms are drawn from {MAX_PARTITIONS} of {len(corpus.partitions):,} partitions, chosen by a hash, "
-            f"with {mix.n_documents:,} selected documents among them"
+            f"all arms are drawn from {drawn.n_partitions} of {len(drawn.corpus.partitions):,} partitions, chosen by "
+            f"a hash, with {drawn.n_selected:,} selected documents among them"
         )
     return found

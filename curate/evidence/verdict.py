@@ -10,7 +10,6 @@ import numpy as np
 
 # At 95% a random selection would be called better or worse once in twenty times; it is to be rarer than that.
 LEVEL = 0.99
-NORMAL = 2.575829  # two-sided quantile of the normal distribution at that level
 # Two-sided quantiles of Student's t at that level by degrees of freedom (here, so that SciPy need not be there).
 STUDENT = (
     63.6567, 9.9248, 5.8409, 4.6041, 4.0321, 3.7074, 3.4995, 3.3554, 3.2498, 3.1693,
@@ -91,15 +90,15 @@ def difference(arm: Costs, control: Costs) -> Difference:
     n = len(control.by_sample)
     found = arm.bits_per_byte - control.bits_per_byte
     by_draw = student(n - 1) * control.deviation * math.sqrt(1 + 1 / n) if n > 1 else 0.0
-    variances, wins = [], []
+    by_text, wins = [], []
     for mine, theirs, sizes in zip(arm.bytes_by_target, control.bytes_by_target, arm.sizes, strict=True):
         saved = 8 * (mine.mean(axis=0) - theirs.mean(axis=0))
         total, n_texts = sizes.sum(), len(sizes)
         rest = saved - sizes * (saved.sum() / total)
-        variances.append(n_texts / (n_texts - 1) * float((rest**2).sum()) / float(total) ** 2)
+        variance = n_texts / (n_texts - 1) * float((rest**2).sum()) / float(total) ** 2
+        by_text.append(student(n_texts - 1) * math.sqrt(variance))
         wins.append(float(((saved < 0) + 0.5 * (saved == 0)).mean()))
-    by_text = NORMAL * math.sqrt(sum(variances)) / len(variances)
-    half = math.hypot(by_draw, by_text)
+    half = math.hypot(by_draw, math.hypot(*by_text) / len(by_text))
     return Difference(found, found - half, found + half, float(np.mean(wins)))
 
 
@@ -118,25 +117,32 @@ def sentence(costs: Mapping[str, Costs], targets: Sequence[str]) -> str:
     return text + "."
 
 
-_LESSONS = {
-    "length-matched": ("length-matched random", "what it gains is its choice of lengths"),
-    "source-stratified": ("source-stratified random", "what it gains is its choice of sources"),
-    "top-k": ("the top-k of the same scores", ""),
+_OTHERS = {
+    "length-matched": ("length-matched random", "lengths"),
+    "source-stratified": ("source-stratified random", "sources"),
+    "top-k": ("the top-k of the same scores", None),
 }
+AS_WELL = 0.75  # of the gain over random, for a control that is not clearly beaten
 
 
 def _against_the_others(costs: Mapping[str, Costs]) -> str:
     """How the other controls do, for a selection that is better than random."""
-    beaten, others = [], []
-    for arm, (name, lesson) in _LESSONS.items():
-        if arm not in costs:
-            continue
-        against = difference(costs["selected"], costs[arm])
-        if against.verdict == "better":
-            beaten.append(name)
-            continue
-        does = "does better" if against.verdict == "worse" else "does as well"
-        matters = lesson and difference(costs[arm], costs["random"]).verdict == "better"
-        others.append(f"{name} {does} ({costs[arm].bits_per_byte:.3f})" + (f": {lesson}" if matters else ""))
+    beaten = [
+        name
+        for arm, (name, _) in _OTHERS.items()
+        if arm in costs and difference(costs["selected"], costs[arm]).verdict == "better"
+    ]
+    others = [_unbeaten(costs, arm) for arm, (name, _) in _OTHERS.items() if arm in costs and name not in beaten]
     text = f"; better than {' and '.join(beaten)} too" if beaten else ""
     return text + (f"; but {', and '.join(others)}" if others else "")
+
+
+def _unbeaten(costs: Mapping[str, Costs], arm: str) -> str:
+    """What is to be said of a control that the selection is not better than."""
+    name, choice = _OTHERS[arm]
+    selected, random, control = (costs[of].bits_per_byte for of in ("selected", "random", arm))
+    better = difference(costs["selected"], costs[arm]).verdict == "worse"
+    if not better and random - control < AS_WELL * (random - selected):
+        return f"{name} is not clearly beaten ({control:.3f})"
+    text = f"{name} does {'better' if better else 'as well'} ({control:.3f})"
+    return f"{text}: what it gains is its choice of {choice}" if choice else text

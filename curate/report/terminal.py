@@ -97,7 +97,11 @@ def _sources(of: Mapping[str, Any]) -> list[str]:
 
 def _line(text: str) -> str:
     """A value of a column, on one line, without control characters."""
-    return "".join(c if c.isprintable() else "?" for c in text)[:60]
+    return _printable(text)[:60]
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _scores(of: Mapping[str, Any]) -> list[str]:
@@ -202,7 +206,7 @@ def evidence_text(evidence: Any) -> str:
         f"samples of {size(evidence.settings['sample_bytes'])} read by a proxy model, "
         f"{texts:,} held-out texts of {size(used)}; lower is better; +- from sample to sample"
     )
-    return "\n".join([*lines, evidence.sentence])
+    return "\n".join([*lines, _printable(evidence.sentence)])
 
 
 def _evidence_by_target(evidence: Any) -> str:

@@ -7,6 +7,9 @@ part; the two should agree, and where they do not, one of them should be "no bet
 
     python tests/benchmarks/evidence.py --work /tmp/curate-evidence --json tests/benchmarks/results/evidence.json
 
+Cross: a selection for one target is judged by the held-out part of three others, where it may well be worse than
+random, and by their train part, which it never saw either; again the two verdicts should agree.
+
 Documents of the pool's truth/contamination.parquet are left out first. There are no source labels, hence no
 stratified arm.
 """
@@ -99,8 +102,26 @@ def truth(raw: Path, pool: Path, target: str, method: str, work: Path) -> dict[s
             "seconds": round(time.perf_counter() - start, 1),
         }
         say(f"{method} {target} {name}: {evidence.sentence}")
-    found["agree"] = found["heldout"]["verdict"] == found["holdout 0.2"]["verdict"]
     return found
+
+
+def cross(pool: Path, selected_for: str, target: str, work: Path) -> dict[str, Any]:
+    """The verdicts on the selection by dsir for one target, by the two parts of another."""
+    found: dict[str, Any] = {"selected_for": selected_for, "target": target}
+    for part in ("heldout", "train"):
+        text = pool / "targets" / target / f"{part}.jsonl"
+        evidence = curate.evaluate(work / f"dsir-{selected_for}-all", heldout={target: text}, **NULL_SIZES)
+        over = evidence.arms[0].over_random
+        assert over is not None
+        found[part] = {"verdict": evidence.verdict, "interval": [round(over.low, 4), round(over.high, 4)]}
+    say(f"{selected_for} judged by {target}: {found['heldout']['verdict']} and {found['train']['verdict']}")
+    return found
+
+
+def agreement(pairs: list[tuple[str, str]]) -> dict[str, int]:
+    """How often two verdicts on one selection are the same, and how often one is better and one worse."""
+    opposite = sum({a, b} == {"better", "worse"} for a, b in pairs)
+    return {"of": len(pairs), "same": sum(a == b for a, b in pairs), "opposite": opposite}
 
 
 def say(text: str) -> None:
@@ -138,9 +159,14 @@ def main() -> None:
         "null_by_target": {target: drawn(target, other_seeds, NULL_BUDGET) for target in targets},
         "null_larger_budget": {NULL_TARGET: drawn(NULL_TARGET, other_seeds, "10%")},
     }
+    ring = [*targets, *targets]
+    others = [(name, ring[i + step]) for i, name in enumerate(targets) for step in (1, 4, 7) if step < len(targets)]
+    report["cross"] = [cross(arguments.pool, one, other, arguments.work) for one, other in others]
     cases = [case for of in report["truth"].values() for case in of.values()]
-    opposite = [c for c in cases if {c["heldout"]["verdict"], c["holdout 0.2"]["verdict"]} == {"better", "worse"}]
-    report["agree"] = {"of": len(cases), "same": sum(case["agree"] for case in cases), "opposite": len(opposite)}
+    report["agree"] = {
+        "truth": agreement([(case["heldout"]["verdict"], case["holdout 0.2"]["verdict"]) for case in cases]),
+        "cross": agreement([(case["heldout"]["verdict"], case["train"]["verdict"]) for case in report["cross"]]),
+    }
     report["seconds"] = round(time.perf_counter() - start)
     say(json.dumps(report["agree"]))
     if arguments.json:
