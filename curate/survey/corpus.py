@@ -33,7 +33,7 @@ class Survey:
     (bytes) and ``sources`` (documents and bytes by value of the column ``source``, where there is one).
     ``ids``, ``texts``: the sample, documents with text in the order of a hash of their ids; any of its beginnings is a
     uniform sample too. ``whole``: it is all of them.
-    ``found``: texts of the rows that were asked for, by partition and row.
+    ``found``, ``found_sources``: texts and sources of the rows that were asked for, by partition and row.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Survey:
     texts: Any = None
     whole: bool = True
     found: dict[tuple[int, int], str] = field(default_factory=dict)
+    found_sources: dict[tuple[int, int], str] = field(default_factory=dict)
 
 
 @dataclass
@@ -79,7 +80,7 @@ def survey(
 
     Returns
     -------
-    Survey : the same whatever the workers, and but for ``found`` whatever the cut and order of the files.
+    Survey : the same whatever the workers, and but for what was asked for whatever the cut and order of the files.
     """
     sample = FitSample(sample_bytes)
     carry = (SOURCE,) if SOURCE in columns_of(corpus) else ()
@@ -126,7 +127,11 @@ def _look(
             part.sampled.append(pa.table([pa.array(levels[taken]), docs.ids.filter(mask), texts], schema=SAMPLED))
         if wanted is not None:
             for i in np.flatnonzero(np.isin(docs.rows, wanted)):
-                part.survey.found[partition.index, int(docs.rows[i])] = docs.texts[i].as_py()
+                place = partition.index, int(docs.rows[i])
+                part.survey.found[place] = docs.texts[i].as_py()
+                if SOURCE in docs.carried:
+                    source = docs.carried[SOURCE][i].as_py()
+                    part.survey.found_sources[place] = "" if source is None else str(source)
     return part
 
 
@@ -157,6 +162,7 @@ def _merge(into: Survey, part: Survey) -> None:
     for value, sizes in part.sources.items():
         add_sizes(into.sources, value, sizes)
     into.found.update(part.found)
+    into.found_sources.update(part.found_sources)
 
 
 def _at_least(sampled: pa.Table, lowest: int) -> pa.Table:
