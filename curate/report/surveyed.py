@@ -14,6 +14,7 @@ from curate.errors import CurateError
 from curate.io.corpus import Corpus, InputFile, scan
 from curate.io.run import RunFolder
 from curate.metrics.diagnostics import shares
+from curate.metrics.divergences import DIVERGENCES
 from curate.metrics.ks import ks
 from curate.progress import Progress
 from curate.report.summary import (
@@ -185,8 +186,10 @@ def _metrics(of: Comparison) -> list[Metric]:
     return [
         Metric(
             "KL reduction",
-            "How many nats nearer the n-grams of the selection are to the target's than those of raw are; no selection "
-            f"of so many n-grams can gain more than {found.bound:.2f}.",
+            "KL divergence says, in nats, how badly one corpus foretells the n-grams of another. KL reduction is how "
+            "much of it the selection takes away: from raw to the target it is that much larger than from the "
+            "selection. Above 0 the selection is nearer to the target than raw is; a random selection has 0; one of so "
+            f"many n-grams cannot have more than {found.bound:.2f}.",
             found.value,
             found.low,
             found.high,
@@ -200,18 +203,20 @@ def _metrics(of: Comparison) -> list[Metric]:
 
 def _nearness(of: Comparison) -> Nearness:
     rows = [
-        DistanceRow(n.replace("_", " "), _none(d.raw), d.selected, _none(d.floor)) for n, d in of.divergences.items()
+        DistanceRow(DIVERGENCES[n].title, _none(d.raw), d.selected, _none(d.floor)) for n, d in of.divergences.items()
     ]
     s, before, after = of.sinkhorn, of.characteristic_raw, of.characteristic_selected
-    rows.append(DistanceRow("Sinkhorn, of n-gram vectors", _none(s.raw), s.selected, _none(s.floor)))
+    rows.append(DistanceRow("Sinkhorn divergence", _none(s.raw), s.selected, _none(s.floor)))
     rows.append(
         DistanceRow("characteristic function", before.squared if before else None, after.squared, after.null_high)
     )
     for name, attribute in of.attributes.items():
         before_ks = attribute.raw.distance if attribute.raw else None
-        rows.append(DistanceRow(f"Kolmogorov-Smirnov of {name}", before_ks, attribute.selected.distance, None))
+        rows.append(DistanceRow(f"KS, {name}", before_ks, attribute.selected.distance, None))
     a = of.adequacy
     note = (
+        "Noise is the distance that two samples of one and the same corpus show by chance: a distance no larger than "
+        "it says nothing. KS is the largest gap between two distribution functions, from 0 to 1. "
         f"The target has {a.n_ngrams:,} n-grams, worth {a.n_effective:,.0f} independent ones; "
         f"its own noise is {a.risk:.4f} nats of KL divergence."
     )

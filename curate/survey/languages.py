@@ -42,7 +42,8 @@ def _language(text: str) -> str:
         reliable, _, details = pycld2.detect(_CONTROLS.sub(" ", text))
     except pycld2.error:
         return "unknown"
-    return str(details[0][0]).title().replace("_", " ") if reliable else "unknown"
+    name = str(details[0][0])
+    return {"ChineseT": "Chinese, traditional"}.get(name, name.title().replace("_", " ")) if reliable else "unknown"
 
 
 def script(text: str) -> str:
