@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
+from unicodedata import east_asian_width
 
 from curate._optional import require
 from curate.report.safe import label
@@ -18,6 +20,7 @@ Spec = dict[str, Any]
 SERIES = ("raw", "target", "selected")
 WIDTH, HEIGHT = 350, 220  # fits a telephone without being made smaller
 OUTERMOST = 0.995
+NAME_WIDTH = 24
 FARTHEST = 3.0  # multiples of the distance of raw
 _SHAPES = ("circle", "diamond", "square")
 CONFIG: Spec = {
@@ -28,7 +31,7 @@ CONFIG: Spec = {
     "axis": {
         "labelColor": "var(--muted)", "titleColor": "var(--muted)", "titleFontWeight": "normal", "labelFontSize": 11,
         "titleFontSize": 11, "gridColor": "var(--rule)", "domainColor": "var(--rule)", "tickColor": "var(--rule)",
-        "labelLimit": 120, "tickCount": 5,
+        "labelLimit": 0, "tickCount": 5,
     },
 }  # fmt: skip
 
@@ -86,6 +89,14 @@ def _shape(names: Sequence[str]) -> Spec:
     return {"field": "series", "type": "nominal", "legend": None, "scale": {"domain": list(names), "range": shapes}}
 
 
+def _short(name: str) -> str:
+    """A name cut to some `NAME_WIDTH` columns. Not left to Vega, which cuts characters beyond U+FFFF in two."""
+    text = label(name)
+    widths = accumulate(1 + (east_asian_width(character) in "WF") for character in text)
+    fitting = sum(width < NAME_WIDTH for width in widths)
+    return text if fitting + 1 >= len(text) else f"{text[:fitting]}\u2026"
+
+
 def _unique(names: Sequence[str]) -> list[str]:
     """Labels that stay apart when they were cut to the same beginning."""
     found: dict[str, None] = {}
@@ -107,7 +118,7 @@ def _dots(names: Sequence[str], items: Sequence[Any], title: str, alt: str, scal
     series = shown(items)
     if len(series) == 1:
         return _bars(names, [getattr(item, series[0]) for item in items], title, alt, form, f"var(--{series[0]})")
-    rows = _unique([label(name, 20) or "(none)" for name in names])
+    rows = _unique([_short(name) or "(none)" for name in names])
     values = [
         {"name": row, "series": s, "value": getattr(item, s)}
         for row, item in zip(rows, items, strict=True)
@@ -179,7 +190,7 @@ def arms_chart(arms: Sequence[Arm]) -> Chart:
     """Bits per byte of each arm."""
     best = min(arms, key=lambda arm: arm.bits_per_byte)
     alt = f"Bits per byte of {len(arms)} arms with intervals; the lowest is {label(best.name)}."
-    names = _unique([label(arm.name, 20) for arm in arms])
+    names = _unique([_short(arm.name) for arm in arms])
     values = [_interval(n, a.bits_per_byte, a.low, a.high) for n, a in zip(names, arms, strict=True)]
     return _intervals(values, "bits per byte of held-out text (lower is better)", alt)
 
@@ -188,7 +199,7 @@ def metrics_chart(metrics: Sequence[Metric]) -> Chart:
     """One measure over several targets."""
     first = metrics[0]
     alt = f"{first.name} of {len(metrics)} targets with intervals; the numbers are in the table."
-    names = _unique([label(m.target, 20) for m in metrics])
+    names = _unique([_short(m.target) for m in metrics])
     values = [_interval(n, m.value, m.low, m.high) for n, m in zip(names, metrics, strict=True)]
     return _intervals(values, f"{first.name} {f'({first.unit})' if first.unit else ''}".strip(), alt, first.null)
 
@@ -203,12 +214,12 @@ def nearness_chart(of: Nearness) -> Chart:
     values = [
         {"name": name, "ratio": ratio, "shown": min(ratio, FARTHEST), "raw": 1.0,
          "noise": None if r.noise is None else min(r.noise / whole, FARTHEST)}
-        for name, r, whole, ratio in zip(_unique([label(r.name, 28) for r in rows]), rows, wholes, ratios, strict=True)
+        for name, r, whole, ratio in zip(_unique([_short(r.name) for r in rows]), rows, wholes, ratios, strict=True)
     ]  # fmt: skip
     beyond = f"; {FARTHEST:g} and more at the edge" if any(r > FARTHEST for r in ratios) else ""
     title = f"distance to the target, as a multiple of {unit}'s{beyond}"
     tooltip = [{"field": "name"}] + [{"field": f, "type": "quantitative", "format": ".2~f"} for f in ("ratio", "noise")]
-    y = _rows("name") | {"axis": {"grid": True, "labelLimit": 170}}
+    y = _rows("name")
     x = _axis("shown", title, scale={"zero": True, "nice": False})
     layers: list[Spec] = [
         {"data": {"values": [{"at": 1}]}, "mark": {"type": "rule", "stroke": "var(--raw)", "strokeWidth": 2},
@@ -307,7 +318,7 @@ def curriculum_chart(groups: Sequence[GroupWeight]) -> Chart:
 
 def _bars(names: Sequence[str], values: Sequence[float | None], title: str, alt: str, form: str, colour: str) -> Chart:
     """A row and a bar for each value."""
-    rows = _unique([label(name, 20) or "(none)" for name in names])
+    rows = _unique([_short(name) or "(none)" for name in names])
     data = [{"name": n, "value": v} for n, v in zip(rows, values, strict=True) if v is not None]
     bar: Spec = {
         "mark": {"type": "bar", "color": colour},

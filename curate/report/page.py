@@ -5,10 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import cached_property
 from itertools import groupby
+from pathlib import Path
 
+from curate.io.paths import atomic
 from curate.report.charts import Chart, converter, svg
 from curate.report.safe import escape, label
 from curate.report.sections import (
@@ -128,17 +132,30 @@ DRAW = """
 
 
 class Bundle:
-    """Vega's scripts, made in the background: starting its engine takes over a second."""
+    """Vega's scripts. Making them takes over a second, so they are kept in the user's cache folder."""
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1)
-        module = converter()
-        self._text: Future[str] = self._pool.submit(module.javascript_bundle)
-        self._pool.shutdown(wait=False)
+        converter()  # that it is missing is told before anything is read
 
+    @cached_property
     def text(self) -> str:
         """The scripts, fit to stand in a page."""
-        return self._text.result().replace("</script", "<\\/script").replace("<!--", "<\\!--")
+        module = converter()
+        kept = cache_folder() / f"vega-{module.__version__}.js"
+        try:
+            text = kept.read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            text = str(module.javascript_bundle())
+            with suppress(OSError):  # a cache that cannot be written only costs time
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                with atomic(kept) as part:
+                    part.write_text(text, encoding="utf-8", newline="")
+        return text.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def cache_folder() -> Path:
+    """Where this user's caches are."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "curate"
 
 
 def page(summary: Summary, bundle: Bundle | None = None) -> str:
@@ -152,7 +169,7 @@ def page(summary: Summary, bundle: Bundle | None = None) -> str:
     found = sections(summary)
     drawings = _Drawings()
     body = "".join(_section(section, drawings) for section in found)
-    vega = bundle.text() if drawings.charts else ""
+    vega = bundle.text if drawings.charts else ""
     scripts = [vega, DRAW] if vega else []
     specs = json.dumps({i: c.live for i, c in drawings.charts.items()}, ensure_ascii=True).replace("<", "\\u003c")
     hashes = " ".join(f"'sha256-{_sha256(text)}'" for text in scripts) or "'none'"

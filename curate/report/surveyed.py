@@ -129,7 +129,7 @@ def with_texts(summary: Summary, corners: Mapping[str, Corner], targets: Sequenc
     main = raw or selected
     if main is None:
         return summary
-    compared = [compare(t, selected, raw) for t in targets] if selected else []
+    compared = [compare(t, selected, raw, attribute_resamples=0) for t in targets] if selected else []
     gained: Sequence[Shift] = ()
     lost: Sequence[Shift] = ()
     if raw and selected:

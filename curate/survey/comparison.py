@@ -78,14 +78,20 @@ class Comparison:
 
 
 def compare(
-    target: Corner, selected: Corner, raw: Corner | None = None, *, seed: int = 0, n_resamples: int = N_RESAMPLES
+    target: Corner,
+    selected: Corner,
+    raw: Corner | None = None,
+    *,
+    seed: int = 0,
+    n_resamples: int = N_RESAMPLES,
+    attribute_resamples: int | None = None,
 ) -> Comparison:
     """Compare samples of a selection, and of raw, with one of a target.
 
     Parameters
     ----------
     seed : of thinning, resampling and permutations; the same for the same seed.
-    n_resamples : for intervals.
+    n_resamples : for intervals. attribute_resamples: for those of attributes, when it is another number; 0 for none.
 
     Raises
     ------
@@ -110,7 +116,7 @@ def compare(
         _sinkhorn(target, selected, raw),
         None if raw is None else _characteristic(target, raw, rng),
         _characteristic(target, selected, rng),
-        _attributes(target, selected, raw, rng, n_resamples),
+        _attributes(target, selected, raw, rng, n_resamples if attribute_resamples is None else attribute_resamples),
         target.facts.adequacy(_kl(target, raw or selected)),
     )
 
