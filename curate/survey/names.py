@@ -16,6 +16,7 @@ N_SHOWN = 40  # n-grams gained, and as many lost
 OCCURRENCES = 5  # of a bucket, in as many documents, by which it is named
 READ_BYTES = 8_000_000  # of each sample that are searched for them
 PIECE = 100  # documents
+PSEUDO_COUNT = 1_000.0  # n-grams
 MAX_TEXT = 20_000  # characters; longer documents name nothing, tokenising them takes too long
 TOKEN = re.compile(r"\w+|[^\w\s]+")
 
@@ -44,8 +45,10 @@ def shifts(
     """
     in_raw, in_selected = _rates(raw), _rates(selected)
     in_target = np.mean([_rates(t) for t in targets], axis=0) if targets else None
-    log_ratio = np.log(in_selected) - np.log(in_raw)
-    gained, lost = in_selected * log_ratio, -in_raw * log_ratio
+    p_raw, p_selected = _smoothed(raw, selected), _smoothed(selected, raw)
+    log_ratio = np.log(p_selected, where=p_selected > 0, out=np.zeros(N_FINE))
+    log_ratio -= np.log(p_raw, where=p_raw > 0, out=np.zeros(N_FINE))
+    gained, lost = p_selected * log_ratio, -p_raw * log_ratio
     wanted = [_largest(nats, n) for nats in (gained, lost)]
     names = ngram_names(np.concatenate(wanted), texts)
     found = []
@@ -129,7 +132,14 @@ def _pieces(texts: Any) -> Iterator[Any]:
 
 
 def _rates(of: Facts) -> np.ndarray:
-    return (of.fine + 0.5) / (of.fine.sum() + 0.5 * N_FINE)
+    return of.fine / max(1, int(of.fine.sum()))
+
+
+def _smoothed(of: Facts, other: Facts) -> np.ndarray:
+    """Probabilities with `PSEUDO_COUNT` n-grams added as both together have them: a small sample is not flattened."""
+    both = of.fine + other.fine
+    added = PSEUDO_COUNT * both / max(1, int(both.sum()))
+    return (of.fine + added) / (int(of.fine.sum()) + PSEUDO_COUNT)
 
 
 def _largest(values: np.ndarray, n: int) -> np.ndarray:
