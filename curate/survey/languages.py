@@ -13,7 +13,9 @@ from typing import Any
 from curate._optional import installed
 
 N_CHARACTERS = 1_000  # of each text, its beginning
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # CLD2 refuses them
+_NONCHARACTERS = "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
+_REFUSED = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufdd0-\ufdef{_NONCHARACTERS}]")  # by CLD2
+_NAMES = {"ChineseT": "Chinese (traditional)", "Unknown": "unknown", "TG_UNKNOWN_LANGUAGE": "unknown"}
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,9 @@ def languages(texts: Any) -> Languages:
 def _language(text: str) -> str:
     import pycld2
 
-    try:
-        reliable, _, details = pycld2.detect(_CONTROLS.sub(" ", text))
-    except pycld2.error:
-        return "unknown"
-    name = str(details[0][0])
-    return {"ChineseT": "Chinese, traditional"}.get(name, name.title().replace("_", " ")) if reliable else "unknown"
+    reliable, _, details = pycld2.detect(_REFUSED.sub(" ", text))
+    name = str(details[0][0]) if reliable else "Unknown"
+    return _NAMES.get(name) or name.removeprefix("X_").replace("_", " ").title()
 
 
 def script(text: str) -> str:

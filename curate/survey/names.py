@@ -13,17 +13,20 @@ import numpy as np
 from curate.survey.sample import FEATURES, N_FINE, Facts
 
 N_SHOWN = 40  # n-grams gained, and as many lost
-OCCURRENCES = 5  # of a bucket, in as many documents, by which it is named
+OCCURRENCES = 10  # of a bucket, by which it is named
 READ_BYTES = 8_000_000  # of each sample that are searched for them
 PIECE = 100  # documents
-PSEUDO_COUNT = 1_000.0  # n-grams
 MAX_TEXT = 20_000  # characters; longer documents name nothing, tokenising them takes too long
 TOKEN = re.compile(r"\w+|[^\w\s]+")
 
 
 @dataclass(frozen=True)
 class Shift:
-    """An n-gram with its occurrences in a million n-grams; ``nats``: its part of KL(selected || raw), or reversed."""
+    """An n-gram with its occurrences in a million n-grams; ``nats``: its part of KL(selected || raw), or reversed.
+
+    An n-gram that one of them lacks is taken to be there half a time in as many n-grams as the smaller of them has:
+    a smaller corpus does not look poorer than it is.
+    """
 
     ngram: str
     raw: float
@@ -45,10 +48,9 @@ def shifts(
     """
     in_raw, in_selected = _rates(raw), _rates(selected)
     in_target = np.mean([_rates(t) for t in targets], axis=0) if targets else None
-    p_raw, p_selected = _smoothed(raw, selected), _smoothed(selected, raw)
-    log_ratio = np.log(p_selected, where=p_selected > 0, out=np.zeros(N_FINE))
-    log_ratio -= np.log(p_raw, where=p_raw > 0, out=np.zeros(N_FINE))
-    gained, lost = p_selected * log_ratio, -p_raw * log_ratio
+    half = 0.5 / max(1, min(raw.fine.sum(), selected.fine.sum()))
+    log_ratio = np.log(in_selected + half) - np.log(in_raw + half)
+    gained, lost = in_selected * log_ratio, -in_raw * log_ratio
     wanted = [_largest(nats, n) for nats in (gained, lost)]
     names = ngram_names(np.concatenate(wanted), texts)
     found = []
@@ -89,7 +91,7 @@ def ngram_names(buckets: np.ndarray, texts: Sequence[Any]) -> dict[int, str]:
     for sample in texts:
         for some in _pieces(_beginning(sample)):
             _look_up(some, wanted, seen)
-            wanted[[b for b, counter in seen.items() if counter.total() >= 2 * OCCURRENCES]] = False
+            wanted[[b for b, counter in seen.items() if counter.total() >= OCCURRENCES]] = False
     return {b: min(c, key=lambda g: (-c[g], g)) for b, c in seen.items() if c}
 
 
@@ -101,7 +103,7 @@ def _look_up(texts: Any, wanted: np.ndarray, seen: dict[int, Counter[str]]) -> N
     starts = np.concatenate([[0], stream.ends[:-1]])
     for place, doc, bucket in zip(places.tolist(), document.tolist(), stream.buckets[places].tolist(), strict=True):
         counter = seen[bucket]
-        if counter.total() >= 2 * OCCURRENCES or (doc in tokens and not tokens[doc]):
+        if counter.total() >= OCCURRENCES or (doc in tokens and not tokens[doc]):
             continue
         if doc not in tokens:
             text = texts[doc].as_py()
@@ -132,21 +134,10 @@ def _pieces(texts: Any) -> Iterator[Any]:
 
 
 def _rates(of: Facts) -> np.ndarray:
-    return of.fine / max(1, int(of.fine.sum()))
-
-
-def _smoothed(of: Facts, other: Facts) -> np.ndarray:
-    """Probabilities with `PSEUDO_COUNT` n-grams added as both together have them: a small sample is not flattened."""
-    both = of.fine + other.fine
-    added = PSEUDO_COUNT * both / max(1, int(both.sum()))
-    return (of.fine + added) / (int(of.fine.sum()) + PSEUDO_COUNT)
+    return of.fine / max(1, of.fine.sum())
 
 
 def _largest(values: np.ndarray, n: int) -> np.ndarray:
-    order = np.lexsort((np.arange(len(values)), -values))[:n] if n >= len(values) else _top(values, n)
+    """Places of the largest values above 0, at most `n`, largest first."""
+    order = np.argsort(-values, kind="stable")[:n]
     return order[values[order] > 0]
-
-
-def _top(values: np.ndarray, n: int) -> np.ndarray:
-    candidates = np.flatnonzero(values >= np.partition(values, -n)[-n])
-    return candidates[np.lexsort((candidates, -values[candidates]))][:n]
