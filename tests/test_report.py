@@ -10,19 +10,21 @@ from html.parser import HTMLParser
 
 import pytest
 from click.testing import CliRunner
-from corpora import rows, sharded, target_rows, write
+from corpora import ledger, rows, sharded, target_rows, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import curate
 from curate.cli import main
 from curate.evidence import evaluate
-from curate.report.charts import svg
+from curate.io.run import RunFolder
+from curate.report.charts import curriculum_chart, distribution_chart, nearness_chart, svg
 from curate.report.safe import escape, visible
-from curate.report.sections import Table, sections
+from curate.report.sections import Table, number, sections
 from curate.report.summary import (
     Amount,
     Arm,
+    DistanceRow,
     Distribution,
     Example,
     Examples,
@@ -30,6 +32,7 @@ from curate.report.summary import (
     FileHash,
     GroupWeight,
     Metric,
+    Nearness,
     Ngram,
     ScoreHistogram,
     Series,
@@ -67,6 +70,7 @@ def example(text: str = "some text") -> Summary:
         metrics=tuple(
             Metric("KL reduction", text, v, v - 0.1, v + 0.1, "nats", 0.0, "higher", text) for v in (0.321, 1)
         ),
+        nearness=(Nearness(text, (DistanceRow(text, 0.5, 0.25, 0.125), DistanceRow("KS", None, 0.5, None)), text),),
         sources=(Share(text, 0.25, 0.5, 0.75), Share("other", 0.75, 0.5, 0.25)),
         scores=(ScoreHistogram(text, "nats", (0.0, 1.0, 2.0), (10, 5), (0, 5), 1.25),),
         distributions=(Distribution("length", "tokens", lengths, 0.4321, 0.4, 0.46, log=True),),
@@ -150,7 +154,8 @@ def test_all_numbers_stand_in_the_page_without_scripts_and_in_markdown(bundle):
 def test_every_chart_has_words_and_a_table(bundle):
     charts = [b for s in sections(example()) for b in s.blocks if isinstance(b, Table) and b.chart]
     html = without_scripts(page(example(), bundle))
-    assert len(charts) == html.count('role="img" aria-label="') == html.count("<details>") >= 8
+    assert len(charts) == html.count('role="img" aria-label="') >= 9
+    assert html.count("<details>") + sum(b.beside for b in charts) == len(charts)
     for block in charts:
         assert " id=" not in svg(block.chart)  # ids of several drawings in a page would clash
 
@@ -210,7 +215,6 @@ def test_a_run_shows_its_documents_scores_and_lengths(run, tmp_path):
     assert len(shown["best"]) == len(shown["borderline"]) == len(shown["worst"]) == 4
     assert shown["best"][0]["score"] >= shown["borderline"][0]["score"] >= shown["worst"][0]["score"]
     assert not shown["note"]
-    assert [d["attribute"] for d in found["distributions"]] == ["length", "size", "bytes a token", "compression ratio"]
 
 
 def test_evidence_is_shown_and_of_another_run_told(run, tmp_path):
@@ -237,7 +241,7 @@ def test_missing_raw_files_are_told(run, tmp_path):
     commit = (copy / "scores" / "scores.json").read_text()
     (copy / "scores" / "scores.json").write_text(commit.replace(str(run.parent / "raw"), str(tmp_path / "gone")))
     report(copy, "--format", "md")
-    assert "are not shown: the raw files are gone" in (copy / "report.md").read_text()
+    assert "12 documents are not shown: the raw files are gone" in (copy / "report.md").read_text()
 
 
 def test_a_corpus_is_reported_without_a_selection(run, tmp_path):
@@ -254,20 +258,285 @@ def test_without_the_extra_html_says_how_to_get_it_and_markdown_needs_nothing(ru
     report(run, "--format", "md", "--out", tmp_path / "r.md")
 
 
+# ---- what the texts say
+
+
+def as_found(out, *paths, sample="16MB") -> dict:
+    report(*paths, "--format", "json", "--out", out, "--sample", sample)
+    return json.loads(out.read_text())
+
+
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory):
+    """A run and what is reported of it: maths is wanted, of a corpus of maths, cooking and news."""
+    folder = tmp_path_factory.mktemp("joined")
+    raw = sharded(folder / "raw", rows(300), 3, "jsonl")
+    target = write(folder / "target.jsonl", target_rows())
+    curate.select(raw, target=target, budget=60, out=folder / "out", settings={"n_buckets": 500, "min_tokens": 1})
+    return folder, as_found(folder / "r.json", folder / "out")
+
+
+def copied(folder, tmp_path, old, new):
+    """A run whose raw or target is said to be elsewhere."""
+    copy = tmp_path / "out"
+    shutil.copytree(folder / "out", copy)
+    for path in (copy / "manifest.json", copy / "scores" / "scores.json"):
+        path.write_text(path.read_text().replace(str(folder / old), str(new)))
+    return copy
+
+
+def test_a_selection_of_what_was_wanted_is_reported_as_nearer_to_the_target(joined):
+    _, found = joined
+    (reduction,) = found["metrics"]
+    assert reduction["target"] == found["nearness"][0]["target"]
+    assert 0 < reduction["low"] <= reduction["value"] <= reduction["high"]
+    (nearness,) = found["nearness"]
+    rows_of = {row["name"]: row for row in nearness["rows"]}
+    assert rows_of["KL divergence"]["selected"] < rows_of["KL divergence"]["raw"]
+    assert {"Neyman chi-squared", "Sinkhorn divergence", "characteristic function", "KS, bytes"} <= rows_of.keys()
+
+
+def test_each_distribution_of_a_run_has_raw_selected_and_target(joined):
+    _, found = joined
+    assert [d["attribute"] for d in found["distributions"]] == ["size", "length", "bytes a token", "compression ratio"]
+    for distribution in found["distributions"]:
+        assert {s["name"] for s in distribution["series"]} == {"raw", "selected", "target"}
+        assert 0 <= distribution["ks"] <= 1
+        for s in distribution["series"]:
+            assert s["x"] == sorted(set(s["x"]))
+            assert s["F"] == sorted(s["F"])
+            assert s["F"][-1] == 1
+
+
+def test_n_grams_of_what_was_wanted_are_gained_and_others_lost(joined):
+    _, found = joined
+    assert {"triangle", "equation"} <= {n["ngram"] for n in found["gained"]}
+    assert {"onion", "garlic"} <= {n["ngram"] for n in found["lost"]}
+    counted = sum(row["text"].lower().count("triangle") for row in rows(300))
+    triangle = next(n for n in found["gained"] if n["ngram"] == "triangle")
+    n_grams = sum(2 * len(re.findall(r"\w+|[^\w\s]+", row["text"])) - 1 for row in rows(300))
+    assert triangle["raw"] == pytest.approx(1e6 * counted / n_grams, rel=0.01)
+    assert all(n["selected"] > n["raw"] for n in found["gained"])
+    assert all(n["selected"] < n["raw"] for n in found["lost"])
+
+
+def test_shares_of_languages_add_up_to_one(joined):
+    _, found = joined
+    for corpus in ("raw", "selected", "target"):
+        assert sum(share[corpus] for share in found["languages"]) == pytest.approx(1)
+
+
+def test_documents_to_read_are_those_of_the_ledger_with_their_texts(joined):
+    folder, found = joined
+    raw = {row["id"]: row for row in rows(300)}
+    kept = {row["doc_id"]: row["kept"] for row in ledger(folder / "out")}
+    for name in ("best", "borderline", "worst"):
+        assert len(found["documents"][name]) == 4
+        for one in found["documents"][name]:
+            assert (one["excerpt"], one["source"]) == (raw[one["doc_id"]]["text"], raw[one["doc_id"]]["source"])
+    assert all(kept[one["doc_id"]] for one in found["documents"]["best"])
+    assert not any(kept[one["doc_id"]] for one in found["documents"]["worst"])
+
+
+def test_documents_of_equal_score_do_not_depend_on_the_files(tmp_path):
+    made = [{"id": f"d{i}", "text": "the same words again and again"} for i in range(60)]
+    target = write(tmp_path / "target.jsonl", target_rows())
+    shown = []
+    for name, of, n_files in (("a", made, 1), ("b", made[::-1], 4)):
+        raw = sharded(tmp_path / name, of, n_files)
+        curate.select(raw, target=target, budget=20, out=tmp_path / f"{name}-out", draw="topk",
+                      settings={"n_buckets": 500, "min_tokens": 1})  # fmt: skip
+        shown.append(as_found(tmp_path / "r.json", tmp_path / f"{name}-out")["documents"])
+    assert shown[0] == shown[1]
+
+
+def test_raw_that_is_gone_is_told(joined, tmp_path):
+    found = as_found(tmp_path / "r.json", copied(joined[0], tmp_path, "raw", tmp_path / "gone"))
+    assert "raw is not what it was: nothing is said of its texts" in found["warnings"]
+    assert "12 documents are not shown" in found["documents"]["note"]
+    assert found["metrics"] == found["gained"] == []
+    assert found["nearness"][0]["rows"][0]["raw"] is None
+
+
+@pytest.mark.parametrize(
+    "change", [lambda t: t + '{"text": "more"}\n', lambda t: t.replace("{", "[", 1), lambda t: t.replace("a", "\t", 9)]
+)
+def test_raw_that_was_changed_is_told(joined, tmp_path, change):
+    raw = tmp_path / "raw"
+    shutil.copytree(joined[0] / "raw", raw)
+    copy = copied(joined[0], tmp_path, "raw", raw)
+    first = raw / "part-000.jsonl"
+    first.write_text(change(first.read_text()))
+    assert "raw is not what it was: nothing is said of its texts" in as_found(tmp_path / "r.json", copy)["warnings"]
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_target_that_is_gone_or_changed_is_told(joined, tmp_path, gone):
+    target = tmp_path / "other.jsonl"
+    if not gone:
+        write(target, target_rows(41))
+    copy = tmp_path / "out"
+    shutil.copytree(joined[0] / "out", copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["recipe"]["target"] = {"target": [str(target)]}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    found = as_found(tmp_path / "r.json", copy)
+    assert "target target is not what it was: the selection is not compared with it" in found["warnings"]
+    assert found["nearness"] == []
+    assert found["gained"]
+
+
+def test_a_run_that_another_process_writes_to_is_left_alone(joined, tmp_path):
+    copy = tmp_path / "out"
+    shutil.copytree(joined[0] / "out", copy)
+    before = (copy / "README.md").read_bytes()
+    with RunFolder(copy).locked():
+        result = CliRunner().invoke(main, ["report", str(copy), "--format", "md"])
+    assert result.exit_code == 1
+    assert "another run is writing here" in result.output
+    assert (copy / "README.md").read_bytes() == before
+
+
+# ---- of a corpus
+
+
+def test_a_corpus_has_its_commonest_pairs_sources_and_distributions(tmp_path):
+    found = as_found(tmp_path / "r.json", sharded(tmp_path / "raw", rows(90), 2))
+    assert found["amounts"] == [found["amounts"][0] | {"name": "raw", "documents": 90}]
+    assert found["amounts"][0]["bytes"] == sum(len(row["text"]) for row in rows(90))
+    assert {s["name"]: s["raw"] for s in found["sources"]} == pytest.approx(
+        {"cooking": 1 / 3, "maths": 1 / 3, "news": 1 / 3}
+    )
+    assert all(" " in n["ngram"] for n in found["commonest"])
+    assert len(found["commonest"]) == 30
+    assert [[s["name"] for s in d["series"]] for d in found["distributions"]] == [["raw"]] * 4
+
+
+@pytest.mark.parametrize("of", [
+    [{"id": "a", "text": "only one document"}], [{"id": "a", "text": "word"}], [{"id": "a", "text": ""}],
+    [{"id": "a", "text": None}, {"id": "b", "text": ""}],
+    [{"id": "a", "text": "\x00", "source": None}],
+    [{"id": "a", "text": "x" * 1_000_000, "source": "https://example.org/" + "a" * 5_000}],
+    [{"id": f"d{i}", "text": HOSTILE.replace("\ud800", ""), "source": "\U0001f600" * 40 + str(i)} for i in range(4)],
+], ids=["one", "word", "empty", "no text", "nul", "huge", "hostile"])  # fmt: skip
+def test_odd_corpora_are_reported_in_every_form(tmp_path, of):
+    raw = write(tmp_path / "raw.jsonl", of)
+    for form in ("html", "md", "json"):
+        report(raw, "--format", form, "--out", tmp_path / f"r.{form}")
+    assert json.loads((tmp_path / "r.json").read_text())["amounts"][0]["documents"] == len(of)
+    assert "<script>alert" not in (tmp_path / "r.html").read_text()
+
+
+def test_a_corpus_gives_the_same_bytes_whatever_the_workers(tmp_path):
+    raw = sharded(tmp_path / "raw", rows(90), 3)
+    for form in ("html", "md", "json"):
+        report(raw, "--format", form, "--out", tmp_path / "1", "--workers", 1)
+        report(raw, "--format", form, "--out", tmp_path / "2", "--workers", 3)
+        assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
+
+
+def test_numbers_of_the_json_stand_in_the_page(joined, tmp_path):
+    folder, found = joined
+    report(folder / "out", "--out", tmp_path / "r.html")
+    shown = set(_Parsed(without_scripts((tmp_path / "r.html").read_text())).texts)
+    values = [number(v) for n in found["nearness"] for row in n["rows"] for k, v in row.items() if k != "name"]
+    values += [number(n[of]) for n in [*found["gained"], *found["lost"]] for of in ("raw", "target", "selected")]
+    values += [number(q) for d in found["distributions"] for s in d["series"] for q in s["quantiles"].values()]
+    values += [f"{s[of]:.1%}" for s in found["sources"] for of in ("raw", "selected")]
+    values += [f"{s[of]:.1%}" for s in found["languages"] for of in ("raw", "target", "selected")]
+    values += [number(n) for of in found["scores"] for n in [*of["raw"], *of["selected"]]]
+    values += [number(a[of]) for a in found["amounts"] for of in ("documents",)]
+    assert len(values) > 300
+    assert not {v for v in values if v not in shown}
+
+
+def test_drawings_leave_outliers_out_and_say_so():
+    x = (*(1 + i / 100 for i in range(199)), 1e6)
+    of = Distribution("ratio", "", (Series("raw", x, tuple((i + 1) / 200 for i in range(200))),))
+    drawn = distribution_chart(of).spec["data"]["values"]
+    assert max(v["x"] for v in drawn) < 3
+    (table,) = next(s for s in sections(Summary("t", "corpus", distributions=(of,)))).blocks
+    assert "Without the outermost 0.5%" in table.note
+
+
+def test_distances_are_drawn_as_multiples_of_those_of_raw():
+    of = Nearness("t", (DistanceRow("near", 2.0, 1.0, 0.5), DistanceRow("far", 1.0, 9.0, None)), "")
+    drawn = nearness_chart(of)
+    near, far = drawn.spec["data"]["values"]
+    assert (near["shown"], near["noise"], far["ratio"], far["shown"]) == (0.5, 0.25, 9.0, 3.0)
+    assert "3 and more at the edge" in json.dumps(drawn.spec)
+    assert nearness_chart(Nearness("t", (DistanceRow("near", None, 1.0, 0.5),), "")).spec["data"]["values"][0][
+        "ratio"
+    ] == 2  # fmt: skip
+
+
+def test_labels_never_cut_a_character_in_two():
+    for n in range(1, 40):
+        assert svg(curriculum_chart([GroupWeight("a" * (n % 3) + "\U0001f600" * n, 1.0)]))
+
+
+def test_the_scripts_are_kept_and_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    first = Bundle().text
+    (kept,) = (tmp_path / "cache" / "curate").iterdir()
+    kept.write_text("kept")
+    assert Bundle().text == "kept"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(write(tmp_path / "file.jsonl", b"")))
+    assert Bundle().text == first
+
+
 # ---- in a browser
+
+
+def browse(tmp_path, html: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no chromium on the PATH")
+    (tmp_path / "r.html").write_text(html, encoding="utf-8")
+    usual = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync",
+             "--disable-component-update", f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=6000",
+             "--enable-logging=stderr", "--dump-dom"]  # fmt: skip
+    return subprocess.run([chromium, *usual, *flags, f"file://{tmp_path}/r.html"], capture_output=True, text=True,
+                          timeout=120, check=False)  # fmt: skip
 
 
 @pytest.mark.slow
 def test_a_browser_draws_the_charts_without_a_complaint(tmp_path, bundle):
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no chromium on the PATH")
-    (tmp_path / "r.html").write_text(page(example(HOSTILE), bundle), encoding="utf-8")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync",
-             "--disable-component-update", f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=6000",
-             "--enable-logging=stderr", "--dump-dom"]  # fmt: skip
-    done = subprocess.run([chromium, *flags, f"file://{tmp_path}/r.html"], capture_output=True, text=True, timeout=120)
+    done = browse(tmp_path, page(example(HOSTILE), bundle))
     assert "CONSOLE" not in done.stderr
     drawings = done.stdout.split('class="drawing"')[1:]
     assert len(drawings) >= 8
-    assert all('class="vega-embed' in drawing.split("<details>")[0] for drawing in drawings)
+    assert all('class="vega-embed' in re.split("<details>|<table>", drawing)[0] for drawing in drawings)
+
+
+@pytest.mark.slow
+def test_a_script_from_elsewhere_would_be_refused_and_seen(tmp_path, bundle):
+    html = page(example(), bundle).replace("</body>", "<script>document.title = 'mine'</script></body>")
+    done = browse(tmp_path, html)
+    assert "CONSOLE" in done.stderr
+    assert "<title>mine" not in done.stdout
+
+
+@pytest.mark.slow
+def test_a_browser_asks_for_nothing_outside(tmp_path, bundle):
+    def asked(html: str) -> set[str]:
+        browse(tmp_path, html, "--proxy-server=127.0.0.1:9", f"--log-net-log={tmp_path / 'net.json'}")
+        return set(re.findall(r'"url":"(https?://[^/"]*)', (tmp_path / "net.json").read_text()))
+
+    own = asked("<p>nothing</p>")  # what the browser asks for by itself
+    assert "http://example.org" in asked('<img src="http://example.org/x.png">')
+    assert asked(page(example(HOSTILE), bundle)) <= own
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [400, 1400])
+def test_no_width_makes_the_page_scroll_sideways(tmp_path, bundle, width):
+    said = (
+        "<script>setTimeout(() => parent.postMessage(document.documentElement.scrollWidth, '*'), 2500)</script></body>"
+    )
+    inner = re.sub("<meta http-equiv[^>]*>", "", page(example(HOSTILE + "W" * 3_000), bundle))
+    (tmp_path / "inner.html").write_text(inner.replace("</body>", said), encoding="utf-8")
+    frame = f'<pre></pre><iframe src="inner.html" style="width:{width}px;height:3000px;border:0"></iframe>'
+    told = "<script>onmessage = e => document.querySelector('pre').textContent = 'width ' + e.data</script>"
+    done = browse(tmp_path, frame + told, "--allow-file-access-from-files", "--window-size=1500,3000")
+    assert int(re.search(r"width (\d+)", done.stdout).group(1)) <= width

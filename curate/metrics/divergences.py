@@ -79,9 +79,9 @@ def _js_terms(p: np.ndarray, q: np.ndarray, u: np.ndarray) -> np.ndarray:
     return 0.5 * (p * (math.log(2) - np.logaddexp(0, -u)) + q * (math.log(2) - np.logaddexp(0, u)))
 
 
-KL = Divergence("KL(target || other)", _kl_terms, 1.0, math.inf, 1.0, lambda u: u)
+KL = Divergence("KL divergence", _kl_terms, 1.0, math.inf, 1.0, lambda u: u)
 REVERSE_KL = Divergence(
-    "KL(other || target)", lambda p, q, u: _kl_terms(q, p, -u), math.inf, 1.0, 1.0, lambda u: np.zeros_like(u)
+    "reverse KL divergence", lambda p, q, u: _kl_terms(q, p, -u), math.inf, 1.0, 1.0, lambda u: np.zeros_like(u)
 )
 
 
@@ -139,9 +139,9 @@ DIVERGENCES = {
         symmetric=True,
     ),
     "chi_square": Divergence(
-        "Pearson's chi-square", lambda p, q, u: (p - q) ** 2 / q, 1.0, math.inf, 2.0, lambda u: 2 * u
+        "Pearson chi-squared", lambda p, q, u: (p - q) ** 2 / q, 1.0, math.inf, 2.0, lambda u: 2 * u
     ),
-    "neyman": Divergence("Neyman's chi-square", lambda p, q, u: (p - q) ** 2 / p, math.inf, 1.0, 2.0, None),
+    "neyman": Divergence("Neyman chi-squared", lambda p, q, u: (p - q) ** 2 / p, math.inf, 1.0, 2.0, None),
     "squared_hellinger": Divergence(
         "squared Hellinger",
         lambda p, q, u: (np.sqrt(p) - np.sqrt(q)) ** 2,

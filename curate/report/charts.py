@@ -5,17 +5,23 @@ One drawing serves light and dark: ``var(--raw)`` is a colour to the browser, an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
+from unicodedata import east_asian_width
 
 from curate._optional import require
 from curate.report.safe import label
-from curate.report.summary import Arm, Distribution, GroupWeight, Metric, Ngram, ScoreHistogram, Share
+from curate.report.summary import Arm, Distribution, GroupWeight, Metric, Nearness, Ngram, ScoreHistogram, Series, Share
 
 Spec = dict[str, Any]
 SERIES = ("raw", "target", "selected")
 WIDTH, HEIGHT = 350, 220  # fits a telephone without being made smaller
+OUTERMOST = 0.995
+NAME_WIDTH = 24
+FARTHEST = 3.0  # multiples of the distance of raw
 _SHAPES = ("circle", "diamond", "square")
 CONFIG: Spec = {
     "background": None,
@@ -25,7 +31,7 @@ CONFIG: Spec = {
     "axis": {
         "labelColor": "var(--muted)", "titleColor": "var(--muted)", "titleFontWeight": "normal", "labelFontSize": 11,
         "titleFontSize": 11, "gridColor": "var(--rule)", "domainColor": "var(--rule)", "tickColor": "var(--rule)",
-        "labelLimit": 120, "tickCount": 5,
+        "labelLimit": 0, "tickCount": 5,
     },
 }  # fmt: skip
 
@@ -83,6 +89,14 @@ def _shape(names: Sequence[str]) -> Spec:
     return {"field": "series", "type": "nominal", "legend": None, "scale": {"domain": list(names), "range": shapes}}
 
 
+def _short(name: str) -> str:
+    """A name cut to some `NAME_WIDTH` columns. Not left to Vega, which cuts characters beyond U+FFFF in two."""
+    text = label(name)
+    widths = accumulate(1 + (east_asian_width(character) in "WF") for character in text)
+    fitting = sum(width < NAME_WIDTH for width in widths)
+    return text if fitting + 1 >= len(text) else f"{text[:fitting]}\u2026"
+
+
 def _unique(names: Sequence[str]) -> list[str]:
     """Labels that stay apart when they were cut to the same beginning."""
     found: dict[str, None] = {}
@@ -102,7 +116,9 @@ def shown(items: Sequence[Any]) -> list[str]:
 def _dots(names: Sequence[str], items: Sequence[Any], title: str, alt: str, scale: Spec, form: str) -> Chart:
     """A row an item, a dot a series, and a line from the least to the greatest."""
     series = shown(items)
-    rows = _unique([label(name, 20) or "(none)" for name in names])
+    if len(series) == 1:
+        return _bars(names, [getattr(item, series[0]) for item in items], title, alt, form, f"var(--{series[0]})")
+    rows = _unique([_short(name) or "(none)" for name in names])
     values = [
         {"name": row, "series": s, "value": getattr(item, s)}
         for row, item in zip(rows, items, strict=True)
@@ -137,7 +153,7 @@ def shares_chart(kind: str, items: Sequence[Share]) -> Chart:
 
 def ngrams_chart(items: Sequence[Ngram], change: str) -> Chart:
     """How often n-grams occur in raw, target and selected."""
-    alt = f"Occurrences per million of {len(items)} n-grams {change} most; the numbers are in the table."
+    alt = f"Occurrences per million of {len(items)} n-grams {change}; the numbers are in the table."
     scale: Spec = {"type": "symlog", "constant": 10}
     return _dots([item.ngram for item in items], items, "per million n-grams", alt, scale, ",.1f")
 
@@ -174,7 +190,7 @@ def arms_chart(arms: Sequence[Arm]) -> Chart:
     """Bits per byte of each arm."""
     best = min(arms, key=lambda arm: arm.bits_per_byte)
     alt = f"Bits per byte of {len(arms)} arms with intervals; the lowest is {label(best.name)}."
-    names = _unique([label(arm.name, 20) for arm in arms])
+    names = _unique([_short(arm.name) for arm in arms])
     values = [_interval(n, a.bits_per_byte, a.low, a.high) for n, a in zip(names, arms, strict=True)]
     return _intervals(values, "bits per byte of held-out text (lower is better)", alt)
 
@@ -183,9 +199,41 @@ def metrics_chart(metrics: Sequence[Metric]) -> Chart:
     """One measure over several targets."""
     first = metrics[0]
     alt = f"{first.name} of {len(metrics)} targets with intervals; the numbers are in the table."
-    names = _unique([label(m.target, 20) for m in metrics])
+    names = _unique([_short(m.target) for m in metrics])
     values = [_interval(n, m.value, m.low, m.high) for n, m in zip(names, metrics, strict=True)]
     return _intervals(values, f"{first.name} {f'({first.unit})' if first.unit else ''}".strip(), alt, first.null)
+
+
+def nearness_chart(of: Nearness) -> Chart:
+    """Every distance as a multiple of raw's, which is 1; without raw, of its noise."""
+    known = [r for r in of.rows if r.raw]
+    unit = "raw" if known else "noise"
+    rows = known or [r for r in of.rows if r.noise]
+    wholes = [(r.raw if known else r.noise) or 1.0 for r in rows]
+    ratios = [r.selected / whole for r, whole in zip(rows, wholes, strict=True)]
+    values = [
+        {"name": name, "ratio": ratio, "shown": min(ratio, FARTHEST), "raw": 1.0,
+         "noise": None if r.noise is None else min(r.noise / whole, FARTHEST)}
+        for name, r, whole, ratio in zip(_unique([_short(r.name) for r in rows]), rows, wholes, ratios, strict=True)
+    ]  # fmt: skip
+    beyond = f"; {FARTHEST:g} and more at the edge" if any(r > FARTHEST for r in ratios) else ""
+    title = f"distance to the target, as a multiple of {unit}'s{beyond}"
+    tooltip = [{"field": "name"}] + [{"field": f, "type": "quantitative", "format": ".2~f"} for f in ("ratio", "noise")]
+    y = _rows("name")
+    x = _axis("shown", title, scale={"zero": True, "nice": False})
+    layers: list[Spec] = [
+        {"data": {"values": [{"at": 1}]}, "mark": {"type": "rule", "stroke": "var(--raw)", "strokeWidth": 2},
+         "encoding": {"x": _axis("at", title)}},
+        {"mark": {"type": "rule", "stroke": "var(--muted)", "strokeWidth": 1},
+         "encoding": {"y": y, "x": x, "x2": {"field": "raw"}}},
+        {"mark": {"type": "tick", "color": "var(--ink)", "thickness": 2, "size": 12},
+         "encoding": {"y": y, "x": _axis("noise", title)}},
+        {"mark": {"type": "point", "filled": True, "size": 70, "color": "var(--selected)", "opacity": 1,
+                  "shape": "square"},
+         "encoding": {"y": y, "x": x, "tooltip": tooltip}},
+    ]  # fmt: skip
+    alt = f"By {sum(r < 1 for r in ratios)} of {len(rows)} distances the selection is below 1, where {unit} is."
+    return _plain(layers, alt, ("raw", "selected", "noise"), height=60 + 20 * len(rows), data={"values": values})
 
 
 def scores_chart(of: ScoreHistogram) -> Chart:
@@ -219,11 +267,27 @@ def scores_chart(of: ScoreHistogram) -> Chart:
     return _plain(layers, alt + ".", ("raw", "selected"), data={"values": values})
 
 
+def cut(of: Distribution) -> tuple[float, float] | None:
+    """All but the outermost 0.5% of every series on either side, where drawing these would take a third or more."""
+    drawn = [s for s in of.series if s.x and s.F[-1] >= OUTERMOST]
+    if of.log or not drawn:
+        return None
+    low = min(_quantile(s, 1 - OUTERMOST) for s in drawn)
+    high = max(_quantile(s, OUTERMOST) for s in drawn)
+    whole = max(s.x[-1] for s in drawn) - min(s.x[0] for s in drawn)
+    return (low, high) if low < high and whole > 1.5 * (high - low) else None
+
+
+def _quantile(of: Series, share: float) -> float:
+    return next(x for x, f in zip(of.x, of.F, strict=True) if f >= share)
+
+
 def distribution_chart(of: Distribution) -> Chart:
     """Distribution functions; with scripts, the value under the pointer is shown."""
     names = [series.name for series in of.series]
+    low, high = cut(of) or (math.ulp(0.0) if of.log else -math.inf, math.inf)
     values = [{"x": x, "F": f, "series": s.name} for s in of.series for x, f in zip(s.x, s.F, strict=True)
-              if not of.log or x > 0]  # fmt: skip
+              if low <= x <= high]  # fmt: skip
     title = f"{of.attribute}{f' ({of.unit})' if of.unit else ''}"
     scale: Spec = {"type": "log", "nice": False} if of.log else {"zero": False, "nice": False}
     x = _axis("x", title, scale=scale, axis={"format": "~s", "labelOverlap": True})
@@ -247,12 +311,18 @@ def distribution_chart(of: Distribution) -> Chart:
 
 def curriculum_chart(groups: Sequence[GroupWeight]) -> Chart:
     """Weights of groups."""
-    names = _unique([label(g.group, 20) or "(none)" for g in groups])
-    values = [{"name": n, "weight": g.weight} for n, g in zip(names, groups, strict=True)]
-    bar: Spec = {
-        "mark": {"type": "bar", "color": "var(--selected)"},
-        "encoding": {"y": _rows("name"), "x": _axis("weight", "weight", axis={"format": ".0%"}),
-                     "tooltip": [{"field": "name"}, {"field": "weight", "format": ".1%"}]},
-    }  # fmt: skip
     alt = f"Curriculum weights of {len(groups)} groups; the numbers are in the table."
-    return _plain([bar], alt, height=60 + 18 * len(groups), data={"values": values})
+    weights = [g.weight for g in groups]
+    return _bars([g.group for g in groups], weights, "weight", alt, ".1%", "var(--selected)")
+
+
+def _bars(names: Sequence[str], values: Sequence[float | None], title: str, alt: str, form: str, colour: str) -> Chart:
+    """A row and a bar for each value."""
+    rows = _unique([_short(name) or "(none)" for name in names])
+    data = [{"name": n, "value": v} for n, v in zip(rows, values, strict=True) if v is not None]
+    bar: Spec = {
+        "mark": {"type": "bar", "color": colour},
+        "encoding": {"y": _rows("name"), "x": _axis("value", title, axis={"format": form.replace(".1", ".0")}),
+                     "tooltip": [{"field": "name"}, {"field": "value", "type": "quantitative", "format": form}]},
+    }  # fmt: skip
+    return _plain([bar], alt, height=60 + 18 * len(data), data={"values": data})

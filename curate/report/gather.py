@@ -6,18 +6,17 @@ import importlib.metadata
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from curate.engines import LocalEngine
-from curate.errors import CurateError, RunError
 from curate.io.corpus import Corpus, Partition
-from curate.io.formats import Lines
 from curate.io.run import EVIDENCE, RunFolder, read_json
 from curate.io.tables import batches, numpy, regrouped
+from curate.kernels.text import one_chunk
 from curate.report.safe import excerpt
 from curate.report.summary import (
     Amount,
@@ -33,10 +32,10 @@ from curate.report.summary import (
     Summary,
     Verdict,
 )
-from curate.report.surveyed import unchanged
 from curate.report.terminal import size
 from curate.sampling.budget import Budget
-from curate.steps.documents import documents, raw_batches
+from curate.sampling.noise import TIE, keyed_hashes
+from curate.survey import Survey
 
 SOURCES_SHOWN, FILES_SHOWN, EXAMPLES = 20, 200, 4
 POINTS, BINS, FINE_BINS = 200, 50, 20_000
@@ -44,20 +43,11 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _EXACT = 4_096  # lengths below it are counted one by one, beyond it in bins 0.5% wide
 
 
-def selection_summary(run: str | os.PathLike[str], engine: LocalEngine) -> Summary:
-    """What is known of a finished run: its manifest, ledger and score table, and its evidence when there is some.
-
-    Raises
-    ------
-    RunError : the folder holds no finished run.
-    """
-    folder = RunFolder(run)
-    manifest = folder.manifest
-    if manifest is None:
-        raise RunError(f"{run}: no manifest.json, hence no finished run; run curate select to make one")
+def selection_summary(folder: RunFolder, counted: Counted) -> Summary:
+    """What is known of a finished run: its manifest and tables, and its evidence when there is some."""
+    manifest = folder.manifest or {}
     stats = manifest["stats"]
     verdict, stale = _evidence(folder.path, manifest)
-    counted = _count(folder, manifest)
     return Summary(
         title=manifest["name"],
         kind="selection",
@@ -72,7 +62,6 @@ def selection_summary(run: str | os.PathLike[str], engine: LocalEngine) -> Summa
         sources=_sources(stats["diagnostics"][0]),
         scores=tuple(h.histogram() for h in counted.scores),
         distributions=tuple(d for d in (lengths.distribution() for lengths in counted.lengths) if d is not None),
-        documents=_examples(folder, manifest, counted.scores[0].cut, engine),
         warnings=(*stats["warnings"], *stale),
         command=manifest["command"],
         versions=(Fact("curate", manifest["tool_version"]), Fact("made", manifest["creation_date"])),
@@ -256,13 +245,16 @@ def _series(name: str, values: np.ndarray, function: np.ndarray) -> Series:
 
 
 @dataclass
-class _Counted:
+class Counted:
+    """What the score table and the ledger hold."""
+
     scores: list[_Scores]
     lengths: list[_Lengths]
 
 
-def _count(folder: RunFolder, manifest: Mapping[str, Any]) -> _Counted:
+def count(folder: RunFolder) -> Counted:
     """One pass over the score table and the ledger, which have the same rows in the same order."""
+    manifest = folder.manifest or {}
     separate = any(d["target"] for d in manifest["stats"]["diagnostics"])
     drawing = manifest["recipe"]["draw"]
     sharp = drawing["draw"] in ("topk", "threshold") and not drawing["per"] and not separate
@@ -283,14 +275,26 @@ def _count(folder: RunFolder, manifest: Mapping[str, Any]) -> _Counted:
             one.add(numpy(rows[column]), mine)
         for of, column in zip(lengths, ("n_tokens", "n_bytes"), strict=True):
             of.add(numpy(rows[column]).astype(np.int64), kept)
-    return _Counted(scores, lengths)
+    return Counted(scores, lengths)
 
 
 # ---- documents to read
 
 
-def _examples(folder: RunFolder, manifest: Mapping[str, Any], cut: float, engine: LocalEngine) -> Examples:
-    """The best of the selection, those on both sides of the cut, and the worst of raw, with their texts."""
+@dataclass(frozen=True)
+class Chosen:
+    """Rows of the ledger whose documents are worth reading."""
+
+    best: list[dict[str, Any]]
+    borderline: list[dict[str, Any]]
+    worst: list[dict[str, Any]]
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [*self.best, *self.borderline, *self.worst]
+
+
+def choose(folder: RunFolder, cut: float) -> Chosen:
+    """The best of the selection, those on both sides of the cut, and the worst of raw."""
     best, worst, inside, outside = (_Few(EXAMPLES), _Few(EXAMPLES), _Few(EXAMPLES // 2), _Few(EXAMPLES // 2))
     for rows in batches(folder.path / "ledger.parquet", ["doc_id", "path", "row", "kept", "score"]):
         scores, kept = numpy(rows["score"]), numpy(rows["kept"])
@@ -299,56 +303,43 @@ def _examples(folder: RunFolder, manifest: Mapping[str, Any], cut: float, engine
         inside.add(rows, np.where(kept, np.abs(scores - cut), np.nan))
         outside.add(rows, np.where(kept, np.nan, np.abs(scores - cut)))
     between = sorted([*inside.rows, *outside.rows], key=lambda r: (-r["score"], r["doc_id"]))
-    wanted = {(r["path"], r["row"]) for r in [*best.rows, *between, *worst.rows]}
-    corpus = Corpus.from_dict((folder.scored or {})["corpus"])
-    texts, note = texts_of(corpus, wanted, engine)
-
-    def shown(rows: Iterable[Mapping[str, Any]]) -> tuple[Example, ...]:
-        return tuple(
-            _example(row, *texts[row["path"], row["row"]]) for row in rows if (row["path"], row["row"]) in texts
-        )
-
-    return Examples(shown(best.rows), shown(between), shown(worst.rows), note)
+    return Chosen(best.rows, between, worst.rows)
 
 
 class _Few:
-    """The rows with the smallest keys; of equal ones those with the smaller id."""
+    """The rows with the smallest keys; of equal ones those that a hash of the id puts first, whatever the order."""
 
     def __init__(self, n: int) -> None:
         self.n, self.rows = n, list[dict[str, Any]]()
 
     def add(self, rows: pa.Table, keys: np.ndarray) -> None:
-        there = np.flatnonzero(~np.isnan(keys))
+        there = np.flatnonzero(keys <= (self.rows[-1]["key"] if len(self.rows) == self.n else np.inf))
         if len(there) > self.n:
             limit = np.partition(keys[there], self.n - 1)[self.n - 1]
-            there = there[keys[there] <= limit][:10_000]  # of a million equal ones the first will do
-        found = [r | {"key": float(k)} for r, k in zip(rows.take(there).to_pylist(), keys[there], strict=True)]
-        self.rows = sorted([*self.rows, *found], key=lambda r: (r["key"], r["doc_id"]))[: self.n]
+            there = there[keys[there] <= limit]
+        ties = keyed_hashes(one_chunk(rows["doc_id"].take(there)), 0, TIE)
+        first = np.lexsort((ties, keys[there]))[: self.n + (len(there) - len(np.unique(ties)))]  # ids may occur twice
+        there, ties = there[first], ties[first]
+        found = [
+            row | {"key": float(key), "tie": int(tie)}
+            for row, key, tie in zip(rows.take(there).to_pylist(), keys[there], ties, strict=True)
+        ]
+        by = itemgetter("key", "tie", "doc_id", "path", "row")
+        self.rows = sorted([*self.rows, *found], key=by)[: self.n]
 
 
-def _example(row: Mapping[str, Any], text: str, source: str) -> Example:
-    start, n_cut = excerpt(text)
-    return Example(row["doc_id"], source, row["score"], len(text.encode("utf-8", "surrogatepass")), start, n_cut)
-
-
-def texts_of(
-    corpus: Corpus, wanted: set[tuple[str, int]], engine: LocalEngine
-) -> tuple[dict[tuple[str, int], tuple[str, str]], str]:
-    """Texts and sources of single documents by (name of the file, row), and a note about those that are gone.
-
-    Reads of Parquet the row groups that hold them, of other formats the partitions.
-    """
-    tasks: list[tuple[Partition, frozenset[int]]] = []
+def places(corpus: Corpus, rows: Iterable[Mapping[str, Any]]) -> dict[int, np.ndarray]:
+    """int64[...] rows, ascending, by the number of the partition that holds them."""
+    found: dict[int, np.ndarray] = {}
+    of_file: dict[str, set[int]] = {}
+    for row in rows:
+        of_file.setdefault(row["path"], set()).add(row["row"])
     for partition in corpus.partitions:
-        name, stop = corpus.source(partition).name, _stop(corpus, partition)
-        rows = frozenset(r for n, r in wanted if n == name and partition.first_row <= r < stop)
-        if rows:
-            tasks += _narrowed(corpus, partition, rows)
-    found: dict[tuple[str, int], tuple[str, str]] = {}
-    for some in engine.map(lambda task: _read(corpus, *task), tasks):
-        found |= some
-    missing = len(wanted - found.keys())
-    return found, f"{missing:,} documents are not shown: the raw files are gone or changed." if missing else ""
+        stop = _stop(corpus, partition)
+        mine = [r for r in of_file.get(corpus.source(partition).name, ()) if partition.first_row <= r < stop]
+        if mine:
+            found[partition.index] = np.array(sorted(mine), np.int64)
+    return found
 
 
 def _stop(corpus: Corpus, partition: Partition) -> int:
@@ -357,42 +348,24 @@ def _stop(corpus: Corpus, partition: Partition) -> int:
     return following[0].first_row if following and following[0].file == partition.file else 1 << 62
 
 
-def _narrowed(corpus: Corpus, partition: Partition, rows: frozenset[int]) -> Iterator[tuple[Partition, frozenset[int]]]:
-    """The row groups of a partition that hold rows; other formats have none."""
-    units = corpus.files[partition.file].units
-    if not units:
-        yield partition, rows
-        return
-    first = partition.first_row
-    for unit in range(partition.start, partition.stop):
-        n, n_bytes = units[unit]
-        mine = frozenset(r for r in rows if first <= r < first + n)
-        if mine:
-            yield replace(partition, start=unit, stop=unit + 1, first_row=first, n_rows=n, n_bytes=n_bytes), mine
-        first += n
+def with_documents(summary: Summary, chosen: Chosen, corpus: Corpus, raw: Survey | None) -> Summary:
+    """A summary with the texts of chosen documents, as far as the survey of raw found them."""
+    texts: dict[tuple[str, int], tuple[str, str]] = {}
+    for (index, row), text in (raw or Survey("")).found.items():
+        source = raw.found_sources.get((index, row), "") if raw else ""
+        texts[corpus.source(corpus.partitions[index]).name, row] = (text, source)
+
+    def shown(rows: Iterable[Mapping[str, Any]]) -> tuple[Example, ...]:
+        return tuple(
+            _example(row, *texts[row["path"], row["row"]]) for row in rows if (row["path"], row["row"]) in texts
+        )
+
+    missing = len({(r["path"], r["row"]) for r in chosen.rows()} - texts.keys())
+    note = f"{missing:,} documents are not shown: the raw files are gone or changed." if missing else ""
+    documents = Examples(shown(chosen.best), shown(chosen.borderline), shown(chosen.worst), note)
+    return replace(summary, documents=documents)
 
 
-def _read(corpus: Corpus, partition: Partition, rows: frozenset[int]) -> dict[tuple[str, int], tuple[str, str]]:
-    name, found = corpus.source(partition).name, {}
-    if not unchanged(corpus.files[partition.file]):
-        return {}
-    try:
-        for raw in raw_batches(corpus, partition, ("source",), 8_000_000):
-            for block in _lines(raw, rows) if isinstance(raw, Lines) else [raw]:
-                docs = documents(corpus, partition, block, ("source",))
-                for i in np.flatnonzero(np.isin(docs.rows, list(rows))):
-                    found[name, int(docs.rows[i])] = (docs.texts[i].as_py(), docs.carried["source"][i].as_py() or "")
-            if len(found) == len(rows):
-                break
-    except (CurateError, OSError):
-        return {}  # what changed since is told by the number of those that are missing
-    return found
-
-
-def _lines(raw: Lines, rows: frozenset[int]) -> Iterator[Lines]:
-    """The lines that are wanted, each alone, so that no other is parsed."""
-    starts = raw.line_starts()
-    for row in sorted(rows):
-        at = row - raw.first_row
-        if 0 <= at < len(starts) - 1:
-            yield replace(raw, data=raw.data[starts[at] : starts[at + 1]], first_row=row, bad=[])
+def _example(row: Mapping[str, Any], text: str, source: str) -> Example:
+    start, n_cut = excerpt(text)
+    return Example(row["doc_id"], source, row["score"], len(text.encode("utf-8", "surrogatepass")), start, n_cut)

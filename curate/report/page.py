@@ -5,12 +5,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
 
+from curate.io.paths import atomic
 from curate.report.charts import Chart, converter, svg
 from curate.report.safe import escape, label
 from curate.report.sections import (
+    Amounts,
     Block,
     Bullets,
     Code,
@@ -20,11 +26,10 @@ from curate.report.sections import (
     Section,
     Table,
     about,
-    number,
+    amount,
     sections,
 )
-from curate.report.summary import Amount, Example, Fact, Summary
-from curate.report.terminal import size
+from curate.report.summary import Example, Fact, Summary
 
 STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--panel:#f5f6f8;--ink:#1b212b;--muted:#59636f;--rule:#dce0e5;
@@ -34,7 +39,7 @@ STYLE = """
 }
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,sans-serif;overflow-wrap:anywhere}
-.page{max-width:1220px;margin:auto;padding:1rem}
+.page{max-width:1200px;margin:auto;padding:1rem}
 h1{font-size:1.7rem;line-height:1.2;margin:.5rem 0}
 h2{font-size:1.25rem;margin:0 0 .8rem}
 h3{font-size:1rem;margin:1rem 0 .4rem}
@@ -46,20 +51,32 @@ a{color:var(--selected)}
 .muted,figcaption p{font-size:.9rem;margin:.2rem 0}
 .strong{font-size:1.15rem;font-weight:600;max-width:48rem}
 p,.bullets{max-width:48rem}
-.tiles{display:flex;flex-wrap:wrap;gap:.8rem;margin:1rem 0}
-.tiles div{background:var(--panel);border-radius:8px;
-padding:.7rem 1rem;flex:1 1 9rem}
-.tiles b{display:block;font-size:1.4rem;font-variant-numeric:tabular-nums}
-.tiles span{color:var(--muted);font-size:.85rem}
+.tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,20rem),1fr));gap:1rem;margin:0 0 1.2rem}
+.tiles>div{background:var(--panel);border-radius:8px;padding:.8rem 1.1rem}
+.tiles h3{margin:0;font-size:.9rem;color:var(--muted)}
+.tiles p{margin:0}
+.tiles b{font-size:1.6rem;font-variant-numeric:tabular-nums}
+.tiles span{color:var(--muted);font-size:.9rem;margin-right:.8rem}
+.columns{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr));gap:0 2.5rem;align-items:start}
 dl{display:grid;grid-template-columns:minmax(6rem,auto) minmax(0,1fr);gap:.25rem 1rem;margin:.5rem 0}
 dd{margin:0}
 code,pre{font:13px/1.5 ui-monospace,monospace}
 pre{background:var(--panel);border-radius:8px;padding:.8rem;margin:.5rem 0;
-white-space:pre-wrap;max-height:26rem;overflow:auto}
-.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,330px),1fr));gap:1.4rem}
+white-space:pre-wrap;max-height:16rem;overflow:auto}
+.figures{display:grid;gap:1.8rem 2.2rem}
+.two{grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr))}
+.three{grid-template-columns:repeat(auto-fill,minmax(min(100%,330px),1fr))}
+.beside{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:.4rem 2.2rem;
+align-items:start;margin-bottom:1.8rem}
+.beside figcaption{grid-column:1/-1}
+.beside caption{display:none}
+.beside table{width:100%}
+.reading{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:0 2.2rem}
+.reading article{min-width:0}
 figure{margin:0;min-width:0}
+.figures figure{display:grid;grid-template:subgrid/minmax(0,1fr);grid-row:span 3;gap:0}
 figcaption b{display:block}
-.drawing{max-width:460px;margin:.4rem 0}
+.drawing{max-width:470px;margin:.4rem 0}
 .drawing svg{display:block;width:100%!important;height:auto!important}
 .key{display:flex;gap:.2rem 1rem;flex-wrap:wrap;font-size:.85rem}
 .key span::before{content:"";display:inline-block;
@@ -69,6 +86,8 @@ width:.75em;height:.75em;margin-right:.4em;background:var(--colour)}
 .key .target{--colour:var(--target)}
 .key .target::before{transform:rotate(45deg) scale(.85)}
 .key .selected{--colour:var(--selected)}
+.key .noise{--colour:var(--ink)}
+.key .noise::before{width:2px}
 .scroll{overflow-x:auto;max-width:100%}
 details{margin:.3rem 0}
 summary{cursor:pointer;font-size:.9rem;color:var(--muted)}
@@ -113,17 +132,30 @@ DRAW = """
 
 
 class Bundle:
-    """Vega's scripts, made in the background: starting its engine takes over a second."""
+    """Vega's scripts. Making them takes over a second, so they are kept in the user's cache folder."""
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1)
-        module = converter()
-        self._text: Future[str] = self._pool.submit(module.javascript_bundle)
-        self._pool.shutdown(wait=False)
+        converter()  # that it is missing is told before anything is read
 
+    @cached_property
     def text(self) -> str:
         """The scripts, fit to stand in a page."""
-        return self._text.result().replace("</script", "<\\/script").replace("<!--", "<\\!--")
+        module = converter()
+        kept = cache_folder() / f"vega-{module.__version__}.js"
+        try:
+            text = kept.read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            text = str(module.javascript_bundle())
+            with suppress(OSError):  # a cache that cannot be written only costs time
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                with atomic(kept) as part:
+                    part.write_text(text, encoding="utf-8", newline="")
+        return text.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def cache_folder() -> Path:
+    """Where this user's caches are."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "curate"
 
 
 def page(summary: Summary, bundle: Bundle | None = None) -> str:
@@ -137,7 +169,7 @@ def page(summary: Summary, bundle: Bundle | None = None) -> str:
     found = sections(summary)
     drawings = _Drawings()
     body = "".join(_section(section, drawings) for section in found)
-    vega = bundle.text() if drawings.charts else ""
+    vega = bundle.text if drawings.charts else ""
     scripts = [vega, DRAW] if vega else []
     specs = json.dumps({i: c.live for i, c in drawings.charts.items()}, ensure_ascii=True).replace("<", "\\u003c")
     hashes = " ".join(f"'sha256-{_sha256(text)}'" for text in scripts) or "'none'"
@@ -155,8 +187,7 @@ def page(summary: Summary, bundle: Bundle | None = None) -> str:
             '<meta name="viewport" content="width=device-width,initial-scale=1">\n',
             '<meta name="referrer" content="no-referrer">\n<link rel="icon" href="data:,">\n',
             f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n",
-            f'<div class="page">\n<header><p class="muted">{kind}</p><h1><bdi>{title}</bdi></h1>\n',
-            _tiles(summary.amounts),
+            f'<div class="page">\n<header><p class="muted">{kind}</p><h1><bdi>{title}</bdi></h1>\n'
             f'</header>\n<nav aria-label="Sections"><ul>{links}</ul></nav>\n<main>\n{body}</main>\n</div>\n',
             f'<script type="application/json" id="specs">{specs}</script>\n' if scripts else "",
             *(f"<script>{text}</script>\n" for text in scripts),
@@ -181,38 +212,34 @@ class _Drawings:
         return name
 
 
-def _tiles(amounts: Sequence[Amount]) -> str:
+def _tiles(block: Amounts) -> str:
     cells = []
-    for amount in amounts:
-        for value, what in (
-            (number(amount.documents), "documents"),
-            ("-" if amount.bytes is None else size(amount.bytes), "of text"),
-            (number(amount.tokens), "tokens"),
-        ):
-            if value != "-":
-                cells.append(f"<div><b>{escape(value)}</b><span>{escape(amount.name)} {what}</span></div>")
-    return f'<div class="tiles">{"".join(cells)}</div>\n' if cells else ""
+    for item in block.items:
+        documents, text, tokens = amount(item)
+        rest = [f"<span>{escape(v)} {what}</span>" for v, what in ((text, "of text"), (tokens, "tokens")) if v != "-"]
+        cells.append(
+            f"<div><h3><bdi>{escape(label(item.name))}</bdi></h3><p><b>{escape(documents)}</b> documents</p>"
+            f"{' '.join(rest)}</div>"
+        )
+    return f'<div class="tiles">{"".join(cells)}</div>\n'
 
 
 def _section(section: Section, drawings: _Drawings) -> str:
     parts: list[str] = []
-    figures: list[str] = []
-    for block in section.blocks:
-        drawn = _block(block, drawings)
-        if isinstance(block, Table) and block.chart is not None:
-            figures.append(drawn)
-        else:
-            parts += _grid(figures)
-            figures = []
-            parts.append(drawn)
-    parts += _grid(figures)
+    for kind, group in groupby(section.blocks, _side_by_side):
+        drawn = [_block(block, drawings) for block in group]
+        columns = "two" if len(drawn) in (2, 4) else "three"
+        parts.append(f'<div class="{kind} {columns}">{"".join(drawn)}</div>\n' if kind else "".join(drawn))
     heading = f'<h2 id="{section.anchor}-title">{escape(section.title)}</h2>'
     named = f'id="{section.anchor}" aria-labelledby="{section.anchor}-title"'
     return f"<section {named}>\n{heading}\n{''.join(parts)}</section>\n"
 
 
-def _grid(figures: Sequence[str]) -> list[str]:
-    return [f'<div class="figures">{"".join(figures)}</div>\n'] if figures else []
+def _side_by_side(block: Block) -> str:
+    """The class of the row that a block shares with its like; empty for one that has the width to itself."""
+    if isinstance(block, Facts):
+        return "columns"
+    return "figures" if isinstance(block, Table) and block.chart is not None and not block.beside else ""
 
 
 def _block(block: Block, drawings: _Drawings) -> str:
@@ -244,7 +271,7 @@ def _code(block: Code) -> str:
 
 
 def _reading(block: Reading) -> str:
-    return f"<h3>{escape(block.title)}</h3>\n{''.join(map(_example, block.items))}"
+    return f"<h3>{escape(block.title)}</h3>\n<div class=reading>{''.join(map(_example, block.items))}</div>\n"
 
 
 def _example(item: Example) -> str:
@@ -277,11 +304,13 @@ def _figure(block: Table, drawings: _Drawings) -> str:
     assert block.chart is not None
     name = drawings.add(block.chart)
     key = "".join(f'<span class="{series}">{series}</span>' for series in block.chart.key)
+    table = _table(block) if block.beside else f"<details><summary>Table</summary>{_table(block)}</details>"
     return (
-        f"<figure><figcaption><b>{escape(block.caption)}</b>{_note(block.note)}"
+        f"<figure{' class=beside' if block.beside else ''}>"
+        f"<figcaption><b>{escape(block.caption)}</b>{_note(block.note)}"
         f"{f'<div class=key>{key}</div>' if key else ''}</figcaption>"
         f'<div class="drawing" id="{name}" role="img" aria-label="{escape(block.chart.alt)}">{svg(block.chart)}</div>'
-        f"<details><summary>Table</summary>{_table(block)}</details></figure>\n"
+        f"{table}</figure>\n"
     )
 
 
@@ -290,5 +319,6 @@ _RENDERERS: dict[type, Callable[..., str]] = {
     Facts: _facts,
     Bullets: _bullets,
     Code: _code,
+    Amounts: _tiles,
     Reading: _reading,
 }

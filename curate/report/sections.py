@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from curate.report import charts
 from curate.report.charts import Chart
-from curate.report.summary import Distribution, Example, Fact, Metric, Nearness, ScoreHistogram, Share, Summary
+from curate.report.summary import Amount, Distribution, Example, Fact, Metric, Nearness, ScoreHistogram, Share, Summary
 from curate.report.terminal import size
 
 
@@ -34,13 +34,21 @@ class Code:
 
 @dataclass(frozen=True)
 class Table:
-    """The first column is a name, the others are numbers; behind a chart when there is one."""
+    """The first column is a name, the others are numbers; when there is a chart behind it, or ``beside`` it."""
 
     caption: str
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     chart: Chart | None = None
     note: str = ""
+    beside: bool = False
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """How much there is of each corpus."""
+
+    items: tuple[Amount, ...]
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ class Reading:
     items: tuple[Example, ...]
 
 
-Block = Paragraph | Facts | Bullets | Code | Table | Reading
+Block = Paragraph | Facts | Bullets | Code | Table | Amounts | Reading
 
 
 @dataclass(frozen=True)
@@ -80,14 +88,16 @@ def interval(low: float | None, high: float | None) -> str:
 def sections(of: Summary) -> list[Section]:
     """The sections that have something to say."""
     found = [
-        Section("task", "What was asked and done", tuple(_task(of))),
+        Section("task", "What was asked and done" if of.asked else "What is there", tuple(_task(of))),
         Section("verdict", "Verdict", tuple(_verdict(of))),
         Section("warnings", "Warnings", (Bullets(of.warnings),) if of.warnings else ()),
         Section("measures", "Nearness to the target", (*_metrics(of.metrics), *map(_nearness, of.nearness))),
-        Section("sources", "Sources", tuple(_sources(of))),
-        Section("languages", "Languages", tuple(_languages(of))),
-        Section("scores", "Scores", tuple(_scores(s) for s in of.scores)),
-        Section("distributions", "Distributions", tuple(_distribution(d) for d in of.distributions)),
+        Section("sources", _titled("Sources", of.sources, "languages", of.languages), tuple(_shares_of(of))),
+        Section(
+            "distributions",
+            _titled("Scores", of.scores, "distributions", of.distributions),
+            (*map(_scores, of.scores), *map(_distribution, of.distributions)),
+        ),
         Section("ngrams", "N-grams", tuple(_ngrams(of))),
         Section("duplicates", "Duplicates and contamination", (Facts(of.duplicates),) if of.duplicates else ()),
         Section("curriculum", "Curriculum", tuple(_curriculum(of))),
@@ -97,15 +107,23 @@ def sections(of: Summary) -> list[Section]:
     return [section for section in found if section.blocks]
 
 
+def _titled(one: str, first: Sequence[object], other: str, second: Sequence[object]) -> str:
+    """The title of a section of two parts, as far as they are there."""
+    return " and ".join([one] * bool(first) + [other] * bool(second)).capitalize()
+
+
+def amount(of: Amount) -> tuple[str, str, str]:
+    """Documents, text and tokens of a corpus."""
+    return number(of.documents), "-" if of.bytes is None else size(of.bytes), number(of.tokens)
+
+
 def _task(of: Summary) -> Iterator[Block]:
-    if of.asked or of.done:
-        yield Facts((*of.asked, *of.done))
     if of.amounts:
-        rows = tuple(
-            (a.name, number(a.documents), "-" if a.bytes is None else size(a.bytes), number(a.tokens))
-            for a in of.amounts
-        )
-        yield Table("Amounts", ("", "documents", "text", "tokens"), rows)
+        yield Amounts(of.amounts)
+    if of.asked:
+        yield Facts(of.asked)
+    if of.done:
+        yield Facts(of.done)
     if of.sampling:
         yield Paragraph(of.sampling)
 
@@ -139,22 +157,20 @@ def _metrics(metrics: Sequence[Metric]) -> Iterator[Block]:
             (m.target or "all", number(m.value, m.unit), interval(m.low, m.high), number(m.null)) for m in some
         )
         better = f" {some[0].better.capitalize()} is better." if some[0].better else ""
-        chart = charts.metrics_chart(some) if len(some) > 1 else None
-        yield Table(name, ("target", "value", "interval", "no effect"), rows, chart, some[0].meaning + better)
+        head = ("target", "value", "interval", "no effect")
+        yield Table(name, head, rows, charts.metrics_chart(some), some[0].meaning + better, beside=True)
 
 
 def _nearness(of: Nearness) -> Table:
     rows = tuple((r.name, number(r.raw), number(r.selected), number(r.noise)) for r in of.rows)
     head = ("distance", "raw", "selected", "noise")
-    return Table(f"Distance to {of.target}", head, rows, None, f"Smaller is nearer. {of.note}")
+    chart = charts.nearness_chart(of)
+    return Table(f"Distance to {of.target}", head, rows, chart, f"Smaller is nearer. {of.note}", beside=True)
 
 
-def _sources(of: Summary) -> Iterator[Block]:
+def _shares_of(of: Summary) -> Iterator[Block]:
     if of.sources:
         yield _shares("source", of.sources)
-
-
-def _languages(of: Summary) -> Iterator[Block]:
     if of.languages:
         yield _shares(of.languages_by, of.languages)
 
@@ -181,9 +197,11 @@ def _distribution(of: Distribution) -> Table:
     note = ""
     if of.ks is not None:
         around = f" ({interval(of.ks_low, of.ks_high)})" if of.ks_low is not None else ""
-        note = f"Largest distance between raw and selected (Kolmogorov-Smirnov): {number(of.ks)}{around}."
+        note = f"Largest gap between raw and selected (KS): {number(of.ks)}{around}."
+    if charts.cut(of):
+        note += " Without the outermost 0.5% on either side."
     title = f"{of.attribute[:1].upper()}{of.attribute[1:]}{f' in {of.unit}' if of.unit else ''}"
-    return Table(title, ("quantile", *levels), rows, charts.distribution_chart(of), note)
+    return Table(title, ("quantile", *levels), rows, charts.distribution_chart(of), note.strip())
 
 
 def _ngrams(of: Summary) -> Iterator[Block]:
@@ -192,11 +210,12 @@ def _ngrams(of: Summary) -> Iterator[Block]:
             names = charts.shown(items)
             rows = tuple((i.ngram, *(number(getattr(i, n)) for n in names)) for i in items)
             head = ("n-gram", *names)
-            yield Table(f"{title} most, per million n-grams", head, rows, charts.ngrams_chart(items, change))
+            yield Table(f"{title} most, per million n-grams", head, rows, charts.ngrams_chart(items, f"{change} most"))
 
     if of.commonest:
         rows = tuple((i.ngram, number(i.raw)) for i in of.commonest)
-        yield Table("Commonest pairs, per million n-grams", ("n-gram", "raw"), rows)
+        chart = charts.ngrams_chart(of.commonest, "that are commonest")
+        yield Table("Commonest pairs, per million n-grams", ("n-gram", "raw"), rows, chart, beside=True)
 
 
 def _curriculum(of: Summary) -> Iterator[Block]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from curate.errors import CurateError
 from curate.io.corpus import Corpus, InputFile, scan
 from curate.io.run import RunFolder
 from curate.metrics.diagnostics import shares
+from curate.metrics.divergences import DIVERGENCES
 from curate.metrics.ks import ks
 from curate.progress import Progress
 from curate.report.summary import (
@@ -38,39 +39,80 @@ N_COMPARED = 3_000  # documents by which attributes are compared
 UNITS = {"tokens": "tokens", "bytes": "bytes", "bytes a token": "bytes", "compression ratio": ""}
 
 
-def corners_of_run(
-    folder: RunFolder, engine: LocalEngine, sample_bytes: float, shown: Progress
-) -> tuple[dict[str, Corner], list[Corner], list[str]]:
-    """``(raw and selected, targets, what could not be looked at)``: files that are not what they were are left out."""
-    manifest, scored = folder.manifest or {}, folder.scored or {}
-    recipe, left_out = manifest["recipe"], []
-    column = {"text_column": recipe["text_column"], "id_column": recipe["id_column"]}
-    shards = [str(folder.path / shard["path"]) for shard in manifest["shards"]]
-    corpora = {"selected": scan(shards, **column, over=engine.map)}
-    raw = Corpus.from_dict(scored["corpus"])
-    if all(unchanged(file) for file in raw.files):
-        corpora = {"raw": raw} | corpora
+@dataclass(frozen=True)
+class OfRun:
+    """Surveys of a run: "raw" and "selected" by name, its targets; ``left_out`` says what could not be looked at."""
+
+    corners: dict[str, Corner]
+    targets: list[Corner]
+    left_out: tuple[str, ...]
+
+
+def survey_run(
+    folder: RunFolder, wanted: Mapping[int, np.ndarray], engine: LocalEngine, sample_bytes: float, shown: Progress
+) -> OfRun:
+    """Look at raw, of which some rows are ``wanted`` whole, at the selection and at the targets.
+
+    Files that are not what they were are left out.
+    """
+    manifest, raw = folder.manifest or {}, raw_of(folder)
+    recipe, corners, left_out = manifest["recipe"], {}, []
+    if (found := _raw_corner(raw, manifest["stats"], wanted, engine, sample_bytes, shown)) is not None:
+        corners["raw"] = found
     else:
         left_out.append("raw is not what it was: nothing is said of its texts")
-    corners = {name: corner(corpus, name, engine, sample_bytes, shown) for name, corpus in corpora.items()}
+    shards = [str(folder.path / shard["path"]) for shard in manifest["shards"]]
+    column = {"text_column": recipe["text_column"], "id_column": recipe["id_column"]}
+    corners["selected"] = corner(scan(shards, **column, over=engine.map), "selected", engine, sample_bytes, shown)
     targets = []
     for name, paths in recipe["target"].items():
-        wanted = {t["sha256"] for t in manifest["targets"] if t["name"] == name}
+        hashes = {t["sha256"] for t in manifest["targets"] if t["name"] == name}
         try:
-            found = scan(paths, text_column=recipe["target_text_column"] or recipe["text_column"], over=engine.map)
+            corpus = scan(paths, text_column=recipe["target_text_column"] or recipe["text_column"], over=engine.map)
         except CurateError:
-            found = None
-        if found is None or {f.sha256 for f in found.files} != wanted:
+            corpus = None
+        if corpus is None or {f.sha256 for f in corpus.files} != hashes:
             left_out.append(f"target {name} is not what it was: the selection is not compared with it")
         else:
-            targets.append(corner(found, name, engine, sample_bytes, shown))
-    return corners, targets, left_out
+            targets.append(corner(corpus, name, engine, sample_bytes, shown))
+    return OfRun(corners, targets, tuple(left_out))
 
 
-def corner(corpus: Corpus, name: str, engine: LocalEngine, sample_bytes: float, shown: Progress) -> Corner:
+def raw_of(folder: RunFolder) -> Corpus:
+    """The corpus that a run was made from, as it was."""
+    return Corpus.from_dict((folder.scored or {})["corpus"])
+
+
+def _raw_corner(
+    corpus: Corpus,
+    stats: Mapping[str, int],
+    wanted: Mapping[int, np.ndarray],
+    engine: LocalEngine,
+    sample_bytes: float,
+    shown: Progress,
+) -> Corner | None:
+    """Raw, or None where its files are not what they were, by their sizes, their documents and their text."""
+    if not all(unchanged(file) for file in corpus.files):
+        return None
+    try:
+        found = corner(corpus, "raw", engine, sample_bytes, shown, wanted)
+    except (CurateError, OSError):
+        return None
+    same = (found.survey.n_documents, found.survey.n_bytes) == (stats["n_documents"], stats["n_bytes"])
+    return found if same else None
+
+
+def corner(
+    corpus: Corpus,
+    name: str,
+    engine: LocalEngine,
+    sample_bytes: float,
+    shown: Progress,
+    wanted: Mapping[int, np.ndarray] | None = None,
+) -> Corner:
     """A corpus surveyed, with a bar."""
     with shown.stage(name[:8], sum(p.n_bytes for p in corpus.partitions)) as stage:
-        found = survey(corpus, name, engine, sample_bytes=sample_bytes, advance=stage.advance)
+        found = survey(corpus, name, engine, sample_bytes=sample_bytes, wanted=wanted, advance=stage.advance)
     return Corner(found, facts(found.texts, engine))
 
 
@@ -86,7 +128,7 @@ def with_texts(summary: Summary, corners: Mapping[str, Corner], targets: Sequenc
     main = raw or selected
     if main is None:
         return summary
-    compared = [compare(t, selected, raw) for t in targets] if selected else []
+    compared = [compare(t, selected, raw, attribute_resamples=0) for t in targets] if selected else []
     gained: Sequence[Shift] = ()
     lost: Sequence[Shift] = ()
     if raw and selected:
@@ -143,8 +185,10 @@ def _metrics(of: Comparison) -> list[Metric]:
     return [
         Metric(
             "KL reduction",
-            "How many nats nearer the n-grams of the selection are to the target's than those of raw are; no selection "
-            f"of so many n-grams can gain more than {found.bound:.2f}.",
+            "KL divergence says, in nats, how badly one corpus foretells the n-grams of another. KL reduction is how "
+            "much of it the selection takes away: from raw to the target it is that much larger than from the "
+            "selection. Above 0 the selection is nearer to the target than raw is; a random selection has 0; one of so "
+            f"many n-grams cannot have more than {found.bound:.2f}.",
             found.value,
             found.low,
             found.high,
@@ -158,18 +202,20 @@ def _metrics(of: Comparison) -> list[Metric]:
 
 def _nearness(of: Comparison) -> Nearness:
     rows = [
-        DistanceRow(n.replace("_", " "), _none(d.raw), d.selected, _none(d.floor)) for n, d in of.divergences.items()
+        DistanceRow(DIVERGENCES[n].title, _none(d.raw), d.selected, _none(d.floor)) for n, d in of.divergences.items()
     ]
     s, before, after = of.sinkhorn, of.characteristic_raw, of.characteristic_selected
-    rows.append(DistanceRow("Sinkhorn, of n-gram vectors", _none(s.raw), s.selected, _none(s.floor)))
+    rows.append(DistanceRow("Sinkhorn divergence", _none(s.raw), s.selected, _none(s.floor)))
     rows.append(
         DistanceRow("characteristic function", before.squared if before else None, after.squared, after.null_high)
     )
     for name, attribute in of.attributes.items():
         before_ks = attribute.raw.distance if attribute.raw else None
-        rows.append(DistanceRow(f"Kolmogorov-Smirnov of {name}", before_ks, attribute.selected.distance, None))
+        rows.append(DistanceRow(f"KS, {name}", before_ks, attribute.selected.distance, None))
     a = of.adequacy
     note = (
+        "Noise is the distance that two samples of one and the same corpus show by chance: a distance no larger than "
+        "it says nothing. KS is the largest gap between two distribution functions, from 0 to 1. "
         f"The target has {a.n_ngrams:,} n-grams, worth {a.n_effective:,.0f} independent ones; "
         f"its own noise is {a.risk:.4f} nats of KL divergence."
     )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from curate.io.corpus import Corpus
+from curate.metrics.divergences import DIVERGENCES
 from curate.metrics.reduction import KLReduction
 from curate.survey.comparison import Comparison
 
@@ -149,7 +150,7 @@ def _distances(of: Comparison) -> list[tuple[str, ...]]:
         "  its amplitude": (before.amplitude if before else None, after.amplitude, None),
         "  its phase": (before.phase if before else None, after.phase, None),
     }
-    distances = {name.replace("_", " "): d for name, d in of.divergences.items()}
+    distances = {DIVERGENCES[name].title: d for name, d in of.divergences.items()}
     distances["Sinkhorn divergence"] = of.sinkhorn
     return [
         ("distance from the target", "raw", "selected", "noise"),

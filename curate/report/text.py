@@ -7,7 +7,19 @@ from collections.abc import Iterator
 
 from curate.report.card import plain, plain_long
 from curate.report.safe import label, visible
-from curate.report.sections import Block, Bullets, Code, Facts, Paragraph, Reading, Table, about, sections
+from curate.report.sections import (
+    Amounts,
+    Block,
+    Bullets,
+    Code,
+    Facts,
+    Paragraph,
+    Reading,
+    Table,
+    about,
+    amount,
+    sections,
+)
 from curate.report.summary import Summary
 
 
@@ -33,6 +45,9 @@ def _block(block: Block) -> Iterator[str]:
             yield from _fenced(block.text)
         case Table():
             yield from _table(block)
+        case Amounts():
+            rows = tuple((a.name, *amount(a)) for a in block.items)
+            yield from _table(Table("Amounts", ("", "documents", "text", "tokens"), rows))
         case Reading():
             yield f"### {block.title}"
             for item in block.items:

@@ -16,10 +16,10 @@ from curate.io.paths import atomic
 from curate.io.run import MANIFEST, RunFolder, write_json
 from curate.progress import Progress
 from curate.report.card import dataset_card, described
-from curate.report.gather import corpus_summary, selection_summary
+from curate.report.gather import choose, corpus_summary, count, places, selection_summary, with_documents
 from curate.report.page import Bundle, page
 from curate.report.summary import Summary, as_json
-from curate.report.surveyed import corner, corners_of_run, with_texts
+from curate.report.surveyed import corner, raw_of, survey_run, with_texts
 from curate.report.text import markdown
 from curate.survey.corpus import SAMPLE_BYTES
 
@@ -60,9 +60,7 @@ def report(
     shown = Progress(progress)
     with LocalEngine(workers) as engine:
         if run:
-            corners, targets, left_out = corners_of_run(RunFolder(listed[0]), engine, sample_bytes, shown)
-            summary = with_texts(selection_summary(listed[0], engine), corners, targets)
-            summary = replace(summary, warnings=(*summary.warnings, *left_out))
+            summary = _of_run(RunFolder(listed[0]), engine, sample_bytes, shown)
         else:
             corpus = scan(listed, text_column=text_column, id_column=id_column, over=engine.map)
             found = corner(corpus, "raw", engine, sample_bytes, shown)
@@ -73,8 +71,20 @@ def report(
     with atomic(to) as part:
         part.write_text(text, encoding="utf-8", newline="")
     if run:
-        _refresh_card(RunFolder(listed[0]), summary)
+        folder = RunFolder(listed[0])
+        with folder.locked():
+            _refresh_card(folder, summary)
     return to
+
+
+def _of_run(folder: RunFolder, engine: LocalEngine, sample_bytes: float, shown: Progress) -> Summary:
+    counted, raw = count(folder), raw_of(folder)
+    chosen = choose(folder, counted.scores[0].cut)
+    found = survey_run(folder, places(raw, chosen.rows()), engine, sample_bytes, shown)
+    summary = with_texts(selection_summary(folder, counted), found.corners, found.targets)
+    of_raw = found.corners.get("raw")
+    summary = with_documents(summary, chosen, raw, of_raw.survey if of_raw else None)
+    return replace(summary, warnings=(*summary.warnings, *found.left_out))
 
 
 def _refresh_card(folder: RunFolder, summary: Summary) -> None:

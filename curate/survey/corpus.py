@@ -34,7 +34,7 @@ class Survey:
     MAX_GROUPS values the last ones, in the order of their names, are one, OTHER).
     ``ids``, ``texts``: the sample, documents with text in the order of a hash of their ids; any of its beginnings is a
     uniform sample too. ``whole``: it is all of them.
-    ``found``: texts of the rows that were asked for, by partition and row.
+    ``found``, ``found_sources``: texts and sources of the rows that were asked for, by partition and row.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Survey:
     texts: Any = None
     whole: bool = True
     found: dict[tuple[int, int], str] = field(default_factory=dict)
+    found_sources: dict[tuple[int, int], str] = field(default_factory=dict)
 
 
 @dataclass
@@ -80,7 +81,7 @@ def survey(
 
     Returns
     -------
-    Survey : the same whatever the workers, and but for ``found`` (and for ids that are places, where documents have
+    Survey : the same whatever the workers, and but for what was asked for (and for ids that are places, where documents have
         none of their own) whatever the cut and order of the files.
 
     Raises
@@ -131,7 +132,11 @@ def _look(
             part.sampled.append(pa.table([pa.array(levels[taken]), docs.ids.filter(mask), texts], schema=SAMPLED))
         if wanted is not None:
             for i in np.flatnonzero(np.isin(docs.rows, wanted)):
-                part.survey.found[partition.index, int(docs.rows[i])] = docs.texts[i].as_py()
+                place = partition.index, int(docs.rows[i])
+                part.survey.found[place] = docs.texts[i].as_py()
+                if SOURCE in docs.carried:
+                    source = docs.carried[SOURCE][i].as_py()
+                    part.survey.found_sources[place] = "" if source is None else str(source)
     return part
 
 
@@ -158,6 +163,7 @@ def _merge(into: Survey, part: Survey) -> None:
     into.lengths.merge(part.lengths)
     into.sources = _added(into.sources, part.sources)
     into.found.update(part.found)
+    into.found_sources.update(part.found_sources)
 
 
 def _sizes_by(values: Any, n_bytes: np.ndarray) -> dict[str, dict[str, int]]:

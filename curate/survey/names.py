@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from curate.survey.sample import FEATURES, N_FINE, Facts
 N_SHOWN = 40  # n-grams gained, and as many lost
 OCCURRENCES = 10  # of a bucket, by which it is named
 READ_BYTES = 8_000_000  # of each sample that are searched for them
+PIECE = 100  # documents
 MAX_TEXT = 20_000  # characters; longer documents name nothing, tokenising them takes too long
 TOKEN = re.compile(r"\w+|[^\w\s]+")
 
@@ -88,7 +89,9 @@ def ngram_names(buckets: np.ndarray, texts: Sequence[Any]) -> dict[int, str]:
     wanted[buckets] = True
     seen: dict[int, Counter[str]] = {int(b): Counter() for b in buckets}
     for sample in texts:
-        _look_up(_beginning(sample), wanted, seen)
+        for some in _pieces(_beginning(sample)):
+            _look_up(some, wanted, seen)
+            wanted[[b for b, counter in seen.items() if counter.total() >= OCCURRENCES]] = False
     return {b: min(c, key=lambda g: (-c[g], g)) for b, c in seen.items() if c}
 
 
@@ -122,6 +125,12 @@ def _beginning(texts: Any) -> Any:
 
     sizes = np.cumsum(pc.binary_length(texts).to_numpy(zero_copy_only=False))
     return texts.slice(0, int(np.searchsorted(sizes, READ_BYTES)) + 1)
+
+
+def _pieces(texts: Any) -> Iterator[Any]:
+    """A few documents at a time: most buckets are named after the first, and need not be looked for any more."""
+    for start in range(0, len(texts), PIECE):
+        yield texts.slice(start, PIECE)
 
 
 def _rates(of: Facts) -> np.ndarray:
