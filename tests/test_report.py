@@ -298,7 +298,7 @@ def test_a_selection_of_what_was_wanted_is_reported_as_nearer_to_the_target(join
 
 def test_each_distribution_of_a_run_has_raw_selected_and_target(joined):
     _, found = joined
-    assert [d["attribute"] for d in found["distributions"]] == ["size", "length", "bytes a token", "compression ratio"]
+    assert [d["attribute"] for d in found["distributions"]] == ["length", "size", "bytes a token", "compression ratio"]
     for distribution in found["distributions"]:
         assert {s["name"] for s in distribution["series"]} == {"raw", "selected", "target"}
         assert 0 <= distribution["ks"] <= 1

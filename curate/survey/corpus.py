@@ -81,7 +81,7 @@ def survey(
 
     Returns
     -------
-    Survey : the same whatever the workers, and but for what was asked for (and for ids that are places, where documents have
+    Survey : the same whatever the workers, and but for what was asked for (and ids that are places, where documents have
         none of their own) whatever the cut and order of the files.
 
     Raises
