@@ -81,8 +81,8 @@ def survey(
 
     Returns
     -------
-    Survey : the same whatever the workers, and but for what was asked for (and ids that are places, where documents have
-        none of their own) whatever the cut and order of the files.
+    Survey : the same whatever the workers, and but for what was asked for (and ids that are places, where there are
+        no others) whatever the cut and order of the files.
 
     Raises
     ------
