@@ -148,7 +148,7 @@ def with_texts(summary: Summary, corners: Mapping[str, Corner], targets: Sequenc
         gained=tuple(map(_ngram, gained)),
         lost=tuple(map(_ngram, lost)),
         commonest=() if selected else _commonest(main),
-        sampling=f"{summary.sampling} {_sampling([*corners.values(), *targets])}".strip(),
+        sampling=f"{summary.sampling} {_sampling([*corners.values(), *targets], bool(compared))}".strip(),
     )
 
 
@@ -167,15 +167,16 @@ def _of(name: str, target: Corner, targets: Sequence[Corner]) -> str:
     return f"{name} {target.name}" if len(targets) > 1 else name
 
 
-def _sampling(corners: Sequence[Corner]) -> str:
+def _sampling(corners: Sequence[Corner], compared: bool) -> str:
     """What was estimated, from how much."""
     cut = [c for c in corners if not c.survey.whole]
     if not cut:
         return "N-grams, languages and compression are of all texts, but for long lists of which a part is read."
     parts = ", ".join(f"{len(c.facts.n_bytes):,} documents of {c.name}" for c in cut)
+    nearness = ", compression and nearness to the target" if compared else " and compression"
     return (
-        "N-grams, languages, compression and nearness to the target are estimated from whole documents, "
-        f"chosen by a hash of their ids: {parts}. Tokens that nobody counted are estimated from these too."
+        f"N-grams, languages{nearness} are estimated from whole documents, chosen by a hash of their ids: {parts}. "
+        "Tokens that nobody counted are estimated from these too."
     )
 
 
