@@ -1,6 +1,7 @@
 """Reports: one structure, three renderings, harmless whatever the texts are."""
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -468,6 +469,19 @@ def test_distances_are_drawn_as_multiples_of_those_of_raw():
     assert nearness_chart(Nearness("t", (DistanceRow("near", None, 1.0, 0.5),), "")).spec["data"]["values"][0][
         "ratio"
     ] == 2  # fmt: skip
+
+
+def test_distances_that_are_not_numbers_are_not_drawn():
+    of = Nearness("t", (DistanceRow("a", 2.0, math.inf, 0.5), DistanceRow("b", 1.0, math.nan, None)), "")
+    assert nearness_chart(of) is None
+
+
+def test_a_number_that_is_none_leaves_the_other_drawings_alive(bundle):
+    metrics = tuple(Metric("x", "", v, 0.0, math.inf) for v in (math.nan, math.inf, 1.0))
+    html = page(replace(example(), metrics=metrics), bundle)
+    specs = re.search('id="specs">(.*?)</script>', html).group(1)
+    assert not re.search("NaN|Infinity", specs)
+    assert len(json.loads(specs)) >= 9
 
 
 def test_labels_never_cut_a_character_in_two():

@@ -13,6 +13,7 @@ from typing import Any
 from unicodedata import east_asian_width
 
 from curate._optional import require
+from curate.io.run import finite
 from curate.report.safe import label
 from curate.report.summary import Arm, Distribution, GroupWeight, Metric, Nearness, Ngram, ScoreHistogram, Series, Share
 
@@ -53,7 +54,7 @@ def svg(chart: Chart) -> str:
     ------
     MissingExtraError : vl-convert is not installed.
     """
-    return str(converter().vegalite_to_svg(chart.spec))
+    return str(converter().vegalite_to_svg(finite(chart.spec)))
 
 
 def converter() -> Any:
@@ -204,11 +205,14 @@ def metrics_chart(metrics: Sequence[Metric]) -> Chart:
     return _intervals(values, f"{first.name} {f'({first.unit})' if first.unit else ''}".strip(), alt, first.null)
 
 
-def nearness_chart(of: Nearness) -> Chart:
-    """Every distance as a multiple of raw's, which is 1; without raw, of its noise."""
-    known = [r for r in of.rows if r.raw]
-    unit = "raw" if known else "noise"
-    rows = known or [r for r in of.rows if r.noise]
+def nearness_chart(of: Nearness) -> Chart | None:
+    """Every distance as a multiple of raw's, which is 1; without raw, of its noise; None where neither is known."""
+    finite = [r for r in of.rows if math.isfinite(r.selected)]
+    known = [r for r in finite if r.raw and math.isfinite(r.raw)]
+    unit, key = ("raw", ("raw", "selected", "noise")) if known else ("noise", ("selected", "noise"))
+    rows = known or [r for r in finite if r.noise and math.isfinite(r.noise)]
+    if not rows:
+        return None
     wholes = [(r.raw if known else r.noise) or 1.0 for r in rows]
     ratios = [r.selected / whole for r, whole in zip(rows, wholes, strict=True)]
     values = [
@@ -233,7 +237,7 @@ def nearness_chart(of: Nearness) -> Chart:
          "encoding": {"y": y, "x": x, "tooltip": tooltip}},
     ]  # fmt: skip
     alt = f"By {sum(r < 1 for r in ratios)} of {len(rows)} distances the selection is below 1, where {unit} is."
-    return _plain(layers, alt, ("raw", "selected", "noise"), height=60 + 20 * len(rows), data={"values": values})
+    return _plain(layers, alt, key, height=60 + 20 * len(rows), data={"values": values})
 
 
 def scores_chart(of: ScoreHistogram) -> Chart:

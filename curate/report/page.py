@@ -13,6 +13,7 @@ from itertools import groupby
 from pathlib import Path
 
 from curate.io.paths import atomic
+from curate.io.run import finite
 from curate.report.charts import Chart, converter, svg
 from curate.report.safe import escape, label
 from curate.report.sections import (
@@ -171,7 +172,9 @@ def page(summary: Summary, bundle: Bundle | None = None) -> str:
     body = "".join(_section(section, drawings) for section in found)
     vega = bundle.text if drawings.charts else ""
     scripts = [vega, DRAW] if vega else []
-    specs = json.dumps({i: c.live for i, c in drawings.charts.items()}, ensure_ascii=True).replace("<", "\\u003c")
+    specs = json.dumps(finite({i: c.live for i, c in drawings.charts.items()}), ensure_ascii=True).replace(
+        "<", "\\u003c"
+    )
     hashes = " ".join(f"'sha256-{_sha256(text)}'" for text in scripts) or "'none'"
     policy = (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; "

@@ -102,7 +102,7 @@ def sections(of: Summary) -> list[Section]:
         Section("duplicates", "Duplicates and contamination", (Facts(of.duplicates),) if of.duplicates else ()),
         Section("curriculum", "Curriculum", tuple(_curriculum(of))),
         Section("documents", "Documents to read", tuple(_documents(of))),
-        Section("again", "To do it again", tuple(_again(of))),
+        Section("again", "To do it again" if of.command else "Versions and files", tuple(_again(of))),
     ]
     return [section for section in found if section.blocks]
 

@@ -147,7 +147,7 @@ def with_texts(summary: Summary, corners: Mapping[str, Corner], targets: Sequenc
         gained=tuple(map(_ngram, gained)),
         lost=tuple(map(_ngram, lost)),
         commonest=() if selected else _commonest(main),
-        sampling=f"{summary.sampling} {_sampling([*corners.values(), *targets])}".strip(),
+        sampling=f"{summary.sampling} {_sampling([*corners.values(), *targets], bool(compared))}".strip(),
     )
 
 
@@ -166,15 +166,16 @@ def _of(name: str, target: Corner, targets: Sequence[Corner]) -> str:
     return f"{name} {target.name}" if len(targets) > 1 else name
 
 
-def _sampling(corners: Sequence[Corner]) -> str:
+def _sampling(corners: Sequence[Corner], compared: bool) -> str:
     """What was estimated, from how much."""
     cut = [c for c in corners if not c.survey.whole]
     if not cut:
         return "N-grams, languages and compression are of all texts, but for long lists of which a part is read."
     parts = ", ".join(f"{len(c.facts.n_bytes):,} documents of {c.name}" for c in cut)
+    nearness = ", compression and nearness to the target" if compared else " and compression"
     return (
-        "N-grams, languages, compression and nearness to the target are estimated from whole documents, "
-        f"chosen by a hash of their ids: {parts}. Tokens that nobody counted are estimated from these too."
+        f"N-grams, languages{nearness} are estimated from whole documents, chosen by a hash of their ids: {parts}. "
+        "Tokens that nobody counted are estimated from these too."
     )
 
 
@@ -187,8 +188,8 @@ def _metrics(of: Comparison) -> list[Metric]:
             "KL reduction",
             "KL divergence says, in nats, how badly one corpus foretells the n-grams of another. KL reduction is how "
             "much of it the selection takes away: from raw to the target it is that much larger than from the "
-            "selection. Above 0 the selection is nearer to the target than raw is; a random selection has 0; one of so "
-            f"many n-grams cannot have more than {found.bound:.2f}.",
+            "selection. Above 0 the selection is nearer to the target than raw is; a random selection has about 0; "
+            f"one of so many n-grams cannot have more than {found.bound:.2f}.",
             found.value,
             found.low,
             found.high,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,11 +69,11 @@ def report(
     render: Callable[[Summary], str] = {"html": lambda s: page(s, bundle), "md": markdown, "json": as_json}[format]
     to = Path(out) if out else (Path(listed[0]) if run else Path()) / f"report.{format}"
     text = render(summary)
-    with atomic(to) as part:
-        part.write_text(text, encoding="utf-8", newline="")
-    if run:
-        folder = RunFolder(listed[0])
-        with folder.locked():
+    folder = RunFolder(listed[0]) if run else None
+    with folder.locked() if folder else nullcontext():
+        with atomic(to) as part:
+            part.write_text(text, encoding="utf-8", newline="")
+        if folder:
             _refresh_card(folder, summary)
     return to
 
