@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -21,7 +22,7 @@ from curate.evidence import evaluate
 from curate.io.run import RunFolder
 from curate.report.charts import curriculum_chart, distribution_chart, nearness_chart, svg
 from curate.report.safe import escape, visible
-from curate.report.sections import Table, number, sections
+from curate.report.sections import PREDICTS, Table, number, sections
 from curate.report.summary import (
     Amount,
     Arm,
@@ -234,6 +235,17 @@ def test_evidence_is_shown_and_of_another_run_told(run, tmp_path):
     report(copy)
     assert escape(evidence.sentence) not in (copy / "report.html").read_text()
     assert "of another run" in (copy / "report.html").read_text()
+
+
+def test_what_is_said_of_metrics_is_what_was_measured():
+    found = json.loads((Path(__file__).parent / "benchmarks/results/metrics.json").read_text())
+    everyone, aimed = found["correlations"], found["correlations_without_random"]
+    assert len(found["selections"]) == 180
+    for name in ("KL reduction", "total_variation, reduction"):
+        said = [f"{of[name]['spearman']:.2f}" for of in (everyone, aimed)]
+        assert all(number in PREDICTS for number in said), (name, said)
+    for of in (everyone, aimed):
+        assert max(of, key=lambda name: of[name]["spearman"]) == "total_variation, reduction"
 
 
 def test_missing_raw_files_are_told(run, tmp_path):
