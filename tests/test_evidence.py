@@ -18,6 +18,7 @@ from curate.errors import InputError, MissingExtraError, RunError, UsageError
 from curate.evidence import arms as arms_module
 from curate.evidence import texts as texts_module
 from curate.evidence.arms import DOCUMENT, Draw, length_bins
+from curate.evidence.proxy import code_lengths
 from curate.evidence.texts import cut
 from curate.evidence.verdict import Costs, difference, sentence
 from curate.io.corpus import scan
@@ -275,6 +276,20 @@ def test_the_sentence_says_which_control_does_as_well():
     assert sentence(arms, ["gsm8k"]).endswith("but source-stratified random is not clearly beaten (1.763).")
     arms["source-stratified"] = costs(rng, 25, 10)
     assert sentence(arms, ["gsm8k"]).endswith("better than source-stratified random too.")
+
+
+# ---- proxy
+
+
+@given(st.lists(st.binary(min_size=1, max_size=40_000), max_size=3), st.lists(st.binary(min_size=1), min_size=1))
+def test_what_texts_cost_together_is_the_difference_of_two_compressions(priming, heldout):
+    def compressed(texts):
+        encoder = pyppmd.Ppmd8Encoder(8, 256 << 20)
+        data = encoder.encode(b"".join(text + b"\n\n" for text in texts))
+        return len(data) + len(encoder.flush(False))
+
+    cost = compressed([*priming, *heldout]) - compressed(priming)
+    assert abs(code_lengths(priming, heldout).sum() - cost) <= 4  # bytes that the range coder holds back
 
 
 # ---- evaluate

@@ -14,6 +14,7 @@ ORDER = 8
 READ_BYTES = 20  # of memory for each byte that it reads, at most: 12 were measured on prose, code and hex digits
 MAX_READ = 10_000_000
 MEMORY = 256 << 20  # never full, since then it would forget everything
+AT_ONCE = 16_384  # bytes of text
 FLUSH = 4  # bytes that the encoder always writes at its end
 
 
@@ -37,8 +38,33 @@ def code_lengths(priming: Sequence[bytes], heldout: Sequence[bytes]) -> np.ndarr
     -------
     int64[n_heldout]
     """
-    encoder = ppmd().Ppmd8Encoder(ORDER, MEMORY)
-    encoder.encode(b"".join(text + SEPARATOR for text in priming))
-    lengths = np.array([len(encoder.encode(text + SEPARATOR)) for text in heldout], np.int64)
-    lengths[-1] += len(encoder.flush(False)) - FLUSH
+    encoder = _Encoder()
+    encoder.read(b"".join(text + SEPARATOR for text in priming))
+    lengths = np.array([encoder.read(text + SEPARATOR) for text in heldout], np.int64)
+    lengths[-1] += encoder.end() - FLUSH
     return lengths
+
+
+class _Encoder:
+    """An encoder that is given its text in one buffer, over and over.
+
+    pyppmd 1.3.1 never lets go of what it was given to encode: 2 MB for each coding.
+    """
+
+    def __init__(self) -> None:
+        self._encoder = ppmd().Ppmd8Encoder(ORDER, MEMORY)
+        self._buffer = memoryview(bytearray(AT_ONCE))
+
+    def read(self, text: bytes) -> int:
+        """Code a text; returns how many bytes that takes."""
+        size = 0
+        for start in range(0, len(text), AT_ONCE):
+            piece = text[start : start + AT_ONCE]
+            self._buffer[: len(piece)] = piece
+            whole = len(piece) == AT_ONCE
+            size += len(self._encoder.encode(self._buffer if whole else self._buffer[: len(piece)]))
+        return size
+
+    def end(self) -> int:
+        """How many bytes are still to come."""
+        return len(self._encoder.flush(False))
