@@ -139,6 +139,7 @@ COMMANDS = {
     "score": lambda d: ["score", d / "raw", "--target", d / "target.jsonl", "--out", d / "new", *SMALL],
     "draw": lambda d: ["draw", d / "out", "--budget", "5", "--out", d / "new"],
     "scan": lambda d: ["scan", d / "raw"],
+    "compare": lambda d: ["compare", d / "target.jsonl", d / "out", "--quiet"],
     "verify": lambda d: ["verify", d / "out"],
     "methods": lambda d: ["methods"],
     "doctor": lambda d: ["doctor"],
