@@ -366,18 +366,28 @@ def byte_log_ratio(text, target, raw, *, min_order, max_order, mu):
 # ---- evidence
 
 
+def part_of(key):
+    """A number between 0 and 1 from a 64-bit hash: the finaliser of SplitMix64, the middle of one of 2**52 parts."""
+    mask = (1 << 64) - 1
+    h = key ^ (key >> 30)
+    h = h * 0xBF58476D1CE4E5B9 & mask
+    h = (h ^ (h >> 27)) * 0x94D049BB133111EB & mask
+    h ^= h >> 31
+    return ((h >> 12) + 0.5) * 2.0**-52
+
+
 def arm_sample(documents, quotas):
     """What `curate.evidence.arms.Draw` takes of ``(key, place, bytes, stratum)``: ``(places, bytes of each)``.
 
-    Every stratum is put in the order of its keys; a document's turn comes when half of it and all before it in its
-    stratum are due. As many documents as have the bytes of all quotas together, the last one cut.
+    Every stratum is put in the order of its keys; a document's turn comes when all before it in its stratum and
+    some part of it, by a hash of its key, are due. As many as have the bytes of all quotas together, the last one cut.
     """
     turns = []
     for stratum, quota in enumerate(quotas):
         before = 0
         for key, place, n_bytes, of in sorted(documents):
             if of == stratum and quota and before < quota:
-                turns.append(((before + n_bytes / 2) / quota, key, place, n_bytes))
+                turns.append(((before + part_of(key) * n_bytes) / quota, key, place, n_bytes))
                 before += n_bytes
     left, taken = sum(quotas), []
     for _, key, place, n_bytes in sorted(turns):

@@ -25,13 +25,13 @@ from curate.evidence.arms import (
 )
 from curate.evidence.proxy import MAX_READ, MEMORY, ORDER, READ_BYTES, code_lengths, ppmd
 from curate.evidence.texts import FEW_HELD_OUT, HeldOut, copies, priming, read_heldout, read_texts
-from curate.evidence.verdict import LEVEL, Costs, Difference, difference, sentence
+from curate.evidence.verdict import LEVEL, Costs, Difference, against, difference, sentence
 from curate.io.corpus import Corpus, scan
 from curate.io.run import EVIDENCE, RunFolder, write_json
 from curate.io.targets import GENERIC, Targets, named_targets
 from curate.progress import Progress
 from curate.sampling.budget import parse_bytes
-from curate.steps.draw import ScoreTable
+from curate.steps.draw import OTHER, ScoreTable
 
 __all__ = ["Arm", "Evidence", "evaluate"]
 FORMAT = 1
@@ -206,7 +206,9 @@ def _heldout_corpora(
     column = text_column or recipe["target_text_column"] or recipe["text_column"]
     if heldout is not None:
         named = _named(heldout, list(recipe["target"]))
-        return {name: scan(paths, text_column=column, over=engine.map) for name, paths in named.items()}, None
+        corpora = {name: scan(paths, text_column=column, over=engine.map) for name, paths in named.items()}
+        _refuse_fitted(corpora, manifest)
+        return corpora, None
     if recipe.get("holdout") is None:
         raise UsageError(
             "nothing to measure with: pass --heldout FILE with text of the target that was not selected by, "
@@ -223,6 +225,17 @@ def _heldout_corpora(
                 "it was, or select again with --overwrite"
             )
     return corpora, recipe["holdout"]
+
+
+def _refuse_fitted(corpora: Mapping[str, Corpus], manifest: Mapping[str, Any]) -> None:
+    """Text that the selection was made by says nothing of how good it is."""
+    fitted = {target["sha256"] for target in manifest["targets"]}
+    for file in (file for corpus in corpora.values() for file in corpus.files):
+        if file.sha256 in fitted:
+            raise UsageError(
+                f"{file.source.path}: the run was fitted to this very file; measure with other text of the target, or "
+                "select with --holdout 0.2"
+            )
 
 
 def _named(heldout: Targets, targets: list[str]) -> dict[str, list[str]]:
@@ -249,8 +262,8 @@ def _arms(manifest: Mapping[str, Any], mix: Mix, seeds: int) -> dict[str, int]:
     drawing = manifest["recipe"]["draw"]
     at_random = RANDOM_DRAWS * seeds
     arms = {arm: seeds if arm in ("selected", "top-k") else at_random for arm in ARMS}
-    if mix.n_sources < 2:
-        del arms["source-stratified"]
+    if mix.n_sources < 2 or OTHER in mix.by_source or 2 * mix.n_bytes > mix.n_bytes_of_sources:
+        del arms["source-stratified"]  # it would be raw, unknown, or mostly the selection itself
     if drawing["draw"] in ("topk", "threshold") and drawing["per"] is None:
         del arms["top-k"]
     return arms
@@ -287,7 +300,7 @@ def _arm(
         ARMS[name],
         len(samples),
         sum(len(one.documents) for one in samples) / len(samples),
-        max(one.n_bytes for one in samples),
+        min(one.n_bytes for one in samples),
         mine.bits_per_byte,
         mine.deviation,
         {target: mine.of_target(i).bits_per_byte for i, target in enumerate(targets)},
@@ -296,7 +309,7 @@ def _arm(
         {}
         if name == "random"
         else {target: difference(mine.of_target(i), random.of_target(i)) for i, target in enumerate(targets)},
-        None if name == "selected" else difference(costs["selected"], mine),
+        None if name == "selected" else against(costs, name),
         twins,
     )
 

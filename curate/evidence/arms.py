@@ -11,16 +11,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.errors import RunError
 from curate.io.corpus import Corpus
 from curate.io.run import digest
 from curate.io.tables import batches, count_rows, numpy
+from curate.kernels.text import one_chunk
 from curate.sampling.cut import Cut, Ranked, descending, find_cuts
-from curate.sampling.noise import EVIDENCE, TIE, keyed_hashes
+from curate.sampling.noise import EVIDENCE, TIE, centred, keyed_hashes, mix
 from curate.steps.draw import OTHER, ScoreTable, add_sizes, sizes_by, split
 
 ARMS = {
     "selected": "a random sample of what was selected",
-    "random": "any documents with text, each as likely as any other",
+    "random": "any documents that have a score, each as likely as any other",
     "length-matched": "random ones that are as long as the selected ones, by bytes, in quarters of a doubling",
     "source-stratified": "random ones from the sources that the selected ones are from, in the same proportions",
     "top-k": "the best by score, as many bytes as were selected",
@@ -88,11 +90,13 @@ class Draw:
     def sample(self) -> Sample:
         """The documents, to as many bytes as the quotas are together.
 
-        Strata are served evenly: a document's turn comes when half of it and all before it in its stratum are
-        due, so that one with few bytes is in the sample as often as it should be.
+        Strata are served evenly: a document's turn comes when all before it in its stratum and some part of it, by
+        a hash of its key, are due: so the first of a stratum is in the sample as often as its quota is to its bytes,
+        and many strata with small quotas do not fill it with short documents.
         """
         held, size = self._held, int(self.quotas.sum())
-        turn = (_before(held) + held["bytes"] / 2) / np.maximum(1, self.quotas[held["stratum"]])
+        part = centred(mix(held["key"])) * held["bytes"]
+        turn = (_before(held) + part) / np.maximum(1, self.quotas[held["stratum"]])
         held = held[np.lexsort((held["key"], turn))]
         before = np.cumsum(held["bytes"]) - held["bytes"]
         held = held[before < size]
@@ -123,33 +127,45 @@ class Scored:
     def walk(self, columns: Iterable[str]) -> Iterator[tuple[int, pa.Table, np.ndarray]]:
         """``(partition, rows of the score table, bool[n] which are kept)``, some rows at a time."""
         kept = _Kept(self.ledger)
-        looked_at, names = set(self.partitions), list(dict.fromkeys(columns))
+        looked_at, names = set(self.partitions), list(dict.fromkeys(["doc_id", *columns]))
         for part, file in enumerate(self.table.parts):
             if part not in looked_at:
                 kept.skip(count_rows(file))
                 continue
             for rows in batches(file, names):
-                yield part, rows, kept.take(rows.num_rows)
+                yield part, rows, kept.take(rows["doc_id"])
 
 
 class _Kept:
     """Reads from the ledger, in its order, which documents are kept."""
 
     def __init__(self, ledger: Path) -> None:
-        self._batches = (numpy(table["kept"]) for table in batches(ledger, ["kept"]))
-        self._rest = np.zeros(0, bool)
+        self._ledger = ledger
+        self._batches = batches(ledger, ["doc_id", "kept"])
+        self._rest = pa.table({"doc_id": pa.array([], pa.large_string()), "kept": pa.array([], pa.bool_())})
 
-    def take(self, n: int) -> np.ndarray:
-        while len(self._rest) < n:
-            self._rest = np.concatenate([self._rest, next(self._batches)])
-        taken, self._rest = self._rest[:n], self._rest[n:]
-        return taken
+    def take(self, doc_ids: Any) -> np.ndarray:
+        """bool[n] for the next documents, which must have these ids."""
+        taken = self._next(len(doc_ids))
+        if not taken["doc_id"].cast(pa.large_string()).combine_chunks().equals(one_chunk(doc_ids)):
+            raise RunError(f"{self._ledger}: not the ledger of these scores; run curate draw again")
+        return numpy(taken["kept"])
 
     def skip(self, n: int) -> None:
-        while n > len(self._rest):
-            n -= len(self._rest)
-            self._rest = next(self._batches)
-        self._rest = self._rest[n:]
+        self._next(n)
+
+    def _next(self, n: int) -> pa.Table:
+        parts = []
+        while n:
+            if not self._rest.num_rows:
+                following = next(self._batches, None)
+                if following is None:
+                    raise RunError(f"{self._ledger}: shorter than the score table; run curate draw again")
+                self._rest = following
+            parts.append(self._rest.slice(0, n))
+            self._rest = self._rest.slice(parts[-1].num_rows)
+            n -= parts[-1].num_rows
+        return pa.concat_tables(parts) if parts else self._rest.slice(0, 0)
 
 
 def looked_at(corpus: Corpus) -> tuple[int, ...]:
@@ -168,6 +184,7 @@ class Mix:
     by_length: np.ndarray = field(default_factory=lambda: np.zeros(N_LENGTHS, np.int64))
     by_source: dict[str, dict[str, int]] = field(default_factory=dict)  # documents, bytes, tokens
     n_sources: int = 0  # of all documents
+    n_bytes_of_sources: int = 0  # of all documents from the sources that something was selected from
 
 
 def length_bins(n_bytes: np.ndarray) -> np.ndarray:
@@ -191,6 +208,7 @@ def selected_mix(scored: Scored) -> Mix:
                 for value, sizes in sizes_by(of, "source").items():
                     add_sizes(into, value, sizes)
     mix.n_sources = len(everywhere)
+    mix.n_bytes_of_sources = sum(everywhere[value]["bytes"] for value in mix.by_source)
     return mix
 
 
@@ -216,12 +234,11 @@ def draw_arms(
     cut = _top_k_cut(scored, mix.n_bytes) if "top-k" in n_samples else None
     draws = {arm: [Draw(quotas[arm]) for _ in range(n)] for arm, n in n_samples.items()}
     columns = ["doc_id", "row", "n_bytes", *(["source"] if "source-stratified" in n_samples else [])]
-    if cut is not None:
-        columns += scored.table.score_columns
+    columns += scored.table.score_columns
     first = dict.fromkeys(scored.partitions, 0)
     for part, rows, kept in scored.walk(columns):
         n_bytes = numpy(rows["n_bytes"])
-        has_text = n_bytes > 0
+        could_win = (n_bytes > 0) & ~np.isnan(_best_score(scored.table, rows))
         documents = np.zeros(len(n_bytes), DOCUMENT)
         documents["part"], documents["row"], documents["bytes"] = part, numpy(rows["row"]), n_bytes
         documents["ident"] = keyed_hashes(rows["doc_id"], 0, TIE)
@@ -239,7 +256,7 @@ def draw_arms(
                 strata = _above(cut, scored.table, part, rows, first[part])
             else:
                 strata = np.zeros(len(n_bytes), np.int64)
-            documents["stratum"] = np.where(has_text, strata, -1)
+            documents["stratum"] = np.where(could_win, strata, -1)
             for i, draw in enumerate(draws[arm]):
                 documents["key"] = keyed_hashes(rows["doc_id"], seed * MAX_SAMPLES + i, EVIDENCE + number)
                 draw.add(documents)
@@ -259,7 +276,7 @@ def _indices(column: Any, values: Sequence[str]) -> np.ndarray:
 
 
 def _top_k_cut(scored: Scored, n_bytes: int) -> Cut:
-    """Where the ranking by score has so many bytes."""
+    """Where the ranking by score has so many bytes, the document that reaches them included."""
 
     def passes() -> Iterator[Ranked]:
         first = dict.fromkeys(scored.partitions, 0)
@@ -267,12 +284,26 @@ def _top_k_cut(scored: Scored, n_bytes: int) -> Cut:
             yield _ranked(scored.table, part, rows, first[part])[0]
             first[part] += rows.num_rows
 
-    return find_cuts(passes, {0: n_bytes})[0]
+    below = find_cuts(passes, {0: n_bytes})[0]
+    following: tuple[int, int, int] | None = None
+    for ranked in passes():
+        left = ranked.where(~below.keeps(ranked))
+        if len(left.order):
+            first_left = np.lexsort((left.place, left.tie, left.order))[0]
+            place = (int(left.order[first_left]), int(left.tie[first_left]), int(left.place[first_left]))
+            following = place if following is None else min(following, place)
+    return below if following is None else Cut(*following)
+
+
+def _best_score(table: ScoreTable, rows: pa.Table) -> np.ndarray:
+    """float64[n], nan for documents that no selection can hold."""
+    best: np.ndarray = np.fmax.reduce([numpy(rows[name]) for name in table.score_columns])
+    return best
 
 
 def _ranked(table: ScoreTable, part: int, rows: pa.Table, first: int) -> tuple[Ranked, np.ndarray]:
     """Documents with a score, by the best one when there are several, and which rows they are."""
-    scores = np.fmax.reduce([numpy(rows[name]) for name in table.score_columns])
+    scores = _best_score(table, rows)
     where = np.flatnonzero(~np.isnan(scores))
     ranked = Ranked(
         descending(scores[where]),

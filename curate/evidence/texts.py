@@ -31,6 +31,8 @@ def read_texts(corpus: Corpus, samples: Iterable[Sample], engine: LocalEngine, p
     ------
     InputError : a raw file is gone, or is not what was scored.
     """
+    samples = list(samples)
+    longest = max(sample.n_bytes for sample in samples)
     columns = np.concatenate([sample.documents[["part", "row", "bytes", "ident"]] for sample in samples])
     wanted = np.unique(columns)  # ordered by part and row
     parts = [corpus.partitions[int(i)] for i in np.unique(wanted["part"])]
@@ -39,7 +41,7 @@ def read_texts(corpus: Corpus, samples: Iterable[Sample], engine: LocalEngine, p
     found: dict[tuple[int, int], bytes] = {}
 
     def fetch(partition: Partition) -> dict[tuple[int, int], bytes]:
-        return _fetch(corpus, partition, wanted[wanted["part"] == partition.index])
+        return _fetch(corpus, partition, wanted[wanted["part"] == partition.index], longest)
 
     with progress.stage("read", sum(p.n_bytes for p in parts)) as stage:
         for partition, texts in engine.each(fetch, parts):
@@ -66,7 +68,8 @@ def _changed(path: str, what: str) -> InputError:
     return InputError(f"{path}: {what}; put it back as it was, or select again with --overwrite")
 
 
-def _fetch(corpus: Corpus, partition: Partition, wanted: np.ndarray) -> dict[tuple[int, int], bytes]:
+def _fetch(corpus: Corpus, partition: Partition, wanted: np.ndarray, longest: int) -> dict[tuple[int, int], bytes]:
+    """Texts by partition and row, of each no more than ``longest`` bytes."""
     found: dict[tuple[int, int], bytes] = {}
     for raw in raw_batches(corpus, partition, (), BATCH_BYTES):
         docs = documents(corpus, partition, raw, ())
@@ -79,7 +82,7 @@ def _fetch(corpus: Corpus, partition: Partition, wanted: np.ndarray) -> dict[tup
         if (docs.n_bytes[here] != expected["bytes"]).any() or (idents != expected["ident"]).any():
             raise _changed(corpus.source(partition).path, "other documents than when it was scored")
         texts = docs.texts.cast(pa.large_string()).take(pa.array(here)).to_pylist()  # Arrow cannot take views
-        found |= {(partition.index, int(row)): text.encode() for row, text in zip(rows, texts, strict=True)}
+        found |= {(partition.index, int(r)): cut(text.encode(), longest) for r, text in zip(rows, texts, strict=True)}
         if len(found) == len(wanted):
             return found
     missing = len(wanted) - len(found)
@@ -147,22 +150,13 @@ def read_heldout(target: str, corpus: Corpus, size: int, holdout: float | None) 
 
 
 def _first(found: list[tuple[int, bytes]], size: int) -> tuple[list[tuple[int, bytes]], int]:
-    """The texts with the lowest hashes, as long as they are within ``size``, and their bytes."""
+    """The texts with the lowest hashes, each once, as long as they are within ``size``, and their bytes."""
     total = 0
-    for i, (_, text) in enumerate(sorted_ := sorted(found)):
+    for i, (_, text) in enumerate(sorted_ := sorted(dict(found).items())):
         if total + len(text) > size:
             return sorted_[:i], total
         total += len(text)
     return sorted_, total
-
-
-def named_files(corpora: Mapping[str, Corpus]) -> list[dict[str, object]]:
-    """The files of held-out texts, for the record."""
-    return [
-        {"target": name, "path": f.source.path, "bytes": f.bytes, "sha256": f.sha256}
-        for name, corpus in corpora.items()
-        for f in corpus.files
-    ]
 
 
 COPY_CHARACTERS = 50  # a held-out text of fewer is a copy only when it is a whole document

@@ -77,8 +77,11 @@ def student(degrees: int) -> float:
     return STUDENT[min(degrees, len(STUDENT)) - 1]
 
 
-def difference(arm: Costs, control: Costs) -> Difference:
+def difference(arm: Costs, control: Costs, chance: Costs | None = None) -> Difference:
     """Compare an arm with a control, as ONE draw with many.
+
+    ``chance``: whose spread says how far draws lie apart, by default the control's; of a control that is always the
+    same documents, as the top-k is, that must be random's.
 
     Two things could have come out otherwise. The arm is one draw: however many samples of it are looked at, it
     lies as far from the mean of the K draws of the control as a further draw would, within
@@ -87,9 +90,10 @@ def difference(arm: Costs, control: Costs) -> Difference:
     that error. The interval has both, as the root of the sum of the squares of the half-widths. For a selection
     that is itself a random draw the first part alone is exact, so together they are wrong less often.
     """
-    n = len(control.by_sample)
+    chance = control if chance is None else chance
+    n = len(chance.by_sample)
     found = arm.bits_per_byte - control.bits_per_byte
-    by_draw = student(n - 1) * control.deviation * math.sqrt(1 + 1 / n) if n > 1 else 0.0
+    by_draw = student(n - 1) * chance.deviation * math.sqrt(1 + 1 / n) if n > 1 else 0.0
     by_text, wins = [], []
     for mine, theirs, sizes in zip(arm.bytes_by_target, control.bytes_by_target, arm.sizes, strict=True):
         saved = 8 * (mine.mean(axis=0) - theirs.mean(axis=0))
@@ -100,6 +104,11 @@ def difference(arm: Costs, control: Costs) -> Difference:
         wins.append(float(((saved < 0) + 0.5 * (saved == 0)).mean()))
     half = math.hypot(by_draw, math.hypot(*by_text) / len(by_text))
     return Difference(found, found - half, found + half, float(np.mean(wins)))
+
+
+def against(costs: Mapping[str, Costs], arm: str) -> Difference:
+    """The selection less one of its controls."""
+    return difference(costs["selected"], costs[arm], costs["random"] if arm == "top-k" else None)
 
 
 def sentence(costs: Mapping[str, Costs], targets: Sequence[str]) -> str:
@@ -127,11 +136,7 @@ AS_WELL = 0.75  # of the gain over random, for a control that is not clearly bea
 
 def _against_the_others(costs: Mapping[str, Costs]) -> str:
     """How the other controls do, for a selection that is better than random."""
-    beaten = [
-        name
-        for arm, (name, _) in _OTHERS.items()
-        if arm in costs and difference(costs["selected"], costs[arm]).verdict == "better"
-    ]
+    beaten = [name for arm, (name, _) in _OTHERS.items() if arm in costs and against(costs, arm).verdict == "better"]
     others = [_unbeaten(costs, arm) for arm, (name, _) in _OTHERS.items() if arm in costs and name not in beaten]
     text = f"; better than {' and '.join(beaten)} too" if beaten else ""
     return text + (f"; but {', and '.join(others)}" if others else "")
@@ -141,7 +146,7 @@ def _unbeaten(costs: Mapping[str, Costs], arm: str) -> str:
     """What is to be said of a control that the selection is not better than."""
     name, choice = _OTHERS[arm]
     selected, random, control = (costs[of].bits_per_byte for of in ("selected", "random", arm))
-    better = difference(costs["selected"], costs[arm]).verdict == "worse"
+    better = against(costs, arm).verdict == "worse"
     if not better and random - control < AS_WELL * (random - selected):
         return f"{name} is not clearly beaten ({control:.3f})"
     text = f"{name} does {'better' if better else 'as well'} ({control:.3f})"
