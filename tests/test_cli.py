@@ -141,7 +141,14 @@ COMMANDS = {
     "draw": lambda d: ["draw", d / "out", "--budget", "5", "--out", d / "new"],
     "scan": lambda d: ["scan", d / "raw"],
     "compare": lambda d: ["compare", d / "target.jsonl", d / "out"],
-    "evaluate": lambda d: ["evaluate", d / "out", "--heldout", d / "target.jsonl", "--seeds", "2"],
+    "evaluate": lambda d: [
+        "evaluate",
+        d / "out",
+        "--heldout",
+        write(d / "heldout.jsonl", target_rows(30)),
+        "--seeds",
+        "2",
+    ],
     "verify": lambda d: ["verify", d / "out"],
     "methods": lambda d: ["methods"],
     "doctor": lambda d: ["doctor"],
@@ -200,17 +207,22 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(raw, target, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_evaluate_prints_a_line_an_arm_and_ends_with_the_verdict(run, target):
-    result = curate("evaluate", run, "--heldout", target, "--seeds", 2)
+@pytest.fixture
+def heldout(tmp_path) -> Path:
+    return write(tmp_path / "heldout.jsonl", target_rows(30))
+
+
+def test_evaluate_prints_a_line_an_arm_and_ends_with_the_verdict(run, heldout):
+    result = curate("evaluate", run, "--heldout", heldout, "--seeds", 2)
     assert result.exit_code == 0
-    for arm in ("selected", "random", "length-matched", "source-stratified", "top-k"):
+    for arm in ("selected", "random", "length-matched", "top-k"):
         assert re.search(rf"^{arm} +\d+ +\d\.\d{{4}} +\d\.\d{{4}}", result.stdout, re.M), arm
     assert re.match(r"(Better|No better|Worse) than random: ", result.stdout.splitlines()[-1])
     assert "warning: samples of " in result.stderr
 
 
-def test_evaluate_shows_a_line_a_target_when_there_are_several(run, target):
-    result = curate("evaluate", run, "--heldout", f"one={target}", "--heldout", f"two={target}", "--seeds", 2)
+def test_evaluate_shows_a_line_a_target_when_there_are_several(run, heldout):
+    result = curate("evaluate", run, "--heldout", f"one={heldout}", "--heldout", f"two={heldout}", "--seeds", 2)
     assert re.search(r"^one .*better|worse$", result.stdout, re.M)
     assert re.search(r"^two .*better|worse$", result.stdout, re.M)
 
@@ -222,10 +234,10 @@ def test_evaluate_without_anything_to_measure_with_is_exit_2(run):
     assert "--holdout 0.2" in result.stderr
 
 
-def test_evaluate_is_exit_0_whatever_the_verdict_unless_told_otherwise(raw, target, tmp_path):
+def test_evaluate_is_exit_0_whatever_the_verdict_unless_told_otherwise(raw, target, heldout, tmp_path):
     at_random = ("--budget", 20, "--draw", "uniform", "--out", tmp_path / "out", *SMALL)
     assert curate("select", raw, "--target", target, *at_random).exit_code == 0
-    words = ("evaluate", tmp_path / "out", "--heldout", target)
+    words = ("evaluate", tmp_path / "out", "--heldout", heldout)
     assert json.loads(curate(*words, "--json").stdout)["verdict"] == "no better"
     assert curate(*words).exit_code == 0
     assert curate(*words, "--fail-unless", "better").exit_code == 3

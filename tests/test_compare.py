@@ -2,8 +2,10 @@
 
 import json
 import math
+import random
 import shutil
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
@@ -35,7 +37,7 @@ def _compare_corners(monkeypatch):
 
 def corner(name, of):
     texts = pa.array(of, pa.large_string())
-    return Corner(Survey(name, n_documents=len(of)), facts(texts, ENGINE))
+    return Corner(Survey(name, n_documents=len(of), texts=texts), facts(texts, ENGINE))
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +67,16 @@ def values(of):
 
 
 # ---- the comparison
+
+
+def test_random_documents_of_raw_are_neither_nearer_nor_farther(corners):
+    texts = [row["text"] for row in rows(1200)]
+    random.Random(0).shuffle(texts)
+    raw, differences = corner("raw", texts), []
+    for i in range(12):
+        found = compare_corners(corners["target"], corner("random", texts[i * 60 : i * 60 + 60]), raw, seed=i)
+        differences.append(found.reduction.value - found.at_random)
+    assert abs(np.mean(differences)) < 3 * np.std(differences) / math.sqrt(len(differences)) + 0.01
 
 
 def test_a_corpus_beside_itself_is_at_no_distance(corners):
@@ -105,7 +117,7 @@ def test_a_selection_of_what_the_target_is_not_is_farther_than_raw(corners):
     cooking = corner("cooking", [row["text"] for row in target_rows(100, words=COOKING)])
     found = compare_corners(corners["target"], cooking, corners["raw"])
     assert found.reduction.high < 0
-    assert "farther from the target than raw" in comparison_text(found)
+    assert "farther from the target than random documents of raw" in comparison_text(found)
 
 
 def test_without_raw_what_needs_it_is_missing_and_the_rest_is_there(corners):
@@ -181,10 +193,16 @@ def test_the_noise_of_the_sinkhorn_divergence_is_that_of_two_halves_of_the_targe
 def test_the_table_holds_every_metric(corners):
     found = compare_corners(corners["target"], corners["maths"], corners["raw"])
     printed = comparison_text(found)
-    for name in (*(n.replace("_", " ") for n in found.divergences), "Sinkhorn divergence", "characteristic function"):
+    for name in (*(DIVERGENCES[n].title for n in found.divergences), "Sinkhorn divergence", "characteristic function"):
         line = next(line for line in printed.splitlines() if line.lower().startswith(name.lower() + "  "))
         assert len(line.split("  ")) >= 4, line
-    for name in (*ATTRIBUTES, "its amplitude", "its phase", "KL reduction", "nearer to the target than raw"):
+    for name in (
+        *ATTRIBUTES,
+        "its amplitude",
+        "its phase",
+        "KL reduction",
+        "nearer to the target than random documents of raw",
+    ):
         assert name in printed
     assert f"{found.reduction.value:+.4f} nats" in printed
     assert f"{found.sinkhorn.selected:.4f}" in printed

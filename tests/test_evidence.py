@@ -1,11 +1,13 @@
 """Evidence: which documents the arms are made of, when a verdict is given, and what `--holdout` leaves out."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from corpora import COOKING, SETTINGS, ledger, rows, scores, sharded, target_rows, tree, write
 from corpora import select as small_select
@@ -20,7 +22,7 @@ from curate.evidence import texts as texts_module
 from curate.evidence.arms import DOCUMENT, Draw, length_bins
 from curate.evidence.proxy import code_lengths
 from curate.evidence.texts import cut
-from curate.evidence.verdict import Costs, difference, sentence
+from curate.evidence.verdict import Costs, against, difference, sentence
 from curate.io.corpus import scan
 from curate.steps.holdout import held_out, held_out_texts, target_texts
 
@@ -552,3 +554,69 @@ def test_the_held_out_part_of_the_train_texts_tells_what_the_held_out_texts_tell
     by_share = curate.evaluate(tmp_path / "out", sample="500kB")
     by_file = curate.evaluate(tmp_path / "out", heldout=files / "heldout.jsonl", sample="500kB")
     assert by_share.verdict == by_file.verdict == "better"
+
+
+# ---- found by review
+
+
+def test_a_file_that_the_run_was_fitted_to_is_refused(run):
+    with pytest.raises(UsageError, match=r"fitted to this very file.*--holdout"):
+        evaluate(run, json.loads((run / "manifest.json").read_text())["targets"][0]["path"])
+
+
+def test_a_ledger_of_other_scores_is_refused(run, heldout, tmp_path):
+    run = Path(shutil.copytree(run, tmp_path / "copy"))
+    ledger = run / "ledger.parquet"
+    table = pq.read_table(ledger)
+    pq.write_table(table.take(pa.array(np.arange(len(table))[::-1])), ledger)
+    with pytest.raises(RunError, match="not the ledger of these scores"):
+        evaluate(run, heldout)
+    pq.write_table(table.slice(1), ledger)
+    with pytest.raises(RunError, match="ledger"):
+        evaluate(run, heldout)
+
+
+def test_random_arms_hold_only_documents_that_a_selection_could_hold(heldout, tmp_path):
+    raw, target = sharded(tmp_path / "raw", ROWS, 3), write(tmp_path / "target.jsonl", target_rows())
+    write(raw / "short.jsonl", [{"text": f"x{i}", "id": f"short-{i}"} for i in range(500)])
+    settings = {"n_buckets": 500, "min_tokens": 5}
+    verdicts = []
+    for seed in range(4):
+        out = tmp_path / f"out-{seed}"
+        curate.select(raw, target=target, out=out, budget="40%", draw="uniform", seed=seed, settings=settings)
+        verdicts.append(evaluate(out, heldout).verdict)
+    assert verdicts.count("no better") >= 3, verdicts
+
+
+def test_many_strata_with_small_quotas_are_not_filled_with_short_documents():
+    rng = np.random.default_rng(0)
+    n, n_strata = 20_000, 500
+    documents = np.zeros(n, DOCUMENT)
+    documents["key"] = rng.integers(0, 2**64 - 1, n, dtype=np.uint64)
+    documents["row"] = np.arange(n)
+    documents["bytes"] = np.exp(rng.normal(8, 1, n)).astype(int) + 1
+    documents["stratum"] = rng.integers(0, n_strata, n)
+    size = 500_000
+    draw = Draw(np.full(n_strata, size // n_strata), np.full(n_strata, documents["bytes"].mean()))
+    draw.add(documents)
+    found = draw.sample()
+    assert found.documents["bytes"].mean() == pytest.approx(documents["bytes"].mean(), rel=0.25)
+
+
+def test_a_control_that_is_always_the_same_is_not_beaten_by_chance():
+    """Two random selections: one is called the top-k, whose samples are all alike."""
+    rng = np.random.default_rng(0)
+    sizes = (np.full(100, 1000),)
+    decided = 0
+    for _ in range(200):
+
+        def costs(level, n, spread):
+            return Costs((1000 * level + rng.normal(0, spread, (n, 1)) + rng.normal(0, 1, (n, 100)),), sizes)
+
+        arms = {
+            "selected": costs(0.25 + rng.normal(0, 0.01), 5, 0.1),
+            "top-k": costs(0.25 + rng.normal(0, 0.01), 5, 0.1),
+            "random": costs(0.25, 10, 10.0),
+        }
+        decided += against(arms, "top-k").verdict != "no better"
+    assert decided <= 20

@@ -222,7 +222,7 @@ def test_a_run_shows_its_documents_scores_and_lengths(run, tmp_path):
 def test_evidence_is_shown_and_of_another_run_told(run, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
-    heldout = write(tmp_path / "heldout.jsonl", target_rows())
+    heldout = write(tmp_path / "heldout.jsonl", target_rows(41)[1:])
     evidence = evaluate(copy, heldout=heldout, seeds=2)
     report(copy)
     page = (copy / "report.html").read_text()

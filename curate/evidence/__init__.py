@@ -125,7 +125,7 @@ def evaluate(
     if manifest is None or scored is None:
         raise RunError(f"{run}: no finished run; run curate select first")
     showing = Progress(progress)
-    with LocalEngine(workers) as engine:
+    with folder.locked(), LocalEngine(workers) as engine:
         corpora, holdout = _heldout_corpora(manifest, heldout, heldout_text_column, engine)
         texts = [read_heldout(name, corpus, measure, holdout) for name, corpus in corpora.items()]
         drawn = _draw(folder, manifest, scored, size, seeds)
@@ -239,12 +239,12 @@ def _refuse_fitted(corpora: Mapping[str, Corpus], manifest: Mapping[str, Any]) -
 
 
 def _named(heldout: Targets, targets: list[str]) -> dict[str, list[str]]:
-    """Held-out files by target; where there is one of each and no name was given, they belong together."""
+    """Held-out files by target; without names, those of a run with one target are all for that."""
     named = named_targets(heldout, generic=PARTS)
     if not named or not all(named.values()):
         raise UsageError("no held-out files: name at least one")
-    if len(named) == len(targets) == 1 and not isinstance(heldout, Mapping):
-        return {targets[0]: next(iter(named.values()))}
+    if len(targets) == 1 and not isinstance(heldout, Mapping):
+        return {targets[0]: [path for paths in named.values() for path in paths]}
     return named
 
 

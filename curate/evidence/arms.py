@@ -65,10 +65,13 @@ class Draw:
     Parameters
     ----------
     quotas : int64[n_strata], bytes.
+    typical : float64[n_strata], bytes of a document in each stratum; None: each document's own, where those of a
+        stratum are of one length.
     """
 
-    def __init__(self, quotas: Sequence[int] | np.ndarray) -> None:
+    def __init__(self, quotas: Sequence[int] | np.ndarray, typical: Sequence[float] | None = None) -> None:
         self.quotas = np.asarray(quotas, np.int64)
+        self._typical = None if typical is None else np.asarray(typical, np.float64)
         self._held = np.zeros(0, DOCUMENT)
         self._highest = np.where(self.quotas > 0, np.uint64(2**64 - 1), np.uint64(0))  # key that may still enter
 
@@ -90,12 +93,12 @@ class Draw:
     def sample(self) -> Sample:
         """The documents, to as many bytes as the quotas are together.
 
-        Strata are served evenly: a document's turn comes when all before it in its stratum and some part of it, by
-        a hash of its key, are due: so the first of a stratum is in the sample as often as its quota is to its bytes,
-        and many strata with small quotas do not fill it with short documents.
+        Strata are served evenly: a document's turn comes when all before it in its stratum and some part, by a hash
+        of its key, of a typical one are due: so the first of a stratum is in the sample as often as its quota is to
+        such a document, and many strata with small quotas do not fill it with short ones.
         """
         held, size = self._held, int(self.quotas.sum())
-        part = centred(mix(held["key"])) * held["bytes"]
+        part = centred(mix(held["key"])) * (held["bytes"] if self._typical is None else self._typical[held["stratum"]])
         turn = (_before(held) + part) / np.maximum(1, self.quotas[held["stratum"]])
         held = held[np.lexsort((held["key"], turn))]
         before = np.cumsum(held["bytes"]) - held["bytes"]
@@ -184,6 +187,7 @@ class Mix:
     by_length: np.ndarray = field(default_factory=lambda: np.zeros(N_LENGTHS, np.int64))
     by_source: dict[str, dict[str, int]] = field(default_factory=dict)  # documents, bytes, tokens
     n_sources: int = 0  # of all documents
+    mean_bytes: dict[str, float] = field(default_factory=dict)  # of all documents of each source
     n_bytes_of_sources: int = 0  # of all documents from the sources that something was selected from
 
 
@@ -208,6 +212,7 @@ def selected_mix(scored: Scored) -> Mix:
                 for value, sizes in sizes_by(of, "source").items():
                     add_sizes(into, value, sizes)
     mix.n_sources = len(everywhere)
+    mix.mean_bytes = {value: of["bytes"] / of["documents"] for value, of in everywhere.items()}
     mix.n_bytes_of_sources = sum(everywhere[value]["bytes"] for value in mix.by_source)
     return mix
 
@@ -232,7 +237,8 @@ def draw_arms(
     if "source-stratified" in n_samples:
         quotas["source-stratified"] = split(size, [mix.by_source[value]["bytes"] for value in sources])
     cut = _top_k_cut(scored, mix.n_bytes) if "top-k" in n_samples else None
-    draws = {arm: [Draw(quotas[arm]) for _ in range(n)] for arm, n in n_samples.items()}
+    typical = {"source-stratified": [mix.mean_bytes[value] for value in sources]}
+    draws = {arm: [Draw(quotas[arm], typical.get(arm)) for _ in range(n)] for arm, n in n_samples.items()}
     columns = ["doc_id", "row", "n_bytes", *(["source"] if "source-stratified" in n_samples else [])]
     columns += scored.table.score_columns
     first = dict.fromkeys(scored.partitions, 0)

@@ -188,13 +188,13 @@ def _metrics(of: Comparison) -> list[Metric]:
             "KL reduction",
             "KL divergence says, in nats, how badly one corpus foretells the n-grams of another. KL reduction is how "
             "much of it the selection takes away: from raw to the target it is that much larger than from the "
-            "selection. Above 0 the selection is nearer to the target than raw is; a random selection has about 0; "
-            f"one of so many n-grams cannot have more than {found.bound:.2f}.",
+            "selection. Above 0 the selection is nearer to the target than raw is; random documents of as many n-grams "
+            f"have {of.at_random:.4f} (no effect), and none of so many can have more than {found.bound:.2f}.",
             found.value,
             found.low,
             found.high,
             "nats",
-            0.0,
+            of.at_random,
             "higher",
             of.target,
         )

@@ -122,7 +122,7 @@ def comparison_text(of: Comparison) -> str:
     """Every metric of a comparison in a table, raw beside the selection."""
     a = of.adequacy
     lines = [
-        *(_reduction(of.reduction, of.parity) if of.reduction is not None else []),
+        *(_reduction(of.reduction, of) if of.reduction is not None else []),
         table(_distances(of), " rrr"),
         "",
         table(_attributes(of), " rrrr"),
@@ -134,11 +134,12 @@ def comparison_text(of: Comparison) -> str:
     return "\n".join(lines)
 
 
-def _reduction(found: KLReduction, parity: float) -> list[str]:
+def _reduction(found: KLReduction, of: Comparison) -> list[str]:
     return [
         f"KL reduction  {found.value:+.4f} nats ({found.level:.0%} interval {found.low:+.4f} to {found.high:+.4f})",
-        f"  {_nearer(found.low, found.high)}, at {found.n_ngrams:,} n-grams",
-        f"  no selection of so many n-grams can gain more than {found.bound:.3f}; as the paper has it {parity:+.4f}",
+        f"  {_nearer(found.low - of.at_random, found.high - of.at_random)}; these have {of.at_random:+.4f} at "
+        f"{found.n_ngrams:,} n-grams",
+        f"  no selection of so many n-grams can gain more than {found.bound:.3f}; as the paper has it {of.parity:+.4f}",
         "",
     ]
 
@@ -170,9 +171,8 @@ def _attributes(of: Comparison) -> list[tuple[str, ...]]:
 
 
 def _nearer(low: float, high: float) -> str:
-    if low > 0:
-        return "the selection is nearer to the target than raw"
-    return "the selection is farther from the target than raw" if high < 0 else "no difference that can be told"
+    nearer = "nearer to" if low > 0 else "farther from" if high < 0 else "not clearly nearer to"
+    return f"{nearer} the target than random documents of raw"
 
 
 def _adequate(verdict: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -16,12 +17,13 @@ from curate.metrics.ks import KS, holm, ks
 from curate.metrics.reduction import KLReduction, kl_reduction, parity_kl_reduction, thin
 from curate.metrics.sinkhorn import sinkhorn_divergence
 from curate.survey.corpus import Survey
-from curate.survey.sample import Facts
+from curate.survey.sample import Facts, coarse_counts
 
 N_CLOUD = 500  # vectors of a corpus for Sinkhorn and the characteristic function
 N_FREQUENCIES = 512
 N_PERMUTATIONS = 100
 N_RESAMPLES = 100
+N_PIECES = 5  # of raw, as selections at random
 N_ATTRIBUTE = 5_000  # documents by which an attribute is compared: its exact p-value takes time with their product
 ATTRIBUTES = ("bytes", "tokens", "bytes a token", "compression ratio")
 
@@ -61,7 +63,9 @@ class Attribute:
 class Comparison:
     """A selection, and raw where it is known, against one target.
 
-    ``reduction``: KL reduction, with ``parity`` as the paper has it; None without raw. ``divergences``: by name, of
+    ``reduction``: KL reduction, with ``parity`` as the paper has it; None without raw. ``at_random``: what random
+    documents of raw have that are as many n-grams: under 0, since the n-grams of whole documents cluster.
+    ``divergences``: by name, of
     counts thinned to as many n-grams in raw as in the selection. ``sinkhorn``: of hashed n-gram vectors.
     ``characteristic_raw``, ``characteristic_selected``: with their nulls. ``attributes``: by name. ``n_bad_rows``: of
     each corpus, that could not be read and are not in the comparison.
@@ -70,6 +74,7 @@ class Comparison:
     target: str
     reduction: KLReduction | None
     parity: float
+    at_random: float
     divergences: Mapping[str, Distance]
     sinkhorn: Distance
     characteristic_raw: Discrepancy | None
@@ -107,16 +112,18 @@ def compare(
                 "pass --text-column with the column that has it"
             )
     rng = np.random.default_rng(seed)
-    reduction, parity = None, math.nan
+    reduction, parity, at_random = None, math.nan, math.nan
     if raw is not None:
         reduction = kl_reduction(
             [target.facts.parts], raw.facts.parts, selected.facts.parts, rng=rng, n_resamples=n_resamples
         )
         parity = parity_kl_reduction([target.facts.counts], raw.facts.counts, selected.facts.counts)
+        at_random = _at_random(target, raw, reduction.n_ngrams, np.random.default_rng(seed))
     return Comparison(
         target.name,
         reduction,
         parity,
+        at_random,
         _divergences(target, selected, raw, rng),
         _sinkhorn(target, selected, raw),
         None if raw is None else _characteristic(target, raw, rng),
@@ -125,6 +132,22 @@ def compare(
         target.facts.adequacy(_kl(target, raw or selected)),
         {corner.name: corner.survey.n_bad_rows for corner in corners},
     )
+
+
+def _at_random(target: Corner, raw: Corner, n_ngrams: int, rng: np.random.Generator) -> float:
+    """Mean KL reduction of a few disjoint pieces of raw's sample, whole documents of ``n_ngrams`` n-grams each."""
+    ends = np.cumsum(np.maximum(0, 2 * raw.facts.n_tokens - 1))
+    if not len(ends) or n_ngrams >= ends[-1]:
+        return 0.0
+    cuts = np.searchsorted(ends, n_ngrams * np.arange(N_PIECES + 1))
+    pieces = [(int(a), int(b)) for a, b in pairwise(cuts) if a < b < len(ends)] or [(0, len(ends))]
+    found = []
+    for first, last in pieces:
+        counts = coarse_counts(raw.survey.texts.slice(first, last - first))
+        if counts.any():
+            of = kl_reduction([target.facts.parts], raw.facts.parts, counts[None, :], rng=rng, n_resamples=0)
+            found.append(of.value)
+    return float(np.mean(found)) if found else 0.0
 
 
 def _kl(target: Corner, other: Corner) -> float:

@@ -145,6 +145,16 @@ def _vectors(buckets: np.ndarray, ends: np.ndarray) -> np.ndarray:
     return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
 
 
+def coarse_counts(texts: Any) -> np.ndarray:
+    """int64[N_BUCKETS]: the n-grams of texts, an Arrow array of strings, by coarse bucket."""
+    counts = np.zeros(N_BUCKETS, np.int64)
+    n_bytes = pc.binary_length(texts).to_numpy(zero_copy_only=False).astype(np.int64)
+    for start, stop in pairwise(_cuts(n_bytes)):
+        buckets = FEATURES.stream(texts.slice(start, stop - start)).buckets
+        counts += np.bincount(buckets // FINENESS, minlength=N_BUCKETS)
+    return counts
+
+
 def compression_ratios(texts: Any) -> np.ndarray:
     """float64[n_docs]: bytes over bytes under zstd level 3; repetitive texts are high, noise is about 1."""
     from zstandard import ZstdCompressor
