@@ -237,6 +237,22 @@ def test_evidence_is_shown_and_of_another_run_told(run, tmp_path):
     assert "of another run" in (copy / "report.html").read_text()
 
 
+def test_what_somebody_wrote_in_the_card_stays(run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    with (copy / "README.md").open("a") as card:
+        card.write("Mine.\n")
+    report(copy)
+    measured = (copy / "README.md").read_text()
+    assert measured.endswith("Mine.\n")
+    assert "KL reduction" in measured
+    shutil.rmtree(copy / "scorer")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    report(copy)
+    assert (copy / "README.md").read_text() == measured
+    assert manifest["uuid"] == json.loads((copy / "manifest.json").read_text())["uuid"]
+
+
 def test_what_is_said_of_metrics_is_what_was_measured():
     found = json.loads((Path(__file__).parent / "benchmarks/results/metrics.json").read_text())
     everyone, aimed = found["correlations"], found["correlations_without_random"]

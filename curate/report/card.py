@@ -76,6 +76,22 @@ def measured(summary: Summary | None) -> list[str]:
     return found
 
 
+_MARKS = ("<!-- curate: measured -->", "<!-- /curate -->")
+
+
+def _measured(summary: Summary | None) -> list[str]:
+    return [_MARKS[0], *(f"- {plain_long(text)}" for text in measured(summary)), _MARKS[1]]
+
+
+def with_measured(card: str, summary: Summary) -> str:
+    """A card, which somebody may have edited, with what was measured between its marks; the rest stays as it is."""
+    before, mark, rest = card.partition(_MARKS[0])
+    _, end, after = rest.partition(_MARKS[1])
+    if not mark or not end or not measured(summary):
+        return card
+    return before + "\n".join(_measured(summary)) + after
+
+
 def dataset_card(manifest: Mapping[str, Any], summary: Summary | None = None) -> str:
     """README.md with the ``configs`` block that ``datasets.load_dataset`` reads, and what has been measured."""
     stats, drawing = manifest["stats"], manifest["recipe"]["draw"]
@@ -109,8 +125,8 @@ def dataset_card(manifest: Mapping[str, Any], summary: Summary | None = None) ->
         f"| tokens | {plain(manifest['tokenizer'])} |",
         f"| recipe | `{manifest['recipe_sha256'][:16]}` |",
         "",
-        *(f"- {plain_long(text)}" for text in measured(summary)),
-        *([""] if measured(summary) else []),
+        *_measured(summary),
+        "",
         *_length_table(stats["diagnostics"]),
         *_source_table(stats["diagnostics"]),
         *_warnings(stats["warnings"]),

@@ -48,6 +48,7 @@ def selection_summary(folder: RunFolder, counted: Counted) -> Summary:
     manifest = folder.manifest or {}
     stats = manifest["stats"]
     verdict, stale = _evidence(folder.path, manifest)
+    holdout = manifest["recipe"].get("holdout")
     return Summary(
         title=manifest["name"],
         kind="selection",
@@ -58,7 +59,7 @@ def selection_summary(folder: RunFolder, counted: Counted) -> Summary:
             Amount("selected", stats["n_selected"], stats["n_bytes_selected"], stats["n_tokens_selected"]),
         ),
         verdict=verdict,
-        verdict_hint="" if verdict else "curate evaluate OUT --heldout HELDOUT",
+        verdict_hint="" if verdict else f"curate evaluate OUT{'' if holdout else ' --heldout HELDOUT'}",
         sources=_sources(stats["diagnostics"][0]),
         scores=tuple(h.histogram() for h in counted.scores),
         distributions=tuple(d for d in (lengths.distribution() for lengths in counted.lengths) if d is not None),
@@ -100,6 +101,7 @@ def _asked(manifest: Mapping[str, Any]) -> tuple[Fact, ...]:
     found = [
         Fact("raw", ", ".join(recipe["raw"]), code=True),
         Fact("target", ", ".join(dict.fromkeys(t["name"] for t in manifest["targets"]))),
+        *([Fact("held out of the target", f"{recipe['holdout']:.0%}")] if recipe.get("holdout") else []),
         Fact("method", recipe["method"]),
         Fact("budget", budget),
         Fact(
@@ -143,7 +145,9 @@ def _evidence(folder: Path, manifest: Mapping[str, Any]) -> tuple[Verdict | None
         return None, ()
     if found["run"]["uuid"] != manifest["uuid"]:
         return None, (f"{EVIDENCE} is of another run than the manifest: run curate evaluate again",)
-    return Verdict(found["verdict"], found["sentence"], tuple(map(_arm, found["arms"]))), tuple(found["warnings"])
+    level = found["settings"]["level"]
+    verdict = Verdict(found["verdict"], found["sentence"], tuple(map(_arm, found["arms"])), level)
+    return verdict, tuple(found["warnings"])
 
 
 def _arm(of: Mapping[str, Any]) -> Arm:
@@ -208,7 +212,7 @@ class _Scores:
         raw, selected = (np.bincount(of, weights=c, minlength=n_bins).astype(int).tolist() for c in self.counts)
         width = (self.high - self.low) / FINE_BINS or 1.0
         edges = tuple(float(f"{self.low + width * (start + i * step):.6g}") for i in range(n_bins + 1))
-        return ScoreHistogram(self.target, self.unit, edges, tuple(raw), tuple(selected), self.cut)
+        return ScoreHistogram(self.target, self.unit, edges, tuple(raw), tuple(selected), self.cut, not self.sharp)
 
 
 class _Lengths:

@@ -153,7 +153,7 @@ def _verdict(of: Summary) -> Iterator[Block]:
             )
             for a in of.verdict.arms
         )
-        head = ("arm", "bits per byte", "from sample to sample", "less random", "95% interval")
+        head = ("arm", "bits per byte", "from sample to sample", "less random", f"{of.verdict.level:.0%} interval")
         yield Table("Bits per byte of held-out text", head, rows, charts.arms_chart(of.verdict.arms), beside=True)
 
 
@@ -200,7 +200,10 @@ def _scores(of: ScoreHistogram) -> Table:
         (f"{number(of.edges[i])} to {number(of.edges[i + 1])}", number(raw), number(selected))
         for i, (raw, selected) in enumerate(zip(of.raw, of.selected, strict=True))
     )
-    note = "" if of.threshold is None else f"Cut at {number(of.threshold, of.unit)} (broken line)."
+    note = ""
+    if of.threshold is not None:
+        cut = "As many documents as were kept lie above" if of.about else "Cut at"
+        note = f"{cut} {number(of.threshold, of.unit)} (broken line)."
     title = f"Scores for {of.target}" if of.target else "Scores of documents"
     return Table(title, ("score", "raw", "selected"), rows, charts.scores_chart(of), note)
 

@@ -45,11 +45,12 @@ class Arm:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``verdict``: better, no better or worse than random; ``sentence`` says it with its numbers."""
+    """``verdict``: better, no better or worse than random; ``sentence`` says it, ``level`` is that of its intervals."""
 
     verdict: str
     sentence: str
     arms: tuple[Arm, ...] = ()
+    level: float = 0.99
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ class ScoreHistogram:
     raw: tuple[int, ...]
     selected: tuple[int, ...]
     threshold: float | None = None
+    about: bool = False  # it is only where a top-k draw would have cut
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -14,9 +13,9 @@ from curate.errors import UsageError, unknown
 from curate.io.columns import columns_of
 from curate.io.corpus import scan
 from curate.io.paths import atomic
-from curate.io.run import MANIFEST, RunFolder, write_json
+from curate.io.run import MANIFEST, RunFolder, read_json, write_json
 from curate.progress import Progress
-from curate.report.card import dataset_card, described
+from curate.report.card import described, measured, with_measured
 from curate.report.gather import choose, corpus_summary, count, places, selection_summary, with_documents
 from curate.report.page import Bundle, page
 from curate.report.summary import Summary, as_json
@@ -89,9 +88,12 @@ def _of_run(folder: RunFolder, engine: LocalEngine, sample_bytes: float, shown: 
 
 
 def _refresh_card(folder: RunFolder, summary: Summary) -> None:
-    manifest = folder.manifest or {}
-    with atomic(folder.path / "README.md") as part:
-        part.write_text(dataset_card(manifest, summary), encoding="utf-8")
-    path = folder.path / "croissant.json"
-    if path.is_file():
-        write_json(path, described(json.loads(path.read_text(encoding="utf-8")), manifest, summary))
+    """Put what was measured into the card and the description; what else somebody wrote there stays."""
+    card, croissant = folder.path / "README.md", folder.path / "croissant.json"
+    if card.is_file():
+        before = card.read_text(encoding="utf-8")
+        if (after := with_measured(before, summary)) != before:
+            with atomic(card) as part:
+                part.write_text(after, encoding="utf-8")
+    if croissant.is_file() and measured(summary):
+        write_json(croissant, described(read_json(croissant), folder.manifest or {}, summary))
