@@ -620,3 +620,12 @@ def test_a_control_that_is_always_the_same_is_not_beaten_by_chance():
         }
         decided += against(arms, "top-k").verdict != "no better"
     assert decided <= 20
+
+
+def test_of_more_sources_than_are_told_apart_none_is_stratified_by(heldout, tmp_path):
+    of = [row | {"source": f"http://example.org/{i:05d}"} for i, row in enumerate(rows(3_000))]
+    write(tmp_path / "raw" / "part.jsonl", of)
+    small_select(tmp_path / "raw", tmp_path / "out", target=write(tmp_path / "target.jsonl", target_rows()), budget=50)
+    arms = [arm.name for arm in evaluate(tmp_path / "out", heldout).arms]
+    assert "random" in arms
+    assert "source-stratified" not in arms

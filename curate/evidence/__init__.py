@@ -31,7 +31,7 @@ from curate.io.run import EVIDENCE, RunFolder, write_json
 from curate.io.targets import GENERIC, Targets, named_targets
 from curate.progress import Progress
 from curate.sampling.budget import parse_bytes
-from curate.steps.draw import OTHER, ScoreTable
+from curate.steps.draw import ScoreTable
 
 __all__ = ["Arm", "Evidence", "evaluate"]
 FORMAT = 1
@@ -262,8 +262,8 @@ def _arms(manifest: Mapping[str, Any], mix: Mix, seeds: int) -> dict[str, int]:
     drawing = manifest["recipe"]["draw"]
     at_random = RANDOM_DRAWS * seeds
     arms = {arm: seeds if arm in ("selected", "top-k") else at_random for arm in ARMS}
-    if mix.n_sources < 2 or OTHER in mix.by_source or 2 * mix.n_bytes > mix.n_bytes_of_sources:
-        del arms["source-stratified"]  # it would be raw, unknown, or mostly the selection itself
+    if not mix.can_be_stratified:
+        del arms["source-stratified"]
     if drawing["draw"] in ("topk", "threshold") and drawing["per"] is None:
         del arms["top-k"]
     return arms

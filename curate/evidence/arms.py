@@ -186,9 +186,14 @@ class Mix:
     n_documents: int = 0
     by_length: np.ndarray = field(default_factory=lambda: np.zeros(N_LENGTHS, np.int64))
     by_source: dict[str, dict[str, int]] = field(default_factory=dict)  # documents, bytes, tokens
-    n_sources: int = 0  # of all documents
-    mean_bytes: dict[str, float] = field(default_factory=dict)  # of all documents of each source
-    n_bytes_of_sources: int = 0  # of all documents from the sources that something was selected from
+    every_source: dict[str, dict[str, int]] = field(default_factory=dict)  # the same of all documents
+
+    @property
+    def can_be_stratified(self) -> bool:
+        """Whether random documents of the same sources are another thing than raw, and than the selection itself."""
+        if len(self.every_source) < 2 or OTHER in self.every_source:
+            return False
+        return 2 * self.n_bytes <= sum(self.every_source[value]["bytes"] for value in self.by_source)
 
 
 def length_bins(n_bytes: np.ndarray) -> np.ndarray:
@@ -199,7 +204,6 @@ def length_bins(n_bytes: np.ndarray) -> np.ndarray:
 def selected_mix(scored: Scored) -> Mix:
     """One pass over the documents, for what the controls are matched to."""
     mix, has_source = Mix(), "source" in scored.table.carry
-    everywhere: dict[str, dict[str, int]] = {}
     columns = ["n_bytes", "n_tokens", *(["source"] if has_source else [])]
     for _, rows, kept in scored.walk(columns):
         selected = rows.filter(pa.array(kept))
@@ -208,12 +212,9 @@ def selected_mix(scored: Scored) -> Mix:
         mix.n_bytes += int(n_bytes.sum())
         mix.by_length += np.bincount(length_bins(n_bytes), n_bytes, minlength=N_LENGTHS).astype(np.int64)
         if has_source:
-            for into, of in ((mix.by_source, selected), (everywhere, rows)):
+            for into, of in ((mix.by_source, selected), (mix.every_source, rows)):
                 for value, sizes in sizes_by(of, "source").items():
                     add_sizes(into, value, sizes)
-    mix.n_sources = len(everywhere)
-    mix.mean_bytes = {value: of["bytes"] / of["documents"] for value, of in everywhere.items()}
-    mix.n_bytes_of_sources = sum(everywhere[value]["bytes"] for value in mix.by_source)
     return mix
 
 
@@ -234,10 +235,12 @@ def draw_arms(
     sources = sorted(value for value, sizes in mix.by_source.items() if sizes["bytes"])
     quotas = {arm: [size] for arm in ARMS}
     quotas["length-matched"] = split(size, mix.by_length.tolist())
+    typical: dict[str, list[float]] = {}
     if "source-stratified" in n_samples:
         quotas["source-stratified"] = split(size, [mix.by_source[value]["bytes"] for value in sources])
+        every = [mix.every_source[value] for value in sources]
+        typical["source-stratified"] = [of["bytes"] / of["documents"] for of in every]
     cut = _top_k_cut(scored, mix.n_bytes) if "top-k" in n_samples else None
-    typical = {"source-stratified": [mix.mean_bytes[value] for value in sources]}
     draws = {arm: [Draw(quotas[arm], typical.get(arm)) for _ in range(n)] for arm, n in n_samples.items()}
     columns = ["doc_id", "row", "n_bytes", *(["source"] if "source-stratified" in n_samples else [])]
     columns += scored.table.score_columns
@@ -271,11 +274,10 @@ def draw_arms(
 
 
 def _indices(column: Any, values: Sequence[str]) -> np.ndarray:
-    """int64[n]: where each value is among some; where there is one for all others, that one; else -1."""
+    """int64[n]: where each value is among some; else -1."""
     column = pc.fill_null(column.cast(pa.large_string()), "")
     at = pc.index_in(column, pa.array(values, pa.large_string()))
-    other = values.index(OTHER) if OTHER in values else -1
-    return numpy(pc.fill_null(at, other)).astype(np.int64)
+    return numpy(pc.fill_null(at, -1)).astype(np.int64)
 
 
 # ---- top-k
