@@ -252,9 +252,7 @@ def select(
     wanted["budget"] = _budget(rest)
     if dry_run:
         from curate.plan import ESTIMATED_BY, estimate
-        from curate.steps.holdout import checked_fraction
 
-        checked_fraction(rest["holdout"])
         found = estimate(raw, **{key: wanted[key] for key in ESTIMATED_BY})
         _print_json(asdict(found)) if as_json else click.echo(found.as_text())
         return

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from curate.engines import LocalEngine
+from curate.engines.allocator import BASE_BYTES
 from curate.io.corpus import Corpus, scan
 from curate.io.targets import Paths, Targets, listed_paths, named_targets
 from curate.report.terminal import size, table
 from curate.sampling.budget import parse_budget, parse_bytes
 from curate.scorers import Dsir, Fusion, Scorer, scorer
-from curate.selection import BASE_BYTES, Resources, estimated_spill
+from curate.selection import Resources, estimated_spill
 from curate.steps.documents import Documents, documents, raw_batches
-from curate.steps.holdout import target_texts
+from curate.steps.holdout import checked_fraction, target_texts
 
 SAMPLED_PARTITIONS, SAMPLED_BATCHES = 4, 2
 SCORED_SECONDS = 0.5
@@ -32,6 +33,7 @@ ESTIMATED_BY = (
     "text_column",
     "id_column",
     "target_text_column",
+    "holdout",
     "on_bad_row",
     "workers",
     "memory_limit",
@@ -92,6 +94,7 @@ def estimate(
     text_column: str = "text",
     id_column: str = "id",
     target_text_column: str | None = None,
+    holdout: float | None = None,
     on_bad_row: str = "raise",
     workers: int | None = None,
     memory_limit: str | int = "2GB",
@@ -103,6 +106,7 @@ def estimate(
     CurateError : as a real run would, for what it comes across.
     """
     model = scorer(method, **dict(settings or {}))
+    checked_fraction(holdout)
     with LocalEngine(workers) as engine:
         start = time.perf_counter()
         corpus = scan(
@@ -116,7 +120,7 @@ def estimate(
         limit = parse_bytes(memory_limit)
         batch_bytes = Resources(workers, limit).batch_bytes(engine)
         found, seen, reading = _sample(corpus, batch_bytes)
-        fitting, scoring = _fit_and_score(model, targets, found, batch_bytes, engine.workers)
+        fitting, scoring = _fit_and_score(model, targets, holdout, found, batch_bytes, engine.workers)
         share = seen["disk"] / max(1, sum(p.n_bytes for p in corpus.partitions))
         text = int(seen["text"] / share) if share else 0
         n_documents = int(seen["documents"] / share) if share else 0
@@ -165,7 +169,12 @@ def _sample(corpus: Corpus, batch_bytes: int) -> tuple[list[Documents], dict[str
 
 
 def _fit_and_score(
-    model: Scorer | Fusion, targets: Mapping[str, Corpus], found: list[Documents], batch_bytes: int, workers: int
+    model: Scorer | Fusion,
+    targets: Mapping[str, Corpus],
+    holdout: float | None,
+    found: list[Documents],
+    batch_bytes: int,
+    workers: int,
 ) -> tuple[float, float]:
     """Seconds to fit to the target and to some documents, and to score these on one core.
 
@@ -173,7 +182,7 @@ def _fit_and_score(
     """
     start = time.perf_counter()
     for member in model.members.values():
-        texts = {name: target_texts(corpus, batch_bytes) for name, corpus in targets.items()}
+        texts = {name: target_texts(corpus, batch_bytes, holdout) for name, corpus in targets.items()}
         member.fit(target=texts, raw=(docs.texts for docs in found), workers=workers)
     fitting = time.perf_counter() - start
     total = sum(int(docs.n_bytes.sum()) for docs in found)

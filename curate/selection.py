@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from curate import __version__
 from curate.engines import LocalEngine
-from curate.engines.allocator import give_back_memory, save_memory
+from curate.engines.allocator import BASE_BYTES, give_back_memory, save_memory
 from curate.errors import InputError, RunError, UsageError, unknown
 from curate.features import NgramFeatures
 from curate.features.ngrams import file_sha256
@@ -56,7 +56,6 @@ from curate.steps.score import ScoreJob, score_partition
 from curate.steps.write import WriteJob, WriteSpec, output_schema, plan_shards, write_shard
 
 FORMAT = 1  # of the score table and what names it
-BASE_BYTES = 450_000_000  # what the program itself takes, with its libraries
 MIN_MEMORY = 600_000_000
 LITTLE_MEMORY = 1_500_000_000  # below it memory is saved at the cost of some speed
 LARGER_TARGET = {

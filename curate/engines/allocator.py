@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+BASE_BYTES = 450_000_000  # what the program itself takes, with its libraries
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt in glibc
 _LARGE = 1_000_000  # bytes
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from curate.engines import LocalEngine
+from curate.engines.allocator import BASE_BYTES
 from curate.errors import InputError, RunError, UsageError
 from curate.evidence.arms import (
     ARMS,
@@ -37,7 +38,6 @@ __all__ = ["Arm", "Evidence", "evaluate"]
 FORMAT = 1
 RANDOM_DRAWS = 2  # times as many of what is drawn at random: how much they differ is the yardstick
 SMALL_SAMPLE = 100_000
-BASE_BYTES = 450_000_000  # what the program itself takes, with its libraries
 PARTS = (*GENERIC, "heldout", "held-out", "test", "valid", "validation", "dev")  # names of files that say nothing
 
 

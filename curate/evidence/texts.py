@@ -81,7 +81,7 @@ def _fetch(corpus: Corpus, partition: Partition, wanted: np.ndarray, longest: in
         idents = keyed_hashes(docs.ids.take(pa.array(here)), 0, TIE)
         if (docs.n_bytes[here] != expected["bytes"]).any() or (idents != expected["ident"]).any():
             raise _changed(corpus.source(partition).path, "other documents than when it was scored")
-        texts = docs.texts.cast(pa.large_string()).take(pa.array(here)).to_pylist()  # Arrow cannot take views
+        texts = docs.texts.take(pa.array(here)).to_pylist()
         found |= {(partition.index, int(r)): cut(text.encode(), longest) for r, text in zip(rows, texts, strict=True)}
         if len(found) == len(wanted):
             return found

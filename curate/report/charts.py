@@ -161,8 +161,7 @@ def ngrams_chart(items: Sequence[Ngram], change: str) -> Chart:
 
 def _intervals(values: Sequence[Mapping[str, Any]], title: str, alt: str, null: float | None = None) -> Chart:
     """A row a value, with its interval; ``null`` is marked."""
-    first, rest = {**values[0]}, values[1:]
-    data = {"values": [first, *rest]}
+    data = {"values": list(values)}
     scale = {"zero": False, "nice": True}
     x = _axis("value", title, scale=scale)
     tooltip = [{"field": name} for name in ("name", "value", "low", "high")]
@@ -207,10 +206,10 @@ def metrics_chart(metrics: Sequence[Metric]) -> Chart:
 
 def nearness_chart(of: Nearness) -> Chart | None:
     """Every distance as a multiple of raw's, which is 1; without raw, of its noise; None where neither is known."""
-    finite = [r for r in of.rows if math.isfinite(r.selected)]
-    known = [r for r in finite if r.raw and math.isfinite(r.raw)]
+    measured = [r for r in of.rows if math.isfinite(r.selected)]
+    known = [r for r in measured if r.raw and math.isfinite(r.raw)]
     unit, key = ("raw", ("raw", "selected", "noise")) if known else ("noise", ("selected", "noise"))
-    rows = known or [r for r in finite if r.noise and math.isfinite(r.noise)]
+    rows = known or [r for r in measured if r.noise and math.isfinite(r.noise)]
     if not rows:
         return None
     wholes = [(r.raw if known else r.noise) or 1.0 for r in rows]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass, field
-from typing import Any
+
+from curate.io.run import finite
 
 
 @dataclass(frozen=True)
@@ -217,13 +217,5 @@ class Summary:
 
 def as_json(summary: Summary) -> str:
     """The summary as JSON; what is not a finite number is null, half a surrogate pair is an escape."""
-    text = json.dumps(_plain(asdict(summary)), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(finite(asdict(summary)), indent=2, ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8", "backslashreplace").decode() + "\n"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -6,14 +6,8 @@ from typing import Any
 
 import numpy as np
 
-FIT, GUMBEL, UNIFORM, TIE, HOLDOUT, EVIDENCE = (
-    1,
-    2,
-    3,
-    4,
-    5,
-    6,
-)  # what a hash is for; each purpose is independent of the others
+# What a hash is for; each purpose is independent of the others. Those from EVIDENCE on are its arms'.
+FIT, GUMBEL, UNIFORM, TIE, HOLDOUT, EVIDENCE = range(1, 7)
 
 
 def keyed_hashes(doc_ids: Any, seed: int, purpose: int) -> np.ndarray:

@@ -25,7 +25,7 @@ class Documents:
 
     ids: pa.Array
     rows: np.ndarray  # int64, 0-based in the file
-    texts: pa.Array  # no nulls
+    texts: pa.Array  # string or large_string, no nulls
     has_text: np.ndarray
     n_bytes: np.ndarray  # int64, of the text in UTF-8
     carried: dict[str, pa.Array]

@@ -42,20 +42,16 @@ def held_out(texts: pa.Array, fraction: float) -> np.ndarray:
 def target_texts(corpus: Corpus, batch_bytes: int, holdout: float | None = None) -> Iterator[pa.Array]:
     """The texts of a target that are fitted to, some at a time: all but those held out."""
     for texts in _texts(corpus, batch_bytes):
-        yield texts if holdout is None else _filtered(texts, ~held_out(texts, holdout))
+        yield texts if holdout is None else texts.filter(pa.array(~held_out(texts, holdout)))
 
 
 def held_out_texts(corpus: Corpus, batch_bytes: int, holdout: float | None = None) -> Iterator[pa.Array]:
     """The texts that `target_texts` leaves out; with None all of them, of a file made for measuring."""
     for texts in _texts(corpus, batch_bytes):
-        yield texts if holdout is None else _filtered(texts, held_out(texts, holdout))
+        yield texts if holdout is None else texts.filter(pa.array(held_out(texts, holdout)))
 
 
 def _texts(corpus: Corpus, batch_bytes: int) -> Iterator[pa.Array]:
     for partition in corpus.partitions:
         for raw in raw_batches(corpus, partition, (), batch_bytes):
             yield documents(corpus, partition, raw, ()).texts
-
-
-def _filtered(texts: pa.Array, mask: np.ndarray) -> pa.Array:
-    return texts.cast(pa.large_string()).filter(pa.array(mask))  # Arrow cannot filter views

@@ -128,7 +128,7 @@ def _look(
         taken = (levels >= sample.lowest) & (docs.n_bytes > 0)
         if taken.any():
             mask = pa.array(taken)
-            texts = filterable(docs.texts).filter(mask).cast(pa.large_string())
+            texts = docs.texts.filter(mask).cast(pa.large_string())
             part.sampled.append(pa.table([pa.array(levels[taken]), docs.ids.filter(mask), texts], schema=SAMPLED))
         if wanted is not None:
             for i in np.flatnonzero(np.isin(docs.rows, wanted)):
@@ -138,11 +138,6 @@ def _look(
                     source = docs.carried[SOURCE][i].as_py()
                     part.survey.found_sources[place] = "" if source is None else str(source)
     return part
-
-
-def filterable(texts: Any) -> Any:
-    """Strings in a form that Arrow can filter, which are all but views."""
-    return texts.cast(pa.large_string()) if pa.types.is_string_view(texts.type) else texts
 
 
 def _count(into: Survey, docs: Documents) -> None:
