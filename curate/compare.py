@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from curate.engines import LocalEngine
 from curate.errors import RunError, UsageError
 from curate.io.corpus import scan
-from curate.io.paths import find
 from curate.io.run import MANIFEST, RunFolder
+from curate.io.targets import Paths, listed_paths
 from curate.progress import Progress
-from curate.survey import facts, survey
-from curate.survey.comparison import Comparison, Corner
+from curate.survey.comparison import Comparison, look_at
 from curate.survey.comparison import compare as compare_corners
 from curate.survey.corpus import SAMPLE_BYTES
-
-Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 def compare(
@@ -58,21 +55,22 @@ def compare(
         raw = _inputs(manifest, folder) if raw is None else raw
     column = text_column or recipe.get("text_column", "text")
     of_target = target_text_column or text_column or recipe.get("target_text_column") or column
-    corpora = {"target": target, "selected": selected} | ({} if raw is None else {"raw": raw})
+    given = {"target": target, "selected": selected} | ({} if raw is None else {"raw": raw})
+    corpora = {name: listed_paths(paths) for name, paths in given.items()}
+    if not all(corpora.values()):
+        raise UsageError("nothing to compare: name at least one file")
     shown = Progress(progress)
     corners = {}
     with LocalEngine(workers) as engine:
         for name, paths in corpora.items():
             corpus = scan(
-                _listed(paths),
+                paths,
                 text_column=of_target if name == "target" else column,
                 id_column=id_column or recipe.get("id_column", "id"),
                 on_bad_row=on_bad_row or recipe.get("on_bad_row", "raise"),
                 over=engine.map,
             )
-            with shown.stage(name, sum(p.n_bytes for p in corpus.partitions)) as stage:
-                found = survey(corpus, name, engine, sample_bytes=sample_bytes, advance=stage.advance)
-            corners[name] = Corner(found, facts(found.texts, engine))
+            corners[name] = look_at(corpus, name, engine, shown, sample_bytes=sample_bytes)
     return compare_corners(corners["target"], corners["selected"], corners.get("raw"), seed=seed)
 
 
@@ -83,10 +81,3 @@ def _inputs(manifest: Mapping[str, Any], folder: Path) -> list[str]:
     if gone:
         raise RunError(f"{gone[0]}: gone since {folder} was made; say where raw is with --raw")
     return inputs
-
-
-def _listed(paths: Paths) -> list[str]:
-    listed = [os.fspath(p) for p in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
-    if not listed or not find(listed)[0]:
-        raise UsageError("nothing to compare: name at least one file")
-    return listed

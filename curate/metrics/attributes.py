@@ -58,7 +58,7 @@ def compare_attributes(
         except InputError as error:
             raise InputError(f"attribute {name!r}: {error}") from error
         at_n = ks_at_n(a[name], b[name], rng=rng) if len(b[name]) >= STANDARD_N else math.nan
-        found[name] = Attribute(compared, math.nan, _quantiles(a[name]), _quantiles(b[name]), at_n)
+        found[name] = Attribute(compared, math.nan, quantiles(a[name]), quantiles(b[name]), at_n)
     adjusted = holm(np.array([attribute.ks.p_value for attribute in found.values()]))
     return {
         name: replace(attribute, adjusted_p=float(p))
@@ -66,6 +66,7 @@ def compare_attributes(
     }
 
 
-def _quantiles(values: np.ndarray) -> dict[str, float]:
+def quantiles(values: np.ndarray) -> dict[str, float]:
+    """The values at `QUANTILES`, the lower one between two, by such names as "5%"."""
     found = np.quantile(np.asarray(values, np.float64), QUANTILES, method="inverted_cdf")
     return {f"{100 * q:g}%": float(x) for q, x in zip(QUANTILES, found, strict=True)}

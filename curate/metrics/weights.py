@@ -98,6 +98,16 @@ class LengthHistogram:
     def merge(self, other: LengthHistogram) -> None:
         self.counts += other.counts
 
+    @property
+    def shares(self) -> np.ndarray:
+        """float64[n_bins]: the share of lengths up to each bin."""
+        return np.cumsum(self.counts) / max(1, self.counts.sum())
+
+    @staticmethod
+    def lengths(bins: np.ndarray) -> np.ndarray:
+        """float64[...]: where bins begin."""
+        return np.where(bins < _EXACT, bins, _EXACT * 1.01 ** (bins - _EXACT))
+
     def quantiles(self, at: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> dict[str, int]:
         """Tokens at each quantile, the lower one where it falls between two."""
         total = int(self.counts.sum())
@@ -105,5 +115,4 @@ class LengthHistogram:
             return {}
         ranks = np.maximum(1, np.ceil(np.array(at) * total))
         bins = np.searchsorted(np.cumsum(self.counts), ranks)
-        lengths = np.where(bins < _EXACT, bins, _EXACT * 1.01 ** (bins - _EXACT))
-        return {f"{100 * q:g}%": int(x) for q, x in zip(at, lengths, strict=True)}
+        return {f"{100 * q:g}%": int(x) for q, x in zip(at, self.lengths(bins), strict=True)}

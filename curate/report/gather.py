@@ -17,6 +17,7 @@ from curate.io.corpus import Corpus, Partition
 from curate.io.run import EVIDENCE, RunFolder, read_json
 from curate.io.tables import batches, numpy, regrouped
 from curate.kernels.text import one_chunk
+from curate.metrics.weights import LengthHistogram
 from curate.report.safe import excerpt
 from curate.report.summary import (
     Amount,
@@ -32,15 +33,14 @@ from curate.report.summary import (
     Summary,
     Verdict,
 )
+from curate.report.surveyed import POINTS, SOURCES_SHOWN, listed_shares
 from curate.report.terminal import size
 from curate.sampling.budget import Budget
 from curate.sampling.noise import TIE, keyed_hashes
 from curate.survey import Survey
 
-SOURCES_SHOWN, FILES_SHOWN, EXAMPLES = 20, 200, 4
-POINTS, BINS, FINE_BINS = 200, 50, 20_000
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-_EXACT = 4_096  # lengths below it are counted one by one, beyond it in bins 0.5% wide
+FILES_SHOWN, EXAMPLES = 200, 4
+BINS, FINE_BINS = 50, 20_000
 
 
 def selection_summary(folder: RunFolder, counted: Counted) -> Summary:
@@ -159,13 +159,7 @@ def _arm(of: Mapping[str, Any]) -> Arm:
 def _sources(of: Mapping[str, Any]) -> tuple[Share, ...]:
     """The largest sources of the selection and of raw, and the rest in one."""
     raw, selected = of["sources_raw"], of["sources_selected"]
-    names = list(dict.fromkeys([*selected, *raw]))
-    shown, rest = names[:SOURCES_SHOWN], names[SOURCES_SHOWN:]
-    found = [Share(n, raw=raw.get(n, 0.0), selected=selected.get(n, 0.0)) for n in shown]
-    if rest:
-        others = (sum(of.get(n, 0.0) for n in rest) for of in (raw, selected))
-        found.append(Share(f"{len(rest):,} others", raw=next(others), selected=next(others)))
-    return tuple(found)
+    return listed_shares([*dict.fromkeys([*selected, *raw])], SOURCES_SHOWN, {"raw": raw, "selected": selected})
 
 
 # ---- scores and lengths, counted in one pass
@@ -216,36 +210,29 @@ class _Scores:
 
 
 class _Lengths:
-    """Counts of a length in raw and in the selection."""
+    """A length in raw and in the selection."""
 
     def __init__(self, attribute: str, unit: str) -> None:
         self.attribute, self.unit = attribute, unit
-        self.counts = np.zeros((2, _EXACT + 6_000), np.int64)
+        self.raw, self.selected = LengthHistogram(), LengthHistogram()
 
     def add(self, values: np.ndarray, kept: np.ndarray) -> None:
-        beyond = _EXACT + (np.log(np.maximum(values, _EXACT) / _EXACT) / np.log(1.005)).astype(np.int64)
-        bins = np.minimum(np.where(values < _EXACT, values, beyond), self.counts.shape[1] - 1)
-        self.counts[0] += np.bincount(bins, minlength=self.counts.shape[1])
-        self.counts[1] += np.bincount(bins[kept], minlength=self.counts.shape[1])
+        self.raw.add(values)
+        self.selected.add(values[kept])
 
     def distribution(self) -> Distribution | None:
-        totals = self.counts.sum(axis=1, keepdims=True)
-        if not totals.all():
+        if not (self.raw.counts.any() and self.selected.counts.any()):
             return None
-        functions = np.cumsum(self.counts, axis=1) / totals
-        bins = np.arange(self.counts.shape[1])
-        values = np.where(bins < _EXACT, bins, np.round(_EXACT * 1.005 ** (bins - _EXACT)))
-        series = tuple(_series(name, values, f) for name, f in zip(("raw", "selected"), functions, strict=True))
-        distance = float(np.abs(functions[0] - functions[1]).max())
+        series = (_series("raw", self.raw), _series("selected", self.selected))
+        distance = float(np.abs(self.raw.shares - self.selected.shares).max())
         return Distribution(self.attribute, self.unit, series, ks=distance, log=True)
 
 
-def _series(name: str, values: np.ndarray, function: np.ndarray) -> Series:
+def _series(name: str, of: LengthHistogram) -> Series:
     """At most `POINTS` points of a distribution function, at equal steps of its share."""
-    at = np.unique(np.minimum(np.searchsorted(function, np.linspace(0, 1, POINTS)), len(values) - 1))
-    ranks = np.searchsorted(function, QUANTILES)
-    quantiles = {f"{100 * q:g}%": float(values[r]) for q, r in zip(QUANTILES, ranks, strict=True)}
-    return Series(name, tuple(values[at].tolist()), tuple(np.round(function[at], 4).tolist()), quantiles)
+    at = np.unique(np.minimum(np.searchsorted(of.shares, np.linspace(0, 1, POINTS)), len(of.shares) - 1))
+    quantiles = {level: float(length) for level, length in of.quantiles().items()}
+    return Series(name, tuple(np.round(of.lengths(at)).tolist()), tuple(np.round(of.shares[at], 4).tolist()), quantiles)
 
 
 @dataclass

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -13,8 +14,8 @@ from curate.engines import LocalEngine
 from curate.errors import CurateError
 from curate.io.corpus import Corpus, InputFile, scan
 from curate.io.run import RunFolder
+from curate.metrics.attributes import quantiles
 from curate.metrics.diagnostics import shares
-from curate.metrics.divergences import DIVERGENCES
 from curate.metrics.ks import ks
 from curate.progress import Progress
 from curate.report.summary import (
@@ -28,13 +29,12 @@ from curate.report.summary import (
     Share,
     Summary,
 )
-from curate.survey import facts, survey
-from curate.survey.comparison import Comparison, Corner, attribute_values, compare
+from curate.survey.comparison import Comparison, Corner, attribute_values, compare, look_at
+from curate.survey.corpus import Survey
 from curate.survey.names import Shift, commonest, shifts
 
-POINTS = 200
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-LANGUAGES_SHOWN = 12
+POINTS = 200  # of a distribution function
+SOURCES_SHOWN, LANGUAGES_SHOWN = 20, 12
 N_COMPARED = 3_000  # documents by which attributes are compared
 UNITS = {"tokens": "tokens", "bytes": "bytes", "bytes a token": "bytes", "compression ratio": ""}
 
@@ -49,21 +49,27 @@ class OfRun:
 
 
 def survey_run(
-    folder: RunFolder, wanted: Mapping[int, np.ndarray], engine: LocalEngine, sample_bytes: float, shown: Progress
+    folder: RunFolder,
+    raw: Corpus,
+    wanted: Mapping[int, np.ndarray],
+    engine: LocalEngine,
+    sample_bytes: float,
+    shown: Progress,
 ) -> OfRun:
     """Look at raw, of which some rows are ``wanted`` whole, at the selection and at the targets.
 
     Files that are not what they were are left out.
     """
-    manifest, raw = folder.manifest or {}, raw_of(folder)
+    manifest = folder.manifest or {}
+    look = partial(look_at, engine=engine, shown=shown, sample_bytes=sample_bytes)
     recipe, corners, left_out = manifest["recipe"], {}, []
-    if (found := _raw_corner(raw, manifest["stats"], wanted, engine, sample_bytes, shown)) is not None:
+    if (found := _raw_corner(raw, manifest["stats"], partial(look, wanted=wanted))) is not None:
         corners["raw"] = found
     else:
         left_out.append("raw is not what it was: nothing is said of its texts")
     shards = [str(folder.path / shard["path"]) for shard in manifest["shards"]]
     column = {"text_column": recipe["text_column"], "id_column": recipe["id_column"]}
-    corners["selected"] = corner(scan(shards, **column, over=engine.map), "selected", engine, sample_bytes, shown)
+    corners["selected"] = look(scan(shards, **column, over=engine.map), "selected")
     targets = []
     for name, paths in recipe["target"].items():
         hashes = {t["sha256"] for t in manifest["targets"] if t["name"] == name}
@@ -74,7 +80,7 @@ def survey_run(
         if corpus is None or {f.sha256 for f in corpus.files} != hashes:
             left_out.append(f"target {name} is not what it was: the selection is not compared with it")
         else:
-            targets.append(corner(corpus, name, engine, sample_bytes, shown))
+            targets.append(look(corpus, name))
     return OfRun(corners, targets, tuple(left_out))
 
 
@@ -83,37 +89,16 @@ def raw_of(folder: RunFolder) -> Corpus:
     return Corpus.from_dict((folder.scored or {})["corpus"])
 
 
-def _raw_corner(
-    corpus: Corpus,
-    stats: Mapping[str, int],
-    wanted: Mapping[int, np.ndarray],
-    engine: LocalEngine,
-    sample_bytes: float,
-    shown: Progress,
-) -> Corner | None:
+def _raw_corner(corpus: Corpus, stats: Mapping[str, int], look: Callable[[Corpus, str], Corner]) -> Corner | None:
     """Raw, or None where its files are not what they were, by their sizes, their documents and their text."""
     if not all(unchanged(file) for file in corpus.files):
         return None
     try:
-        found = corner(corpus, "raw", engine, sample_bytes, shown, wanted)
+        found = look(corpus, "raw")
     except (CurateError, OSError):
         return None
     same = (found.survey.n_documents, found.survey.n_bytes) == (stats["n_documents"], stats["n_bytes"])
     return found if same else None
-
-
-def corner(
-    corpus: Corpus,
-    name: str,
-    engine: LocalEngine,
-    sample_bytes: float,
-    shown: Progress,
-    wanted: Mapping[int, np.ndarray] | None = None,
-) -> Corner:
-    """A corpus surveyed, with a bar."""
-    with shown.stage(name[:8], sum(p.n_bytes for p in corpus.partitions)) as stage:
-        found = survey(corpus, name, engine, sample_bytes=sample_bytes, wanted=wanted, advance=stage.advance)
-    return Corner(found, facts(found.texts, engine))
 
 
 def unchanged(file: InputFile) -> bool:
@@ -142,7 +127,7 @@ def with_texts(summary: Summary, corners: Mapping[str, Corner], targets: Sequenc
         nearness=tuple(_nearness(c) for c in compared),
         languages=_languages(everyone),
         languages_by=main.facts.languages.by,
-        sources=summary.sources or _sources(main),
+        sources=summary.sources or _sources(main.survey),
         distributions=_distributions(summary, everyone),
         gained=tuple(map(_ngram, gained)),
         lost=tuple(map(_ngram, lost)),
@@ -202,14 +187,7 @@ def _metrics(of: Comparison) -> list[Metric]:
 
 
 def _nearness(of: Comparison) -> Nearness:
-    rows = [
-        DistanceRow(DIVERGENCES[n].title, _none(d.raw), d.selected, _none(d.floor)) for n, d in of.divergences.items()
-    ]
-    s, before, after = of.sinkhorn, of.characteristic_raw, of.characteristic_selected
-    rows.append(DistanceRow("Sinkhorn divergence", _none(s.raw), s.selected, _none(s.floor)))
-    rows.append(
-        DistanceRow("characteristic function", before.squared if before else None, after.squared, after.null_high)
-    )
+    rows = [DistanceRow(name, _none(d.raw), d.selected, _none(d.floor)) for name, d in of.distances.items()]
     for name, attribute in of.attributes.items():
         before_ks = attribute.raw.distance if attribute.raw else None
         rows.append(DistanceRow(f"KS, {name}", before_ks, attribute.selected.distance, None))
@@ -228,26 +206,23 @@ def _none(value: float) -> float | None:
 
 
 def _languages(corners: Mapping[str, Corner]) -> tuple[Share, ...]:
-    names = list(dict.fromkeys(name for c in corners.values() for name in c.facts.languages.shares))
-    size = {n: max(c.facts.languages.shares.get(n, 0.0) for c in corners.values()) for n in names}
-    shown = sorted(names, key=lambda n: (-size[n], n))[:LANGUAGES_SHOWN]
-    rest = [n for n in names if n not in shown]
+    of = {corpus: corner.facts.languages.shares for corpus, corner in corners.items()}
+    largest: dict[str, float] = {}
+    for share_of in of.values():
+        for name, share in share_of.items():
+            largest[name] = max(share, largest.get(name, 0.0))
+    return listed_shares(sorted(largest, key=lambda n: (-largest[n], n)), LANGUAGES_SHOWN, of)
 
-    def together(of: Sequence[str]) -> dict[str, float]:
-        return {k: sum(c.facts.languages.shares.get(n, 0.0) for n in of) for k, c in corners.items()}
 
-    found = [Share(name, **together([name])) for name in shown]
+def listed_shares(names: Sequence[str], n: int, of: Mapping[str, Mapping[str, float]]) -> tuple[Share, ...]:
+    """The first names with their shares of each corpus, and the others in one."""
+
+    def together(some: Sequence[str]) -> dict[str, float]:
+        return {corpus: sum(share_of.get(name, 0.0) for name in some) for corpus, share_of in of.items()}
+
+    found = [Share(name, **together([name])) for name in names[:n]]
+    rest = names[n:]
     return (*found, Share(f"{len(rest):,} others", **together(rest))) if rest else tuple(found)
-
-
-def _sources(corner: Corner) -> tuple[Share, ...]:
-    found = shares(corner.survey.sources)
-    shown = list(found)[:20]
-    rows = [Share(name, raw=found[name]) for name in shown]
-    if len(found) > len(shown):
-        rest = list(found)[20:]
-        rows.append(Share(f"{len(rest):,} others", raw=sum(found[name] for name in rest)))
-    return tuple(rows)
 
 
 def _distributions(summary: Summary, corners: Mapping[str, Corner]) -> tuple[Distribution, ...]:
@@ -286,8 +261,16 @@ def series(name: str, values: np.ndarray) -> Series:
     at = np.unique(np.ceil(np.linspace(0, 1, POINTS) * (len(ordered) - 1)).astype(np.int64))
     x = np.unique(ordered[at])
     share = np.searchsorted(ordered, x, side="right") / len(ordered)
-    quantiles = {f"{100 * q:g}%": float(ordered[max(0, math.ceil(q * len(ordered)) - 1)]) for q in QUANTILES}
-    return Series(name, tuple(float(f"{v:.6g}") for v in x), tuple(float(f"{v:.6g}") for v in share), quantiles)
+    return Series(name, _rounded(x), _rounded(share), quantiles(values))
+
+
+def _rounded(values: np.ndarray) -> tuple[float, ...]:
+    return tuple(float(f"{v:.6g}") for v in values)
+
+
+def _sources(of: Survey) -> tuple[Share, ...]:
+    found = shares(of.sources)
+    return listed_shares(list(found), SOURCES_SHOWN, {"raw": found})
 
 
 def _ngram(of: Shift) -> Ngram:

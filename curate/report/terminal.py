@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from curate.io.corpus import Corpus
-from curate.metrics.divergences import DIVERGENCES
 from curate.metrics.reduction import KLReduction
 from curate.survey.comparison import Comparison
 
@@ -146,17 +145,11 @@ def _reduction(found: KLReduction, of: Comparison) -> list[str]:
 
 def _distances(of: Comparison) -> list[tuple[str, ...]]:
     before, after = of.characteristic_raw, of.characteristic_selected
-    parts = {
-        "characteristic function": (before.squared if before else None, after.squared, after.null_high),
-        "  its amplitude": (before.amplitude if before else None, after.amplitude, None),
-        "  its phase": (before.phase if before else None, after.phase, None),
-    }
-    distances = {DIVERGENCES[name].title: d for name, d in of.divergences.items()}
-    distances["Sinkhorn divergence"] = of.sinkhorn
     return [
         ("distance from the target", "raw", "selected", "noise"),
-        *((name, _number(d.raw), _number(d.selected), _number(d.floor)) for name, d in distances.items()),
-        *((name, *map(_number, values)) for name, values in parts.items()),
+        *((name, _number(d.raw), _number(d.selected), _number(d.floor)) for name, d in of.distances.items()),
+        ("  its amplitude", _number(before.amplitude if before else None), _number(after.amplitude), ""),
+        ("  its phase", _number(before.phase if before else None), _number(after.phase), ""),
     ]
 
 

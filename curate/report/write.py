@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,20 +14,22 @@ from curate.io.columns import columns_of
 from curate.io.corpus import scan
 from curate.io.paths import atomic
 from curate.io.run import MANIFEST, RunFolder, read_json, write_json
+from curate.io.targets import Paths, listed_paths
 from curate.progress import Progress
 from curate.report.card import described, measured, with_measured
 from curate.report.gather import choose, corpus_summary, count, places, selection_summary, with_documents
 from curate.report.page import Bundle, page
 from curate.report.summary import Summary, as_json
-from curate.report.surveyed import corner, raw_of, survey_run, with_texts
+from curate.report.surveyed import raw_of, survey_run, with_texts
 from curate.report.text import markdown
+from curate.survey.comparison import look_at
 from curate.survey.corpus import SAMPLE_BYTES
 
 FORMATS = ("html", "md", "json")
 
 
 def report(
-    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    paths: Paths,
     *,
     out: str | os.PathLike[str] | None = None,
     format: str = "html",
@@ -52,23 +54,23 @@ def report(
     """
     if format not in FORMATS:
         raise unknown("--format", format, FORMATS)
-    listed = [os.fspath(p) for p in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+    listed = listed_paths(paths)
     if not listed:
         raise UsageError("nothing to report on: name the folder of a run, or the files of a corpus")
     bundle = Bundle() if format == "html" else None
     run = len(listed) == 1 and (Path(listed[0]) / MANIFEST).is_file()
+    folder = RunFolder(listed[0]) if run else None
     shown = Progress(progress)
     with LocalEngine(workers) as engine:
-        if run:
-            summary = _of_run(RunFolder(listed[0]), engine, sample_bytes, shown)
+        if folder:
+            summary = _of_run(folder, engine, sample_bytes, shown)
         else:
             corpus = scan(listed, text_column=text_column, id_column=id_column, over=engine.map)
-            found = corner(corpus, "raw", engine, sample_bytes, shown)
+            found = look_at(corpus, "raw", engine, shown, sample_bytes=sample_bytes)
             summary = with_texts(corpus_summary(corpus, columns_of(corpus)), {"raw": found})
     render: Callable[[Summary], str] = {"html": lambda s: page(s, bundle), "md": markdown, "json": as_json}[format]
-    to = Path(out) if out else (Path(listed[0]) if run else Path()) / f"report.{format}"
+    to = Path(out) if out else (folder.path if folder else Path()) / f"report.{format}"
     text = render(summary)
-    folder = RunFolder(listed[0]) if run else None
     with folder.locked() if folder else nullcontext():
         with atomic(to) as part:
             part.write_text(text, encoding="utf-8", newline="")
@@ -80,7 +82,7 @@ def report(
 def _of_run(folder: RunFolder, engine: LocalEngine, sample_bytes: float, shown: Progress) -> Summary:
     counted, raw = count(folder), raw_of(folder)
     chosen = choose(folder, counted.scores[0].cut)
-    found = survey_run(folder, places(raw, chosen.rows()), engine, sample_bytes, shown)
+    found = survey_run(folder, raw, places(raw, chosen.rows()), engine, sample_bytes, shown)
     summary = with_texts(selection_summary(folder, counted), found.corners, found.targets)
     of_raw = found.corners.get("raw")
     summary = with_documents(summary, chosen, raw, of_raw.survey if of_raw else None)

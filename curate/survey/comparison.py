@@ -9,15 +9,18 @@ from itertools import pairwise
 
 import numpy as np
 
+from curate.engines import LocalEngine
 from curate.errors import InputError
+from curate.io.corpus import Corpus
 from curate.metrics.adequacy import Adequacy
 from curate.metrics.characteristic import Discrepancy, characteristic_discrepancy
 from curate.metrics.divergences import DIVERGENCES, divergences, probabilities
 from curate.metrics.ks import KS, holm, ks
 from curate.metrics.reduction import KLReduction, kl_reduction, parity_kl_reduction, thin
 from curate.metrics.sinkhorn import sinkhorn_divergence
-from curate.survey.corpus import Survey
-from curate.survey.sample import Facts, coarse_counts
+from curate.progress import Progress
+from curate.survey.corpus import SAMPLE_BYTES, Survey, survey
+from curate.survey.sample import Facts, coarse_counts, facts
 
 N_CLOUD = 500  # vectors of a corpus for Sinkhorn and the characteristic function
 N_FREQUENCIES = 512
@@ -38,6 +41,21 @@ class Corner:
     @property
     def name(self) -> str:
         return self.survey.name
+
+
+def look_at(
+    corpus: Corpus,
+    name: str,
+    engine: LocalEngine,
+    shown: Progress,
+    *,
+    sample_bytes: float = SAMPLE_BYTES,
+    wanted: Mapping[int, np.ndarray] | None = None,
+) -> Corner:
+    """Survey a corpus, with a bar, and measure its sample; parameters as of `survey`."""
+    with shown.stage(name[:8], sum(p.n_bytes for p in corpus.partitions)) as stage:
+        found = survey(corpus, name, engine, sample_bytes=sample_bytes, wanted=wanted, advance=stage.advance)
+    return Corner(found, facts(found.texts, engine))
 
 
 @dataclass(frozen=True)
@@ -65,10 +83,9 @@ class Comparison:
 
     ``reduction``: KL reduction, with ``parity`` as the paper has it; None without raw. ``at_random``: what random
     documents of raw have that are as many n-grams: under 0, since the n-grams of whole documents cluster.
-    ``divergences``: by name, of
-    counts thinned to as many n-grams in raw as in the selection. ``sinkhorn``: of hashed n-gram vectors.
-    ``characteristic_raw``, ``characteristic_selected``: with their nulls. ``attributes``: by name. ``n_bad_rows``: of
-    each corpus, that could not be read and are not in the comparison.
+    ``divergences``: by name, of counts thinned to as many n-grams in raw as in the selection. ``sinkhorn``: of hashed
+    n-gram vectors. ``characteristic_raw``, ``characteristic_selected``: with their nulls. ``attributes``: by name.
+    ``n_bad_rows``: of each corpus, that could not be read and are not in the comparison.
     """
 
     target: str
@@ -82,6 +99,17 @@ class Comparison:
     attributes: Mapping[str, Attribute]
     adequacy: Adequacy
     n_bad_rows: Mapping[str, int]
+
+    @property
+    def distances(self) -> dict[str, Distance]:
+        """All distances but those of attributes, by the names that they are shown under."""
+        before, after = self.characteristic_raw, self.characteristic_selected
+        characteristic = Distance(before.squared if before else math.nan, after.squared, after.null_high)
+        return {
+            **{DIVERGENCES[name].title: distance for name, distance in self.divergences.items()},
+            "Sinkhorn divergence": self.sinkhorn,
+            "characteristic function": characteristic,
+        }
 
 
 def compare(
