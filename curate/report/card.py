@@ -64,10 +64,8 @@ def size_category(n: int) -> str:
     return next((name for i, name in enumerate(_SIZES[:-1]) if n < 10 ** (3 + i)), _SIZES[-1])
 
 
-def measured(summary: Summary | None) -> list[str]:
+def measured(summary: Summary) -> list[str]:
     """What was measured of a selection, a sentence each: the verdict, and the KL reduction for each target."""
-    if summary is None:
-        return []
     found = [summary.verdict.sentence] if summary.verdict else []
     for m in summary.metrics:
         if m.name == "KL reduction":
@@ -79,21 +77,18 @@ def measured(summary: Summary | None) -> list[str]:
 _MARKS = ("<!-- curate: measured -->", "<!-- /curate -->")
 
 
-def _measured(summary: Summary | None) -> list[str]:
-    return [_MARKS[0], *(f"- {plain_long(text)}" for text in measured(summary)), _MARKS[1]]
-
-
 def with_measured(card: str, summary: Summary) -> str:
     """A card, which somebody may have edited, with what was measured between its marks; the rest stays as it is."""
     before, mark, rest = card.partition(_MARKS[0])
     _, end, after = rest.partition(_MARKS[1])
-    if not mark or not end or not measured(summary):
+    found = [f"- {plain_long(text)}" for text in measured(summary)]
+    if not mark or not end or not found:
         return card
-    return before + "\n".join(_measured(summary)) + after
+    return before + "\n".join([mark, *found, end]) + after
 
 
-def dataset_card(manifest: Mapping[str, Any], summary: Summary | None = None) -> str:
-    """README.md with the ``configs`` block that ``datasets.load_dataset`` reads, and what has been measured."""
+def dataset_card(manifest: Mapping[str, Any]) -> str:
+    """README.md with the ``configs`` block that ``datasets.load_dataset`` reads, and room for what is measured."""
     stats, drawing = manifest["stats"], manifest["recipe"]["draw"]
     budget = str(Budget(**drawing["budget"])) if drawing["budget"] else f"scores from {drawing['threshold']}"
     pattern = "shards/*.parquet" if manifest["shards"][0]["path"].endswith("parquet") else "shards/*.jsonl.zst"
@@ -125,7 +120,7 @@ def dataset_card(manifest: Mapping[str, Any], summary: Summary | None = None) ->
         f"| tokens | {plain(manifest['tokenizer'])} |",
         f"| recipe | `{manifest['recipe_sha256'][:16]}` |",
         "",
-        *_measured(summary),
+        *_MARKS,
         "",
         *_length_table(stats["diagnostics"]),
         *_source_table(stats["diagnostics"]),
@@ -199,7 +194,7 @@ def croissant(manifest: Mapping[str, Any], schema: pa.Schema) -> dict[str, Any]:
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": re.sub(r"[^A-Za-z0-9_.-]+", "-", manifest["name"]) or "selection",
-        "description": _description(manifest, None),
+        "description": _description(manifest),
         "version": "1.0.0",
         "datePublished": manifest["creation_date"],
         "license": "see the licence of each document's origin",
@@ -211,17 +206,16 @@ def croissant(manifest: Mapping[str, Any], schema: pa.Schema) -> dict[str, Any]:
     }
 
 
-def _description(manifest: Mapping[str, Any], summary: Summary | None) -> str:
+def _description(manifest: Mapping[str, Any]) -> str:
     stats = manifest["stats"]
-    first = (
+    return (
         f"{stats['n_selected']:,} of {stats['n_documents']:,} documents, selected by curate {manifest['tool_version']}."
     )
-    return " ".join([first, *measured(summary)])
 
 
 def described(of: dict[str, Any], manifest: Mapping[str, Any], summary: Summary) -> dict[str, Any]:
     """A Croissant description with what has been measured since."""
-    return of | {"description": _description(manifest, summary)}
+    return of | {"description": " ".join([_description(manifest), *measured(summary)])}
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
