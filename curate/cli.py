@@ -92,9 +92,8 @@ _scoring = _options(
         "-t",
         "targets",
         multiple=True,
-        required=True,
         metavar="[NAME=]PATH",
-        help="Examples of what is wanted; repeat for several.",
+        help="Examples of what is wanted; repeat for several. Most methods need some.",
     ),
     click.option("--target-text-column", help="Column of the text in the targets, when it is another."),
     click.option(

@@ -18,7 +18,7 @@ from curate.io.targets import Paths, Targets, listed_paths, named_targets
 from curate.report.terminal import size, table
 from curate.sampling.budget import parse_budget, parse_bytes
 from curate.scorers import Dsir, Fusion, Scorer, scorer
-from curate.selection import Resources, estimated_spill
+from curate.selection import Resources, check_target, estimated_spill
 from curate.steps.documents import Documents, documents, raw_batches
 from curate.steps.holdout import checked_fraction, target_texts
 
@@ -86,7 +86,7 @@ class Plan:
 def estimate(
     raw: Paths,
     *,
-    target: Targets,
+    target: Targets | None,
     out: str | os.PathLike[str],
     method: str = "dsir",
     settings: Mapping[str, Any] | None = None,
@@ -106,7 +106,7 @@ def estimate(
     CurateError : as a real run would, for what it comes across.
     """
     model = scorer(method, **dict(settings or {}))
-    checked_fraction(holdout)
+    check_target(named_targets(target), model, checked_fraction(holdout))
     with LocalEngine(workers) as engine:
         start = time.perf_counter()
         corpus = scan(

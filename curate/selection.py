@@ -33,26 +33,21 @@ from curate.metrics.diagnostics import Diagnostics, shares, warnings
 from curate.metrics.weights import LengthHistogram
 from curate.progress import Progress
 from curate.sampling.budget import Budget, parse_budget, parse_bytes
+from curate.sampling.draws import DRAWS
 from curate.scorers import Dsir, Fusion, Scorer, load_scorer, scorer
 from curate.steps.count import NgramCounts
+from curate.steps.decide import DecideJob, decide
+from curate.steps.decision import Decision, DrawSpec
 from curate.steps.documents import RESERVED
-from curate.steps.draw import (
-    Decision,
-    DrawSpec,
-    ScoreTable,
-    Statistics,
-    add_sizes,
-    draw_table,
-    duplicate_ids,
-    statistics,
-    write_ledger,
-)
+from curate.steps.draw import draw_table
 from curate.steps.early import Guess
 from curate.steps.fit import BAD_SCHEMA, FitJob, Reading, fit_job, fit_model, fit_partition
 from curate.steps.fuse import FuseJob, fuse_scores
 from curate.steps.holdout import checked_fraction
-from curate.steps.keep import KeepJob, keep_partition, kept_lengths
+from curate.steps.keep import KeepJob, keep_partition, kept_lengths, total_weight
+from curate.steps.ledger import write_ledger
 from curate.steps.score import ScoreJob, score_partition
+from curate.steps.scoretable import ScoreTable, Statistics, add_sizes, duplicate_ids, statistics
 from curate.steps.write import WriteJob, WriteSpec, output_schema, plan_shards, write_shard
 
 FORMAT = 1  # of the score table and what names it
@@ -117,7 +112,7 @@ class Resources:
 def select(
     raw: Paths,
     *,
-    target: Targets,
+    target: Targets | None = None,
     out: str | os.PathLike[str],
     method: str = "dsir",
     settings: Mapping[str, Any] | None = None,
@@ -142,12 +137,12 @@ def select(
     overwrite: bool = False,
     progress: bool | None = False,
 ) -> Selection:
-    """Select documents of ``raw`` that are like ``target``, and write them to ``out``.
+    """Select documents of ``raw``, such as are like ``target``, and write them to ``out``.
 
     Parameters
     ----------
     raw : files, folders, globs or URLs of the raw corpus.
-    target : examples of what is wanted: paths, or paths by name.
+    target : examples of what is wanted: paths, or paths by name; None for a method that needs none.
     method, settings : the scorer and its settings, see `curate.scorers`; "dsir+primed" fuses several, whose
         settings are named "dsir.n".
     budget : how much: 10000 (documents), "10%", "500MB", "2B-tokens".
@@ -190,7 +185,7 @@ def select(
 def score(
     raw: Paths,
     *,
-    target: Targets,
+    target: Targets | None = None,
     out: str | os.PathLike[str],
     method: str = "dsir",
     settings: Mapping[str, Any] | None = None,
@@ -293,8 +288,20 @@ class _ScoringSpec:
     def __post_init__(self) -> None:
         if self.on_bad_row not in ("raise", "quarantine"):
             raise unknown("--on-bad-row", self.on_bad_row, ("raise", "quarantine"))
-        if not self.target:
-            raise UsageError("no target: name at least one file of examples")
+        check_target(self.target, scorer(self.method, **self.settings), self.holdout)
+
+
+def check_target(target: Mapping[str, Any], model: Scorer | Fusion, holdout: float | None) -> None:
+    """Refuse to do without a target where one is needed.
+
+    Raises
+    ------
+    UsageError : the scorer needs one, or a part of it is to be held out.
+    """
+    if not target and model.needs_target:
+        raise UsageError(f"no target: method {model.method!r} needs at least one file of examples (--target PATH)")
+    if not target and holdout is not None:
+        raise UsageError("--holdout leaves out part of a target, and none is given (--target PATH)")
 
 
 @dataclass
@@ -355,7 +362,9 @@ class _Session:
                 member.check_installed()
             stack.enter_context(self.folder.locked())
             corpus, targets, carry = self._scan(job, model, engine)
-            recipe = _recipe(job, model, spec, writing, name or f"{'+'.join(job.target)}-{job.method}")
+            recipe = _recipe(
+                job, model, spec, writing, name or "-".join(filter(None, ["+".join(job.target), job.method]))
+            )
             key = _scoring_key(job, corpus, targets, model, carry)
             if self.folder.finished(recipe) and (self.folder.scored or {}).get("key") == key:
                 self.folder.clean()
@@ -469,7 +478,12 @@ class _Session:
         counts = fit.wanted.get(model.method)
         spilled = counts if isinstance(counts, NgramCounts) and counts.spill else None
         fused = isinstance(model, Fusion)  # once all documents have the scores of each scorer
-        simple = spec is not None and spec.per is None and not (model.separate_targets or spilled or fused)
+        simple = (
+            spec is not None
+            and spec.draw in DRAWS
+            and spec.per is None
+            and not (model.separate_targets or spilled or fused)
+        )
         job = ScoreJob(
             reading,
             model,
@@ -477,7 +491,7 @@ class _Session:
             self._before_fusion if fused else self.folder.scores,
             key,
             spilled,
-            Guess(spec, n_documents) if simple and spec is not None else None,
+            Guess(spec, n_documents) if simple and spec is not None and spec.draw in DRAWS else None,
             self.folder.work / "early",
         )
         self._each("score", partial(score_partition, job), partitions, reading.engine)
@@ -524,7 +538,23 @@ class _Session:
         folder, corpus = self.folder, scored.corpus
         with self._timed("draw"):
             found = statistics(scored.table, engine, spec.per)
-            decision = draw_table(scored.table, spec, found, engine)
+            draw_key = digest([recipe["draw"], scored.commit["key"]])
+            decision = decide(
+                DecideJob(
+                    scored.table,
+                    spec,
+                    found,
+                    engine,
+                    corpus,
+                    scored.model,
+                    scored.targets,
+                    recipe.get("holdout"),
+                    draw_key,
+                    folder.work / "draw",
+                    self.resources.batch_bytes(engine),
+                    self.resources.memory_limit - BASE_BYTES,
+                )
+            )
             top = (
                 decision
                 if spec.draw in ("topk", "threshold")
@@ -534,7 +564,7 @@ class _Session:
             corpus,
             decision,
             folder.work / "keep",
-            digest([recipe["draw"], scored.commit["key"]]),
+            draw_key,
             self.resources.batch_bytes(engine),
             scored.commit["key"],
             folder.work / "early",
@@ -544,7 +574,7 @@ class _Session:
             n_selected = sum(k["n_documents"] for k in kept)
             if not n_selected:
                 raise InputError(f"nothing selected: no document fits the budget ({spec.budget}) or the threshold")
-        weight = 1.0 / n_selected
+        scale = 1.0 / total_weight(keep, kept)
         separate = scored.model.separate_targets
         with self._timed("write"):
             job = WriteJob(
@@ -552,7 +582,7 @@ class _Session:
                 writing,
                 kept,
                 output_schema(keep, kept, separate),
-                weight,
+                scale,
                 folder.shards,
                 folder.work / "written",
                 tuple(scored.model.target_names_) if separate else (),
@@ -562,7 +592,7 @@ class _Session:
             tasks: list[Any] = [None, *shards]
             with self.progress.stage("write", len(tasks), in_bytes=False) as stage:
                 entries: list[dict[str, Any]] = []
-                for _task, entry in engine.each(partial(_write, job, decision, ledger, weight), tasks):
+                for _task, entry in engine.each(partial(_write, job, decision, ledger, scale), tasks):
                     stage.advance(1)
                     if entry is not None:
                         entries.append(entry)
@@ -609,11 +639,11 @@ class _Timer:
         give_back_memory()
 
 
-def _write(job: WriteJob, decision: Decision, ledger: Path, weight: float, task: Any) -> dict[str, Any] | None:
+def _write(job: WriteJob, decision: Decision, ledger: Path, scale: float, task: Any) -> dict[str, Any] | None:
     """One of the files of the write step: a shard, or the ledger."""
     if task is not None:
         return write_shard(job, task)
-    write_ledger(ledger, decision, weight)
+    write_ledger(ledger, decision, scale)
     return None
 
 

@@ -112,6 +112,14 @@ def test_missing_arguments_are_exit_2():
     assert curate("nonsense").exit_code == 2
 
 
+@pytest.mark.parametrize("command", ["select", "score"])
+def test_without_a_target_a_method_that_needs_one_says_so(raw, tmp_path, command):
+    result = curate(command, raw, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "method 'dsir' needs at least one file of examples (--target PATH)" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_bad_row_names_its_line_and_the_way_out(raw, target, tmp_path):
     write(raw / "part-001.jsonl", b'{"text":"a"}\n{"text":\n')
     words = ("select", raw, "--target", target, *SMALL)

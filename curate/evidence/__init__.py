@@ -32,7 +32,7 @@ from curate.io.run import EVIDENCE, RunFolder, write_json
 from curate.io.targets import GENERIC, Targets, named_targets
 from curate.progress import Progress
 from curate.sampling.budget import parse_bytes
-from curate.steps.draw import ScoreTable
+from curate.steps.scoretable import ScoreTable
 
 __all__ = ["Arm", "Evidence", "evaluate"]
 FORMAT = 1

@@ -18,7 +18,8 @@ from curate.io.tables import batches, count_rows, numpy
 from curate.kernels.text import one_chunk
 from curate.sampling.cut import Cut, Ranked, descending, find_cuts
 from curate.sampling.noise import EVIDENCE, TIE, centred, keyed_hashes, mix
-from curate.steps.draw import OTHER, ScoreTable, add_sizes, sizes_by, split
+from curate.steps.draw import split
+from curate.steps.scoretable import OTHER, ScoreTable, add_sizes, sizes_by
 
 ARMS = {
     "selected": "a random sample of what was selected",

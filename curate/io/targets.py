@@ -18,8 +18,10 @@ def listed_paths(paths: Paths) -> list[str]:
 GENERIC = ("train", "target", "targets", "data", "examples", "texts")  # names of files that say nothing
 
 
-def named_targets(target: Targets, *, generic: Sequence[str] = GENERIC) -> dict[str, list[str]]:
+def named_targets(target: Targets | None, *, generic: Sequence[str] = GENERIC) -> dict[str, list[str]]:
     """Targets by name: the name given, else that of the file, or of its folder when the file's says nothing."""
+    if target is None:
+        return {}
     if isinstance(target, Mapping):
         return {name: listed_paths(paths) for name, paths in target.items()}
     named: dict[str, list[str]] = {}

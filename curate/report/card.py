@@ -114,7 +114,7 @@ def dataset_card(manifest: Mapping[str, Any]) -> str:
         "| | |",
         "| --- | --- |",
         f"| method | {plain(manifest['recipe']['method'])} |",
-        f"| target | {plain(', '.join(t['name'] for t in manifest['targets']))} |",
+        f"| target | {plain(', '.join(t['name'] for t in manifest['targets']) or 'none')} |",
         f"| draw | {plain(manifest['recipe']['draw']['draw'])}, seed {manifest['seed']} |",
         f"| budget | {plain(budget)} |",
         f"| tokens | {plain(manifest['tokenizer'])} |",

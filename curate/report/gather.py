@@ -100,7 +100,7 @@ def _asked(manifest: Mapping[str, Any]) -> tuple[Fact, ...]:
     budget = str(Budget(**drawing["budget"])) if drawing["budget"] else f"scores from {drawing['threshold']}"
     found = [
         Fact("raw", ", ".join(recipe["raw"]), code=True),
-        Fact("target", ", ".join(dict.fromkeys(t["name"] for t in manifest["targets"]))),
+        Fact("target", ", ".join(dict.fromkeys(t["name"] for t in manifest["targets"])) or "none"),
         *([Fact("held out of the target", f"{recipe['holdout']:.0%}")] if recipe.get("holdout") else []),
         Fact("method", recipe["method"]),
         Fact("budget", budget),

@@ -63,3 +63,5 @@ DRAWS: dict[str, Keys] = {
     "threshold": top_k_keys,
     "uniform": uniform_keys,
 }
+
+LISTED: tuple[str, ...] = ()  # draws that no order decides: they list the documents that they keep

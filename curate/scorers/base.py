@@ -48,6 +48,7 @@ class Scorer(ABC):
     method: ClassVar[str]
     log_weights: ClassVar[bool]  # whether scores are log weights, nats, that a Gumbel draw may sample by
     default_draw: ClassVar[str] = "topk"
+    needs_target: ClassVar[bool] = True
     needs: ClassVar[tuple[str, str] | None] = None  # a package, and the extra that brings it
     features: NgramFeatures
     min_tokens: int

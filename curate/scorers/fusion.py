@@ -120,6 +120,11 @@ class Fusion:
         return [f"score_{name}" for name in self.members]
 
     @property
+    def needs_target(self) -> bool:
+        """Whether any of the scorers does."""
+        return any(member.needs_target for member in self.members.values())
+
+    @property
     def target_names_(self) -> list[str]:
         """The target, all pooled."""
         return next(iter(self.members.values())).target_names_

@@ -20,8 +20,8 @@ from curate.io.formats import Batch, Lines
 from curate.io.paths import atomic
 from curate.io.tables import KEY
 from curate.sampling.draws import DRAWS
+from curate.steps.decision import DrawSpec
 from curate.steps.documents import Documents
-from curate.steps.draw import DrawSpec
 
 ENOUGH = 20_000  # documents before the first guess
 UNSORTED_BYTES = 64_000_000  # of text that is set aside before it, whatever it scores

@@ -21,7 +21,7 @@ from curate.errors import ResourceError, UsageError
 from curate.io.tables import batches, is_done, numpy, write_table
 from curate.scorers import Fusion
 from curate.steps.documents import score_schema
-from curate.steps.draw import MAX_GROUPS
+from curate.steps.scoretable import MAX_GROUPS
 
 ROWS_AT_ONCE = 100_000
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -20,10 +21,11 @@ from curate.io.run import digest, read_json, write_json
 from curate.io.schemas import dumped, inferred, loaded, merged
 from curate.io.tables import batches, regrouped
 from curate.metrics.weights import LengthHistogram
-from curate.steps.draw import Decision, add_sizes, chosen_scores, sizes_by
+from curate.steps.decision import Decision, chosen_scores
 from curate.steps.early import LINE, early_path, early_tables
+from curate.steps.scoretable import add_sizes, sizes_by
 
-FORMAT = 1
+FORMAT = 2  # of the files in _work
 LINES_AT_ONCE = 1_000  # JSON rows whose columns are found together
 ADDED = ("curate_score", "curate_weight", "curate_target")
 
@@ -53,6 +55,7 @@ class Kept:
 
     rows: np.ndarray  # int64, in the file
     scores: np.ndarray
+    weights: np.ndarray  # up to a common factor
     targets: np.ndarray
     n_bytes: np.ndarray
     n_tokens: np.ndarray
@@ -61,25 +64,26 @@ class Kept:
 
 def kept_of(decision: Decision, part: int) -> Kept:
     """Apply a decision to the score table of one partition."""
-    parts: list[tuple[np.ndarray, ...]] = []
+    parts: list[tuple[np.ndarray, ...]] = []  # as the fields of `Kept`
     sources: dict[str, dict[str, int]] = {}
     first = 0
     for rows in batches(decision.table.parts[part]):
         chosen = decision.targets(part, rows, first)
+        weights = decision.weights(part, chosen, first)[chosen >= 0]
         first += rows.num_rows
         kept = rows.append_column("_target", pa.array(chosen)).filter(pa.array(chosen >= 0))
         scores = chosen_scores(decision.table, kept, kept["_target"].to_numpy())
         numbers = (kept[name].to_numpy() for name in ("row", "_target", "n_bytes", "n_tokens"))
         row, target, n_bytes, n_tokens = numbers
-        parts.append((row, scores, target, n_bytes, n_tokens))
+        parts.append((row, scores, weights, target, n_bytes, n_tokens))
         if "source" in decision.table.carry:
             for value, sizes in sizes_by(kept, "source").items():
                 add_sizes(sources, value, sizes)
     if not parts:
         empty = np.zeros(0, np.int64)
-        return Kept(empty, np.zeros(0), empty, empty, empty)
-    row, scores, target, n_bytes, n_tokens = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Kept(row, scores, target, n_bytes, n_tokens, sources)
+        return Kept(empty, np.zeros(0), np.zeros(0), empty, empty, empty)
+    row, scores, weight, target, n_bytes, n_tokens = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Kept(row, scores, weight, target, n_bytes, n_tokens, sources)
 
 
 def keep_partition(job: KeepJob, partition: Partition) -> dict[str, Any]:
@@ -99,7 +103,14 @@ def keep_partition(job: KeepJob, partition: Partition) -> dict[str, Any]:
     }
     if len(kept.rows):
         with atomic(job.path(partition, "npz")) as part, open(part, "wb") as file:
-            np.savez(file, scores=kept.scores, targets=kept.targets, n_bytes=kept.n_bytes, n_tokens=kept.n_tokens)
+            np.savez(
+                file,
+                scores=kept.scores,
+                weights=kept.weights,
+                targets=kept.targets,
+                n_bytes=kept.n_bytes,
+                n_tokens=kept.n_tokens,
+            )
         found |= _fetch(job, partition, kept.rows)
     write_json(marker, found)
     return found
@@ -183,6 +194,18 @@ def _write_lines(job: KeepJob, partition: Partition, tables: Iterator[pa.Table])
             count += table.num_rows
             size += len(data)
     return {"kind": "jsonl", "schema": dumped(schema), "blocks": blocks}, count
+
+
+def numbers_of(job: KeepJob, partition: int) -> Any:
+    """The arrays of `Kept` of one partition that any documents are kept of, by name."""
+    with np.load(job.path(job.corpus.partitions[partition], "npz"), allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def total_weight(job: KeepJob, found: Sequence[dict[str, Any]]) -> float:
+    """The sum of the weights of all kept documents, the same in whatever order they are."""
+    kept = (index for index, part in enumerate(found) if part["n_documents"])
+    return math.fsum(weight for index in kept for weight in numbers_of(job, index)["weights"])
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from curate.io.corpus import hash_file
 from curate.io.paths import atomic
 from curate.io.run import digest, read_json, write_json
 from curate.io.schemas import conformed, from_lines, merged, writable
-from curate.steps.keep import ADDED, KeepJob, Piece, fetched_schema, lines_of, tables_of
+from curate.steps.keep import ADDED, KeepJob, Piece, fetched_schema, lines_of, numbers_of, tables_of
 
 FORMAT = 1
 ROW_GROUP_BYTES = 16_000_000  # of text; a group is held more than once while it is written
@@ -55,7 +55,7 @@ class WriteJob:
     spec: WriteSpec
     found: Sequence[dict[str, Any]]  # what `keep_partition` returned, by partition
     schema: pa.Schema
-    weight: float
+    scale: float  # of weights, which add up to 1
     shards: Path
     markers: Path
     target_names: tuple[str, ...]  # empty unless they are separate
@@ -83,7 +83,7 @@ def plan_shards(keep: KeepJob, found: Sequence[dict[str, Any]], shard_bytes: int
     for index, part in enumerate(found):
         if not part["n_documents"]:
             continue
-        ends = np.cumsum(_numbers(keep, index)["n_bytes"])
+        ends = np.cumsum(numbers_of(keep, index)["n_bytes"])
         start = 0
         while start < len(ends):
             before = int(ends[start - 1]) if start else 0
@@ -99,11 +99,6 @@ def plan_shards(keep: KeepJob, found: Sequence[dict[str, Any]], shard_bytes: int
                 close()
     close()
     return shards
-
-
-def _numbers(keep: KeepJob, index: int) -> Any:
-    with np.load(keep.path(keep.corpus.partitions[index], "npz"), allow_pickle=False) as arrays:
-        return dict(arrays)
 
 
 def output_schema(keep: KeepJob, found: Sequence[dict[str, Any]], separate: bool) -> pa.Schema:
@@ -137,7 +132,7 @@ def write_shard(job: WriteJob, shard: Shard) -> dict[str, Any]:
         else:
             _write_lines(job, shard, part)
     size, sha256 = hash_file(str(path))
-    tokens = sum(int(_numbers(job.keep, p.partition)["n_tokens"][p.start : p.stop].sum()) for p in shard.pieces)
+    tokens = sum(int(numbers_of(job.keep, p.partition)["n_tokens"][p.start : p.stop].sum()) for p in shard.pieces)
     entry = {
         "path": f"shards/{path.name}",
         "bytes": size,
@@ -181,7 +176,7 @@ def _by_row_group(job: WriteJob, shard: Shard) -> Iterator[tuple[int | None, pa.
 
 def _row_groups(job: WriteJob, shard: Shard) -> list[int]:
     """Rows of each row group: as many as hold `ROW_GROUP_BYTES` of text."""
-    sizes = np.concatenate([_numbers(job.keep, p.partition)["n_bytes"][p.start : p.stop] for p in shard.pieces])
+    sizes = np.concatenate([numbers_of(job.keep, p.partition)["n_bytes"][p.start : p.stop] for p in shard.pieces])
     ends = np.cumsum(sizes)
     cuts = [0]
     while cuts[-1] < len(ends):
@@ -200,12 +195,12 @@ def _tables(job: WriteJob, piece: Piece) -> Iterator[pa.Table]:
         tables = (from_lines(lines, base) for lines in lines_of(path, part, piece.start, piece.stop))
     else:
         tables = (conformed(table, base) for table in tables_of(path, piece.start, piece.stop))
-    numbers = _numbers(job.keep, piece.partition)
+    numbers = numbers_of(job.keep, piece.partition)
     for table in tables:
         here = slice(at, at + table.num_rows)
         at += table.num_rows
         table = table.append_column("curate_score", pa.array(numbers["scores"][here]))
-        table = table.append_column("curate_weight", pa.array(np.full(table.num_rows, job.weight)))
+        table = table.append_column("curate_weight", pa.array(numbers["weights"][here] * job.scale))
         if job.target_names:
             names = np.array(job.target_names, object)[numbers["targets"][here]]
             table = table.append_column("curate_target", pa.array(names, pa.string()))
@@ -229,14 +224,15 @@ def _write_lines(job: WriteJob, shard: Shard, part: Path) -> None:
                     sink.write(encoded.write_ndjson().encode())
                 continue
             path = job.keep.path(job.keep.corpus.partitions[piece.partition], "jsonl")
-            numbers, at = _numbers(job.keep, piece.partition), piece.start
+            numbers, at = numbers_of(job.keep, piece.partition), piece.start
             for lines in lines_of(path, found, piece.start, piece.stop):
                 sink.write(b"".join(_extended(job, line, numbers, at + i) for i, line in enumerate(lines)))
                 at += len(lines)
 
 
 def _extended(job: WriteJob, line: bytes, numbers: Any, at: int) -> bytes:
-    added: dict[str, Any] = {"curate_score": float(numbers["scores"][at]), "curate_weight": job.weight}
+    added: dict[str, Any] = {"curate_score": float(numbers["scores"][at])}
+    added["curate_weight"] = float(numbers["weights"][at] * job.scale)
     if job.target_names:
         added["curate_target"] = job.target_names[numbers["targets"][at]]
     if b'"curate_' in line:  # a corpus that curate wrote: the old values go

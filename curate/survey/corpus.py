@@ -17,8 +17,8 @@ from curate.kernels.text import one_chunk
 from curate.metrics.weights import LengthHistogram
 from curate.sampling.noise import TIE, keyed_hashes
 from curate.steps.documents import Documents, documents, raw_batches
-from curate.steps.draw import MAX_GROUPS, OTHER
 from curate.steps.sample import FitSample
+from curate.steps.scoretable import MAX_GROUPS, OTHER
 
 SAMPLE_BYTES = 16_000_000  # 8 million n-grams: in 10,000 buckets their noise is 0.0006 nats
 BATCH_BYTES = 4_000_000

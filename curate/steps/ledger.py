@@ -1,0 +1,65 @@
+"""The ledger: one row a document, with why it was kept or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.io.tables import batches, write_table
+from curate.steps.decision import Decision, chosen_scores
+from curate.steps.scoretable import ScoreTable
+
+LEDGER = pa.schema(
+    [
+        ("doc_id", pa.large_string()),
+        ("path", pa.dictionary(pa.int32(), pa.large_string())),
+        ("row", pa.int64()),
+        ("kept", pa.bool_()),
+        ("reason", pa.string()),
+        ("score", pa.float64()),
+        ("weight", pa.float64()),
+    ]
+)
+
+
+def ledger_schema(table: ScoreTable) -> pa.Schema:
+    """Columns of the ledger; with separate targets also the one a document was kept for."""
+    return LEDGER.append(pa.field("target", pa.string())) if len(table.score_columns) > 1 else LEDGER
+
+
+def write_ledger(path: Path, decision: Decision, scale: float) -> int:
+    """One row a document, with why it was kept or not; returns how many rows. ``scale``: of weights, see `Decision`."""
+    table = decision.table
+    names = np.array([n.removeprefix("score_") for n in table.score_columns], object)
+
+    def rows() -> Iterator[pa.Table]:
+        for part, file in enumerate(table.parts):
+            first = 0
+            for scored in batches(file):
+                chosen = decision.targets(part, scored, first)
+                weights = decision.weights(part, chosen, first) * scale
+                first += scored.num_rows
+                yield _ledger_rows(decision, scored, chosen, weights, names)
+
+    return write_table(path, ledger_schema(table), rows())
+
+
+def _ledger_rows(
+    decision: Decision, scored: pa.Table, chosen: np.ndarray, weights: np.ndarray, names: np.ndarray
+) -> pa.Table:
+    kept = chosen >= 0
+    below = "below_threshold" if decision.spec.draw == "threshold" else "not_drawn"
+    reason = pc.if_else(pa.array(kept), pa.scalar("kept"), pc.fill_null(scored["reason"], below))
+    scores = chosen_scores(decision.table, scored, chosen)
+    columns: dict[str, Any] = {name: scored[name] for name in ("doc_id", "path", "row")}
+    columns |= {"kept": kept, "reason": reason, "score": pa.array(scores, mask=np.isnan(scores))}
+    columns |= {"weight": weights}
+    schema = ledger_schema(decision.table)
+    if "target" in schema.names:
+        columns["target"] = pa.array(np.where(kept, names[np.maximum(chosen, 0)], None), pa.string())
+    return pa.table({name: columns[name] for name in schema.names}, schema=schema)

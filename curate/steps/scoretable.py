@@ -1,0 +1,146 @@
+"""The score table: its files, what one pass over them finds, and ids that occur twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.engines import LocalEngine
+from curate.errors import UsageError
+from curate.io.tables import batches, count_rows, numpy
+from curate.metrics.weights import LengthHistogram, ScoreMoments
+from curate.sampling.noise import TIE, keyed_hashes
+
+MAX_GROUPS = 1_000
+OTHER = "(other)"
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """The files of a score table: one a partition, in order."""
+
+    parts: tuple[Path, ...]
+    score_columns: tuple[str, ...]
+    carry: tuple[str, ...]
+    target_proportions: tuple[float, ...]
+
+
+@dataclass
+class Statistics:
+    """What one pass over a score table finds; merged in the order of the partitions."""
+
+    moments: list[ScoreMoments]
+    lengths: LengthHistogram = field(default_factory=LengthHistogram)
+    n_documents: int = 0
+    n_bytes: int = 0
+    n_tokens: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    groups: dict[str, dict[str, int]] = field(default_factory=dict)  # documents, bytes, tokens by value of `per`
+    sources: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    @property
+    def n_eligible(self) -> int:
+        return self.moments[0].n
+
+    def merge(self, other: Statistics) -> None:
+        self.moments = [a.merge(b) for a, b in zip(self.moments, other.moments, strict=True)]
+        self.lengths.merge(other.lengths)
+        self.n_documents += other.n_documents
+        self.n_bytes += other.n_bytes
+        self.n_tokens += other.n_tokens
+        for name, count in other.reasons.items():
+            self.reasons[name] = self.reasons.get(name, 0) + count
+        for mine, theirs in ((self.groups, other.groups), (self.sources, other.sources)):
+            for value, sizes in theirs.items():
+                add_sizes(mine, value, sizes)
+        if len(self.groups) > MAX_GROUPS:
+            raise UsageError(f"--per: the column has over {MAX_GROUPS:,} different values; take a coarser one")
+
+
+def add_sizes(totals: dict[str, dict[str, int]], value: str, sizes: Mapping[str, int]) -> None:
+    """Add documents, bytes and tokens to those of a value."""
+    if value not in totals and len(totals) > MAX_GROUPS:
+        value = OTHER  # such as a source that is a URL: of no use in a table, and without limit
+    into = totals.setdefault(value, {"documents": 0, "bytes": 0, "tokens": 0})
+    for unit, size in sizes.items():
+        into[unit] += size
+
+
+def sizes_by(table: pa.Table, column: str) -> dict[str, dict[str, int]]:
+    """Documents, bytes and tokens of each value of a column, in the order of the values."""
+    grouped = (
+        pa.table(
+            {
+                "value": pc.fill_null(table[column].cast(pa.large_string()), ""),
+                "n_bytes": table["n_bytes"],
+                "n_tokens": table["n_tokens"],
+            }
+        )
+        .group_by("value", use_threads=False)
+        .aggregate([("n_bytes", "count"), ("n_bytes", "sum"), ("n_tokens", "sum")])
+        .sort_by("value")
+    )
+    names = ("n_bytes_count", "n_bytes_sum", "n_tokens_sum")
+    values = zip(grouped["value"].to_pylist(), *(grouped[n].to_pylist() for n in names), strict=True)
+    return {v: {"documents": d, "bytes": b, "tokens": t} for v, d, b, t in values}
+
+
+def statistics(table: ScoreTable, engine: LocalEngine, per: str | None) -> Statistics:
+    """Moments, lengths, reasons and sizes of the whole score table."""
+    source = "source" if "source" in table.carry else None
+    needed = dict.fromkeys([*table.score_columns, "n_tokens", "n_bytes", "reason", *(c for c in (per, source) if c)])
+
+    def of(part: Path) -> Statistics:
+        found = Statistics([ScoreMoments() for _ in table.score_columns])
+        for rows in batches(part, list(needed)):
+            found.merge(_statistics(rows, table.score_columns, per, source))
+        return found
+
+    total = Statistics([ScoreMoments() for _ in table.score_columns])
+    for found in engine.ordered(of, table.parts):
+        total.merge(found)
+    return total
+
+
+def _statistics(rows: pa.Table, score_columns: Sequence[str], per: str | None, source: str | None) -> Statistics:
+    lengths = numpy(rows["n_tokens"])
+    moments = []
+    for name in score_columns:
+        scores = numpy(rows[name])
+        there = ~np.isnan(scores)
+        moments.append(ScoreMoments.of(scores[there], lengths[there]))
+    found = Statistics(moments, n_documents=rows.num_rows)
+    found.lengths.add(lengths)
+    found.n_bytes, found.n_tokens = int(numpy(rows["n_bytes"]).sum()), int(lengths.sum())
+    reasons = rows["reason"].drop_null().value_counts()
+    found.reasons = {item["values"].as_py(): item["counts"].as_py() for item in reasons}
+    if per:
+        found.groups = sizes_by(rows, per)
+    if source:
+        found.sources = found.groups if per == source else sizes_by(rows, source)
+    return found
+
+
+_IDS_AT_ONCE = 20_000_000
+
+
+def duplicate_ids(table: ScoreTable, engine: LocalEngine) -> int:
+    """How many documents have an id that an earlier one has too."""
+    total = sum(count_rows(part) for part in table.parts)
+    slices = max(1, -(-total // _IDS_AT_ONCE))
+    unique = 0
+    for i in range(slices):
+
+        def hashes(part: Path, i: int = i) -> np.ndarray:
+            found = [keyed_hashes(rows["doc_id"], 0, TIE) for rows in batches(part, ["doc_id"])]
+            mine = [h[(h >> np.uint64(32)) % np.uint64(slices) == i] if slices > 1 else h for h in found]
+            return np.concatenate([np.zeros(0, np.uint64), *mine])
+
+        ordered = np.sort(np.concatenate([np.zeros(0, np.uint64), *engine.map(hashes, table.parts)]))
+        unique += int((ordered[1:] != ordered[:-1]).sum()) + bool(len(ordered))
+    return total - unique
