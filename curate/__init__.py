@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from curate.compare import compare as compare
+    from curate.cutting import passages as passages
     from curate.errors import CurateError as CurateError
     from curate.evidence import Evidence as Evidence
     from curate.evidence import evaluate as evaluate
@@ -46,6 +47,7 @@ _PUBLIC = {
     "duckdb": "curate.frames.duckdb",
     "evaluate": "curate.evidence",
     "load_scorer": "curate.scorers",
+    "passages": "curate.cutting",
     "race": "curate.scorers",
     "scan": "curate.io.corpus",
     "score": "curate.selection",

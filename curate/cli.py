@@ -468,6 +468,32 @@ def report(paths: tuple[str, ...], sample: str, quiet: bool, **rest: Any) -> Non
 
 
 @main.command()
+@click.argument("raw", nargs=-1, required=True)
+@click.option("--out", "-o", required=True, type=click.Path(file_okay=False), help="Folder for the passages.")
+@click.option("--size", default="200", show_default=True, help="Bytes of a passage, at least; up to twice as many.")
+@_reading
+@_running
+def passages(raw: tuple[str, ...], quiet: bool, as_json: bool, **rest: Any) -> None:
+    """Cut the documents of RAW into passages, to select these instead of whole documents.
+
+    \b
+    Example:
+      curate passages samples/raw --out cut
+    """
+    from curate.cutting import passages as cut
+
+    made = cut(raw, progress=_progress(quiet), **rest)
+    if as_json:
+        _print_json(asdict(made))
+        return
+    mean = made.n_bytes / max(1, made.n_passages)
+    click.echo(f"{made.n_documents:,} documents in {made.n_passages:,} passages of {mean:,.0f} bytes on average")
+    if made.n_bad_rows:
+        click.echo(f"warning: {made.n_bad_rows:,} rows could not be read; they are in quarantine.parquet", err=True)
+    click.echo(f"passages: {made.out}/passages\nnext:     curate select {made.out}/passages --target ... --out ...")
+
+
+@main.command()
 @click.argument("out", type=click.Path(exists=True, file_okay=False))
 @click.option("--inputs", is_flag=True, help="Check the raw and target files too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")

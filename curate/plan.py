@@ -13,12 +13,13 @@ from typing import Any
 
 from curate.engines import LocalEngine
 from curate.engines.allocator import BASE_BYTES
+from curate.engines.resources import Resources
 from curate.io.corpus import Corpus, scan
 from curate.io.targets import Paths, Targets, listed_paths, named_targets
 from curate.report.terminal import size, table
 from curate.sampling.budget import parse_budget, parse_bytes
 from curate.scorers import Dsir, Fusion, Scorer, scorer
-from curate.selection import Resources, check_target, estimated_spill
+from curate.selection import check_target, estimated_spill
 from curate.steps.documents import Documents, documents, raw_batches
 from curate.steps.holdout import checked_fraction, target_texts
 

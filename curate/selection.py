@@ -6,7 +6,7 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -15,19 +15,17 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import pyarrow as pa
-
 from curate import __version__
 from curate.engines import LocalEngine
 from curate.engines.allocator import BASE_BYTES, give_back_memory, save_memory
+from curate.engines.resources import Resources
 from curate.errors import InputError, RunError, UsageError, unknown
 from curate.features import NgramFeatures
 from curate.features.ngrams import file_sha256
 from curate.io.columns import columns_of
 from curate.io.corpus import PARTITION_BYTES, Corpus, Partition, scan
-from curate.io.paths import atomic, find
+from curate.io.paths import atomic, refuse_inputs_below
 from curate.io.run import SCORES_COMMIT, RunFolder, digest, read_json, write_json
-from curate.io.tables import write_table
 from curate.io.targets import Paths, Targets, listed_paths, named_targets
 from curate.metrics.diagnostics import Diagnostics, shares, warnings
 from curate.metrics.weights import LengthHistogram
@@ -41,7 +39,7 @@ from curate.steps.decision import Decision, DrawSpec
 from curate.steps.documents import RESERVED
 from curate.steps.draw import draw_table
 from curate.steps.early import Guess
-from curate.steps.fit import BAD_SCHEMA, FitJob, Reading, fit_job, fit_model, fit_partition
+from curate.steps.fit import FitJob, Reading, fit_job, fit_model, fit_partition, write_quarantine
 from curate.steps.fuse import FuseJob, fuse_scores
 from curate.steps.holdout import checked_fraction
 from curate.steps.keep import KeepJob, keep_partition, kept_lengths, total_weight
@@ -51,7 +49,6 @@ from curate.steps.scoretable import ScoreTable, Statistics, add_sizes, duplicate
 from curate.steps.write import WriteJob, WriteSpec, output_schema, plan_shards, write_shard
 
 FORMAT = 1  # of the score table and what names it
-MIN_MEMORY = 600_000_000
 LITTLE_MEMORY = 1_500_000_000  # below it memory is saved at the cost of some speed
 LARGER_TARGET = {
     "bytegrams": "--set target_bytes takes more, at 150 bytes of memory each",
@@ -85,28 +82,6 @@ class Scoring:
     reasons: Mapping[str, int]
     key: str
     seconds: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Resources:
-    """Workers and memory: they change how fast a run is, never what comes out.
-
-    ``spill``: keep buckets on disk between fit and score instead of reading the text twice; None: when the fit
-    looks at most of the corpus and they take less than half of the free space.
-    """
-
-    workers: int | None = None
-    memory_limit: int = 2_000_000_000
-    spill: bool | None = None
-
-    def batch_bytes(self, engine: LocalEngine) -> int:
-        """Text in a batch, so that all that are under way fit."""
-        if self.memory_limit < MIN_MEMORY:
-            raise UsageError(
-                f"memory limit {self.memory_limit:,} bytes: at least {MIN_MEMORY:,} are needed for the program itself"
-            )
-        each = (self.memory_limit - BASE_BYTES) // (engine.in_flight * 6)
-        return int(min(8_000_000, max(500_000, each)))
 
 
 def select(
@@ -386,10 +361,7 @@ class _Session:
     ) -> tuple[Corpus, dict[str, Corpus], tuple[str, ...]]:
         engine.begin(lambda: NgramFeatures().stream(["ready"]))  # kernels load while files are hashed
         with self._timed("scan"):
-            inside = self.folder.path.resolve()
-            for source in find(job.raw)[0]:
-                if "://" not in source.path and inside in Path(source.path).resolve().parents:
-                    raise UsageError(f"{source.path}: an input below --out {self.folder.path}; choose another folder")
+            refuse_inputs_below(self.folder.path, job.raw)
             corpus = scan(
                 job.raw,
                 text_column=job.text_column,
@@ -458,7 +430,7 @@ class _Session:
         n_documents = sum(part["n_documents"] for part in found)
         with self._timed("score"):
             self._score(model, fit, spec, n_documents, key)
-            n_bad = _write_quarantine(self.folder.path / "quarantine.parquet", found)
+            n_bad = write_quarantine(self.folder.path / "quarantine.parquet", found)
         commit = {
             "key": key,
             "spec": _spec_dict(job, model),
@@ -650,19 +622,6 @@ def _write(job: WriteJob, decision: Decision, ledger: Path, scale: float, task: 
 def estimated_spill(text: int, features: NgramFeatures) -> int:
     """Bytes that the buckets of so many bytes of text take on disk: real text has a token every five bytes."""
     return int(text * 0.22 * features.n * features.bucket_bytes)
-
-
-def _write_quarantine(path: Path, counted: Iterable[dict[str, Any]]) -> int:
-    """Gather the bad rows of all partitions into one file; returns how many there are."""
-    rows: list[list[Any]] = []
-    for found in counted:
-        rows += found["bad"]
-    if rows:
-        columns = zip(*((p, r, why, bytes.fromhex(content)) for p, r, why, content in rows), strict=True)
-        write_table(path, BAD_SCHEMA, [pa.table([pa.array(c) for c in columns], schema=BAD_SCHEMA)])
-    else:
-        path.unlink(missing_ok=True)
-    return len(rows)
 
 
 def _spec_dict(job: _ScoringSpec, model: Scorer | Fusion) -> dict[str, Any]:

@@ -395,3 +395,21 @@ def arm_sample(documents, quotas):
             taken.append((key, place, min(n_bytes, left)))
             left -= n_bytes
     return [(place, n_bytes) for _, place, n_bytes in sorted(taken)]
+
+
+def passages(text: str, size: int) -> list[bytes]:
+    """A text in passages: the definition of `curate.features.passages.cut_passages`, a byte at a time."""
+    left, found = text.encode(), []
+    while len(left) > size + size // 2:
+        ends = [i + 1 for i in range(size - 1, min(len(left), 2 * size)) if left[i : i + 1] == b"\n"]
+        ends += [i + 1 for i in range(size + size // 2 - 1, min(len(left), 2 * size)) if left[i : i + 1] == b" "]
+        end = ends[0] if ends else min(len(left), 2 * size)
+        while not ends and end < len(left) and left[end] & 0xC0 == 0x80:
+            end -= 1
+        if len(left) - end < size // 2:
+            end = len(left)
+        found.append(left[:end])
+        left = left[end:]
+        if not left:
+            return found
+    return [*found, left]

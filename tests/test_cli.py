@@ -148,6 +148,7 @@ COMMANDS = {
     "score": lambda d: ["score", d / "raw", "--target", d / "target.jsonl", "--out", d / "new", *SMALL],
     "draw": lambda d: ["draw", d / "out", "--budget", "5", "--out", d / "new"],
     "scan": lambda d: ["scan", d / "raw"],
+    "passages": lambda d: ["passages", d / "raw", "--out", d / "new"],
     "compare": lambda d: ["compare", d / "target.jsonl", d / "out"],
     "evaluate": lambda d: [
         "evaluate",

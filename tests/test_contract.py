@@ -10,9 +10,9 @@ from corpora import FORMATS, kept_ids, ledger, rows, scores, select, sharded, ta
 from killing import killed_at_every_commit
 
 import curate
+from curate.engines.resources import Resources
 from curate.errors import InputError, UsageError
 from curate.scorers import SCORERS, load_scorer, scorer
-from curate.selection import Resources
 
 METHODS = [*SCORERS, "dsir+primed"]
 # Small, and with samples of raw that are a part of it, so that what is in them must not depend on the way.

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import curate.io.corpus as corpus_module
-from curate.selection import Resources
+from curate.engines.resources import Resources
 
 ROWS = rows(120)
 # A fit sample of a few documents: what is in it must not depend on the way either.

@@ -216,3 +216,16 @@ def atomic(path: Path) -> Iterator[Path]:
         raise
     finally:
         part.unlink(missing_ok=True)
+
+
+def refuse_inputs_below(out: Path, raw: list[str]) -> None:
+    """Refuse a folder for results that inputs are in.
+
+    Raises
+    ------
+    UsageError : an input is below it.
+    """
+    inside = out.resolve()
+    for source in find(raw)[0]:
+        if "://" not in source.path and inside in Path(source.path).resolve().parents:
+            raise UsageError(f"{source.path}: an input below --out {out}; choose another folder")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,14 @@ def regrouped(tables: Iterable[pa.Table], rows: int = GROUP_ROWS) -> Iterator[pa
         yield pa.concat_tables(waiting)
 
 
-def write_table(path: Path, schema: pa.Schema, tables: Iterable[pa.Table], key: str = "") -> int:
+def write_table(
+    path: Path, schema: pa.Schema, tables: Iterable[pa.Table], key: str = "", unique: Sequence[str] = UNIQUE
+) -> int:
     """Write rows to Parquet, whole or not at all; returns how many. ``key`` names the work that made them."""
     rows = 0
     if key:
         schema = schema.with_metadata({KEY: key.encode()})
-    repeating = [f.name for f in schema if f.name not in UNIQUE and not pa.types.is_floating(f.type)]
+    repeating = [f.name for f in schema if f.name not in unique and not pa.types.is_floating(f.type)]
     options = {"compression": "zstd", "compression_level": 1, "use_dictionary": repeating}
     with atomic(path) as part, pq.ParquetWriter(part, schema, **options) as writer:
         for table in regrouped(tables):

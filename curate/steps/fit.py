@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from curate.engines import LocalEngine
 from curate.io.corpus import Corpus, Partition
 from curate.io.formats import BadRow
 from curate.io.run import digest, read_json, write_json
+from curate.io.tables import write_table
 from curate.scorers import Dsir, Scorer
 from curate.steps.count import NgramCounts
 from curate.steps.documents import documents, raw_batches
@@ -126,3 +127,16 @@ def fit_model(
     model.fit(target=texts, raw=wanted.texts(len(found)), workers=job.reading.engine.workers)
     level = wanted.sample.lowest
     return {"level": level, f"n_{wanted.unit}": int(wanted.sample.totals[level:].sum())}
+
+
+def write_quarantine(path: Path, counted: Iterable[dict[str, Any]]) -> int:
+    """Gather the bad rows of all partitions into one file; returns how many there are."""
+    rows: list[list[Any]] = []
+    for found in counted:
+        rows += found["bad"]
+    if rows:
+        columns = zip(*((p, r, why, bytes.fromhex(content)) for p, r, why, content in rows), strict=True)
+        write_table(path, BAD_SCHEMA, [pa.table([pa.array(c) for c in columns], schema=BAD_SCHEMA)])
+    else:
+        path.unlink(missing_ok=True)
+    return len(rows)
