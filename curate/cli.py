@@ -451,6 +451,13 @@ def compare(target: str, selected: str, raw: tuple[str, ...], sample: str, quiet
 )
 @click.option("--text-column", default="text", show_default=True, help="Column of the text, of a corpus.")
 @click.option("--id-column", default="id", show_default=True, help="Column of the id, of a corpus.")
+@click.option(
+    "--on-bad-row",
+    type=click.Choice(["raise", "quarantine"]),
+    default="raise",
+    show_default=True,
+    help="Of a corpus: stop at a row that cannot be read, or leave it out and count it.",
+)
 @click.option("--sample", default="16MB", show_default=True, help="Text of each corpus that is looked at, at least.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress bars.")
 @click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads; by default one a core.")

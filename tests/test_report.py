@@ -441,6 +441,31 @@ def test_a_corpus_has_its_commonest_pairs_sources_and_distributions(tmp_path):
     assert [[s["name"] for s in d["series"]] for d in found["distributions"]] == [["raw"]] * 4
 
 
+def test_a_corpus_says_what_has_no_text_or_could_not_be_read_and_sizes_are_of_all_documents(tmp_path):
+    raw = tmp_path / "raw.jsonl"
+    texts = ["", *("x" * n for n in range(1, 400))]
+    lines = [json.dumps({"id": str(n), "text": text}) for n, text in enumerate(texts)]
+    raw.write_text("\n".join([*lines, "{no row"]) + "\n")
+    assert CliRunner().invoke(main, ["report", str(raw), "--out", str(tmp_path / "r.html")]).exit_code
+    found = as_found(tmp_path / "r.json", raw, "--on-bad-row", "quarantine", sample="4KB")
+    facts = {fact["label"]: fact["value"] for fact in found["done"]}
+    assert (facts["documents without text"], facts["rows that could not be read"]) == ("1", "1")
+    (sizes,) = next(d for d in found["distributions"] if d["attribute"] == "size")["series"]
+    assert sizes["quantiles"] == {"5%": 19, "25%": 99, "50%": 199, "75%": 299, "95%": 379}
+    assert (sizes["x"][0], sizes["x"][-1]) == (0, 399)
+    assert all(share == pytest.approx((x + 1) / 400) for x, share in zip(sizes["x"], sizes["F"], strict=True))
+
+
+def test_a_run_that_was_not_finished_is_told_to_be_none_and_two_are_not_read_as_one_corpus(run, tmp_path):
+    shutil.copytree(run, tmp_path / "out")
+    (tmp_path / "out" / "manifest.json").unlink()
+    for paths, told in (([tmp_path / "out"], "no finished run"), ([run, run], "name it alone")):
+        result = CliRunner().invoke(main, ["report", *map(str, paths), "--out", str(tmp_path / "r.html")])
+        assert result.exit_code
+        assert told in result.output
+        assert not (tmp_path / "r.html").exists()
+
+
 @pytest.mark.parametrize("of", [
     [{"id": "a", "text": "only one document"}], [{"id": "a", "text": "word"}], [{"id": "a", "text": ""}],
     [{"id": "a", "text": None}, {"id": "b", "text": ""}],

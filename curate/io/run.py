@@ -80,6 +80,11 @@ class RunFolder:
         value: dict[str, Any] | None = read_json(self.path / SCORES_COMMIT)
         return value
 
+    @property
+    def begun(self) -> bool:
+        """Whether a run has begun here, complete or not."""
+        return (self.work / "run.json").is_file() or (self.path / SCORES_COMMIT).is_file()
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Own the folder; a killed owner's lock is gone with it.
@@ -124,10 +129,9 @@ class RunFolder:
         if not self.path.is_dir():
             raise RunError(f"{self.path}: is a file; choose a folder")
         names = {p.name for p in self.path.iterdir()} - {_LOCK}
-        ours = (self.work / "run.json").is_file() or (self.path / SCORES_COMMIT).is_file() or self._is_manifest()
         if names == {WORK} and all(p.name.startswith(".") for p in self.work.iterdir()):
             return  # killed at its very beginning
-        if names and not ours:
+        if names and not (self.begun or self._is_manifest()):
             raise RunError(f"{self.path}: holds files that are not a run of curate; choose another folder")
 
     def _is_manifest(self) -> bool:

@@ -28,12 +28,11 @@ from curate.report.summary import (
     Fact,
     FileHash,
     ScoreHistogram,
-    Series,
     Share,
     Summary,
     Verdict,
 )
-from curate.report.surveyed import POINTS, SOURCES_SHOWN, listed_shares
+from curate.report.surveyed import SOURCES_SHOWN, length_series, listed_shares
 from curate.report.terminal import size
 from curate.sampling.budget import Budget
 from curate.sampling.noise import TIE, keyed_hashes
@@ -71,8 +70,8 @@ def selection_summary(folder: RunFolder, counted: Counted) -> Summary:
     )
 
 
-def corpus_summary(corpus: Corpus, columns: Sequence[str]) -> Summary:
-    """What the files of a corpus say of themselves."""
+def corpus_summary(corpus: Corpus, columns: Sequence[str], found: Survey) -> Summary:
+    """What the files of a corpus say of themselves, and what a survey counted in all of them."""
     rows = [sum(n for n, _ in f.units) if f.units else None for f in corpus.files]
     passed = [f"{len(corpus.passed_over):,} files were passed over, their names end in nothing known"]
     return Summary(
@@ -82,6 +81,8 @@ def corpus_summary(corpus: Corpus, columns: Sequence[str]) -> Summary:
             Fact("files", f"{len(corpus.files):,}"),
             Fact("size on disk", size(corpus.n_bytes)),
             Fact("columns", ", ".join(columns)),
+            Fact("documents without text", f"{found.n_empty:,}"),
+            Fact("rows that could not be read", f"{found.n_bad_rows:,}"),
         ),
         warnings=tuple(passed) if corpus.passed_over else (),
         versions=(Fact("curate", importlib.metadata.version("curate-data")),),
@@ -223,16 +224,9 @@ class _Lengths:
     def distribution(self) -> Distribution | None:
         if not (self.raw.counts.any() and self.selected.counts.any()):
             return None
-        series = (_series("raw", self.raw), _series("selected", self.selected))
+        series = (length_series("raw", self.raw), length_series("selected", self.selected))
         distance = float(np.abs(self.raw.shares - self.selected.shares).max())
         return Distribution(self.attribute, self.unit, series, ks=distance, log=True)
-
-
-def _series(name: str, of: LengthHistogram) -> Series:
-    """At most `POINTS` points of a distribution function, at equal steps of its share."""
-    at = np.unique(np.minimum(np.searchsorted(of.shares, np.linspace(0, 1, POINTS)), len(of.shares) - 1))
-    quantiles = {level: float(length) for level, length in of.quantiles().items()}
-    return Series(name, tuple(np.round(of.lengths(at)).tolist()), tuple(np.round(of.shares[at], 4).tolist()), quantiles)
 
 
 @dataclass

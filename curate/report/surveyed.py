@@ -17,6 +17,7 @@ from curate.io.run import RunFolder
 from curate.metrics.attributes import quantiles
 from curate.metrics.diagnostics import shares
 from curate.metrics.ks import ks
+from curate.metrics.weights import LengthHistogram
 from curate.progress import Progress
 from curate.report.summary import (
     Amount,
@@ -229,16 +230,22 @@ def _distributions(summary: Summary, corners: Mapping[str, Corner]) -> tuple[Dis
     """Those that the summary has, with the target beside them; and those that only the texts say."""
     known = {"tokens": "length", "bytes": "size"}
     values = {name: attribute_values(c.facts) for name, c in corners.items()}
+    with_text = [name for name, c in corners.items() if len(c.facts.n_bytes)]
+
+    def drawn(attribute: str, name: str) -> Series:
+        if attribute == "bytes":
+            return length_series(name, corners[name].survey.lengths)  # of all documents, the others of the sample
+        return series(name, values[name][attribute])
+
     found = []
     there = {d.attribute: d for d in summary.distributions}
     for attribute, unit in UNITS.items():
         exact = there.pop(known.get(attribute, ""), None)
         if exact is not None:
-            target = values.get("target")
-            more = (series("target", target[attribute]),) if target else ()
-            found.append(replace(exact, series=(*exact.series, *more)))
+            target = tuple(drawn(attribute, name) for name in with_text if name == "target")
+            found.append(replace(exact, series=(*exact.series, *target)))
             continue
-        some = tuple(series(name, of[attribute]) for name, of in values.items() if len(of[attribute]))
+        some = tuple(drawn(attribute, name) for name in with_text)
         found.append(
             _compared(
                 Distribution(known.get(attribute, attribute), unit, some, log=attribute in known), values, attribute
@@ -262,6 +269,14 @@ def series(name: str, values: np.ndarray) -> Series:
     x = np.unique(ordered[at])
     share = np.searchsorted(ordered, x, side="right") / len(ordered)
     return Series(name, _rounded(x), _rounded(share), quantiles(values))
+
+
+def length_series(name: str, of: LengthHistogram) -> Series:
+    """The distribution function of counted lengths at no more than `POINTS` of them, at equal steps of its share."""
+    upto = np.cumsum(of.counts)
+    at = np.unique(np.searchsorted(upto, np.linspace(1, upto[-1], POINTS)))  # by rank: the first point is the shortest
+    found = {level: float(length) for level, length in of.quantiles().items()}
+    return Series(name, tuple(np.round(of.lengths(at)).tolist()), _rounded(of.shares[at]), found)
 
 
 def _rounded(values: np.ndarray) -> tuple[float, ...]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from curate.engines import LocalEngine
-from curate.errors import UsageError, unknown
+from curate.errors import RunError, UsageError, unknown
 from curate.io.columns import columns_of
 from curate.io.corpus import scan
-from curate.io.paths import atomic
+from curate.io.paths import atomic, is_url
 from curate.io.run import MANIFEST, RunFolder, read_json, write_json
 from curate.io.targets import Paths, listed_paths
 from curate.progress import Progress
@@ -35,6 +35,7 @@ def report(
     format: str = "html",
     text_column: str = "text",
     id_column: str = "id",
+    on_bad_row: str = "raise",
     sample_bytes: float = SAMPLE_BYTES,
     workers: int | None = None,
     progress: bool | None = False,
@@ -46,11 +47,14 @@ def report(
 
     Parameters
     ----------
+    on_bad_row : of a corpus, "raise" at a row that cannot be read, or "quarantine": leave it out and count it.
     sample_bytes : text of each corpus that n-grams, languages and compression are estimated from; up to twice as much.
 
     Raises
     ------
     MissingExtraError : HTML without vl-convert; Markdown and JSON need nothing.
+    RunError : a run that is not finished.
+    UsageError : several runs, or one among other files.
     """
     if format not in FORMATS:
         raise unknown("--format", format, FORMATS)
@@ -60,14 +64,16 @@ def report(
     bundle = Bundle() if format == "html" else None
     run = len(listed) == 1 and (Path(listed[0]) / MANIFEST).is_file()
     folder = RunFolder(listed[0]) if run else None
+    if folder is None:
+        _refuse_runs(listed)
     shown = Progress(progress)
     with LocalEngine(workers) as engine:
         if folder:
             summary = _of_run(folder, engine, sample_bytes, shown)
         else:
-            corpus = scan(listed, text_column=text_column, id_column=id_column, over=engine.map)
+            corpus = scan(listed, text_column=text_column, id_column=id_column, on_bad_row=on_bad_row, over=engine.map)
             found = look_at(corpus, "raw", engine, shown, sample_bytes=sample_bytes)
-            summary = with_texts(corpus_summary(corpus, columns_of(corpus)), {"raw": found})
+            summary = with_texts(corpus_summary(corpus, columns_of(corpus), found.survey), {"raw": found})
     render: Callable[[Summary], str] = {"html": lambda s: page(s, bundle), "md": markdown, "json": as_json}[format]
     to = Path(out) if out else (folder.path if folder else Path()) / f"report.{format}"
     text = render(summary)
@@ -77,6 +83,15 @@ def report(
         if folder:
             _refresh_card(folder, summary)
     return to
+
+
+def _refuse_runs(listed: Sequence[str]) -> None:
+    """The files of a corpus are not those of runs: their ledgers and scores are no documents."""
+    for folder in (RunFolder(path) for path in listed if not is_url(path)):
+        if folder.begun and (folder.path / MANIFEST).is_file():
+            raise UsageError(f"{folder.path}: a run has a report of its own; name it alone")
+        if folder.begun:
+            raise RunError(f"{folder.path}: no {MANIFEST}, hence no finished run; run curate select again to finish it")
 
 
 def _of_run(folder: RunFolder, engine: LocalEngine, sample_bytes: float, shown: Progress) -> Summary:
