@@ -10,6 +10,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 from corpora import ledger, rows, sharded, target_rows, write
@@ -20,6 +21,7 @@ import curate
 from curate.cli import main
 from curate.evidence import evaluate
 from curate.io.run import RunFolder
+from curate.report.card import plain
 from curate.report.charts import curriculum_chart, distribution_chart, nearness_chart, svg
 from curate.report.safe import escape, visible
 from curate.report.sections import PREDICTS, Table, number, sections
@@ -43,7 +45,9 @@ from curate.report.summary import (
     Verdict,
     as_json,
 )
+from curate.report.surveyed import listed_shares
 from curate.report.text import markdown
+from curate.steps.holdout import held_out
 
 pytest.importorskip("vl_convert", reason="the extra report is not installed")
 from curate.report.page import Bundle, page
@@ -377,6 +381,69 @@ def test_documents_of_equal_score_do_not_depend_on_the_files(tmp_path):
                       settings={"n_buckets": 500, "min_tokens": 1})  # fmt: skip
         shown.append(as_found(tmp_path / "r.json", tmp_path / f"{name}-out")["documents"])
     assert shown[0] == shown[1]
+
+
+@pytest.mark.parametrize(("drawing", "cut"), [
+    ({"budget": 20, "draw": "topk"}, "Cut at"), ({"budget": None, "draw": "threshold", "threshold": 1.0}, "Cut at"),
+    ({"budget": 20}, "As many documents as were kept"), ({"budget": 20, "draw": "uniform"}, ""),
+    ({"budget": 20, "draw": "topk", "per": "source"}, ""),
+], ids=["topk", "threshold", "gumbel", "uniform", "per"])  # fmt: skip
+def test_a_cut_is_told_only_where_there_is_one(tmp_path, drawing, cut):
+    raw, target = write(tmp_path / "raw.jsonl", rows(60)), write(tmp_path / "target.jsonl", target_rows())
+    settings = {"n_buckets": 500, "min_tokens": 1}
+    curate.select(raw, target=target, out=tmp_path / "out", settings=settings, **drawing)
+    found = as_found(tmp_path / "r.json", tmp_path / "out")
+    assert (found["scores"][0]["threshold"] is not None) == bool(found["documents"]["borderline"]) == bool(cut)
+    if drawing.get("threshold"):
+        assert found["scores"][0]["threshold"] == drawing["threshold"]
+    report(tmp_path / "out", "--format", "md", "--out", tmp_path / "r.md")
+    told = [c for c in ("Cut at", "As many documents as were kept") if c in (tmp_path / "r.md").read_text()]
+    assert told == [cut] * bool(cut)
+
+
+def test_what_was_held_out_of_the_target_is_not_compared_with(tmp_path):
+    raw, texts = write(tmp_path / "raw.jsonl", rows(60)), [f"solve equation number {n} with care" for n in range(60)]
+    target = write(tmp_path / "target.jsonl", [{"id": str(n), "text": text} for n, text in enumerate(texts)])
+    settings = {"n_buckets": 500, "min_tokens": 1}
+    curate.select(raw, target=target, budget=10, holdout=0.3, out=tmp_path / "out", settings=settings)
+    found = as_found(tmp_path / "r.json", tmp_path / "out")
+    fitted = [t for t, out in zip(texts, held_out(pa.array(texts), 0.3), strict=True) if not out]
+    amount = next(a for a in found["amounts"] if a["name"] == "target")
+    assert 0 < len(fitted) < 60
+    assert (amount["documents"], amount["bytes"]) == (len(fitted), sum(map(len, fitted)))
+    assert {"label": "held out of the target", "value": "30%", "code": False} in found["asked"]
+    assert found["verdict_hint"] == "curate evaluate OUT"
+
+
+def test_how_many_documents_each_figure_is_of_is_told(joined, tmp_path):
+    _, found = joined
+    assert "N-grams are counted in whole documents with text (300 of raw, 60 of selected, " in found["sampling"]
+    assert "languages and compression on as many" in found["sampling"]
+    raw = write(tmp_path / "raw.jsonl", [*rows(3_001), {"id": "empty", "text": ""}])
+    told = as_found(tmp_path / "r.json", raw)["sampling"]
+    assert "with text (3,001 of raw), all there are; languages and compression on 3,000 of raw; distributions" in told
+    assert told.endswith("that are not of all documents on as many.")
+
+
+def test_of_many_files_the_first_are_listed_and_the_others_counted(tmp_path):
+    raw = sharded(tmp_path / "raw", rows(203), 203)
+    files = as_found(tmp_path / "r.json", raw)["hashes"]
+    assert len(files) == 201
+    assert files[-1]["name"] == "3 more"
+    assert sum(f["bytes"] for f in files) == sum(p.stat().st_size for p in Path(raw).iterdir())
+
+
+def test_a_source_that_the_selection_has_not_is_shown_by_its_share_of_raw():
+    selected = {f"s{n:02}": 0.05 for n in range(20)}
+    raw = {"lost": 0.9, **dict.fromkeys(selected, 0.005)}
+    shown = listed_shares({"raw": raw, "selected": selected}, 20)
+    assert (shown[0].name, shown[0].raw, shown[0].selected) == ("lost", 0.9, 0.0)
+    assert shown[-1].name == "1 others"
+
+
+def test_marks_of_direction_are_visible_in_the_card():
+    assert "\u202e" not in plain("a\u202eb")
+    assert plain("a\u202eb") == "a\u27e8U\\+202E\u27e9b"
 
 
 def test_raw_that_is_gone_is_told(joined, tmp_path):

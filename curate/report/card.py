@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from curate.report.safe import visible
 from curate.report.summary import Summary
 from curate.sampling.budget import Budget
 
@@ -56,7 +57,7 @@ CONTEXT: dict[str, Any] = {
 
 def plain(text: str) -> str:
     """Text from a corpus or a path, made harmless in Markdown and HTML."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(text.split())[:200])
+    return _MARKDOWN.sub(r"\\\1", visible(" ".join(text.split())[:200]))
 
 
 def size_category(n: int) -> str:
@@ -160,7 +161,7 @@ def _warnings(found: Sequence[str]) -> list[str]:
 
 def plain_long(text: str) -> str:
     """A sentence of curate's own that may quote names of files or values."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+    return _MARKDOWN.sub(r"\\\1", visible(" ".join(text.split())))
 
 
 def croissant(manifest: Mapping[str, Any], schema: pa.Schema) -> dict[str, Any]:

@@ -266,7 +266,7 @@ def scores_chart(of: ScoreHistogram) -> Chart:
     if of.threshold is not None:
         mark = {"type": "rule", "stroke": "var(--ink)", "strokeDash": [4, 3]}
         layers.append({"data": {"values": [{"from": of.threshold}]}, "mark": mark, "encoding": {"x": x}})
-        alt += f", with the cut at {of.threshold:.4g}"
+        alt += f", {'as many as were kept above' if of.about else 'with the cut at'} {of.threshold:.4g}"
     return _plain(layers, alt + ".", ("raw", "selected"), data={"values": values})
 
 

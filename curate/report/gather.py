@@ -28,7 +28,6 @@ from curate.report.summary import (
     Fact,
     FileHash,
     ScoreHistogram,
-    Share,
     Summary,
     Verdict,
 )
@@ -46,6 +45,7 @@ def selection_summary(folder: RunFolder, counted: Counted) -> Summary:
     """What is known of a finished run: its manifest and tables, and its evidence when there is some."""
     manifest = folder.manifest or {}
     stats = manifest["stats"]
+    first = stats["diagnostics"][0]
     verdict, stale = _evidence(folder.path, manifest)
     holdout = manifest["recipe"].get("holdout")
     return Summary(
@@ -59,7 +59,7 @@ def selection_summary(folder: RunFolder, counted: Counted) -> Summary:
         ),
         verdict=verdict,
         verdict_hint="" if verdict else f"curate evaluate OUT{'' if holdout else ' --heldout HELDOUT'}",
-        sources=_sources(stats["diagnostics"][0]),
+        sources=listed_shares({"raw": first["sources_raw"], "selected": first["sources_selected"]}, SOURCES_SHOWN),
         scores=tuple(h.histogram() for h in counted.scores),
         distributions=tuple(d for d in (lengths.distribution() for lengths in counted.lengths) if d is not None),
         warnings=(*stats["warnings"], *stale),
@@ -85,10 +85,10 @@ def corpus_summary(corpus: Corpus, columns: Sequence[str], found: Survey) -> Sum
             Fact("rows that could not be read", f"{found.n_bad_rows:,}"),
         ),
         warnings=tuple(passed) if corpus.passed_over else (),
+        sampling="Counts, sources and sizes are of all documents, none of them estimated.",
         versions=(Fact("curate", importlib.metadata.version("curate-data")),),
-        hashes=tuple(
-            FileHash("input", f.source.name, f.bytes, f.sha256, n)
-            for f, n in list(zip(corpus.files, rows, strict=True))[:FILES_SHOWN]
+        hashes=_first(
+            [FileHash("input", f.source.name, f.bytes, f.sha256, n) for f, n in zip(corpus.files, rows, strict=True)]
         ),
     )
 
@@ -134,9 +134,16 @@ def _done(manifest: Mapping[str, Any]) -> tuple[Fact, ...]:
 
 def _hashes(manifest: Mapping[str, Any]) -> Iterator[FileHash]:
     for role, entries in (("input", "inputs"), ("target", "targets"), ("shard", "shards")):
-        for entry in manifest[entries][:FILES_SHOWN]:
-            name = entry["path"] if role == "shard" else entry.get("name", entry["path"])
-            yield FileHash(role, name, entry["bytes"], entry["sha256"], entry.get("rows"))
+        name = "path" if role == "shard" else "name"
+        yield from _first(
+            [FileHash(role, e.get(name, e["path"]), e["bytes"], e["sha256"], e.get("rows")) for e in manifest[entries]]
+        )
+
+
+def _first(files: Sequence[FileHash]) -> tuple[FileHash, ...]:
+    """The first `FILES_SHOWN` files, and how many more there are."""
+    shown, rest = tuple(files[:FILES_SHOWN]), files[FILES_SHOWN:]
+    return (*shown, FileHash(rest[0].role, f"{len(rest):,} more", sum(f.bytes for f in rest), "")) if rest else shown
 
 
 def _evidence(folder: Path, manifest: Mapping[str, Any]) -> tuple[Verdict | None, tuple[str, ...]]:
@@ -157,12 +164,6 @@ def _arm(of: Mapping[str, Any]) -> Arm:
     return Arm(of["name"], bits, bits - spread, bits + spread, *compared)
 
 
-def _sources(of: Mapping[str, Any]) -> tuple[Share, ...]:
-    """The largest sources of the selection and of raw, and the rest in one."""
-    raw, selected = of["sources_raw"], of["sources_selected"]
-    return listed_shares([*dict.fromkeys([*selected, *raw])], SOURCES_SHOWN, {"raw": raw, "selected": selected})
-
-
 # ---- scores and lengths, counted in one pass
 
 
@@ -177,6 +178,8 @@ class _Scores:
     counts: np.ndarray  # int64[2, FINE_BINS]: raw, selected
     least_kept: float = np.inf
     sharp: bool = False  # whether the draw has one threshold
+    soft: bool = False  # whether chance moves documents over one
+    threshold: float | None = None  # that was asked for
 
     def add(self, scores: np.ndarray, kept: np.ndarray) -> None:
         there = ~np.isnan(scores)
@@ -188,10 +191,13 @@ class _Scores:
             self.least_kept = min(self.least_kept, float(np.nanmin(scores[kept])))
 
     @property
-    def cut(self) -> float:
-        """The threshold; of a draw that has none, the score above which as many documents are as were kept."""
+    def cut(self) -> float | None:
+        """The threshold; of a soft one the score above which as many documents lie as were kept; else None."""
         if self.sharp:
-            return self.least_kept
+            least = self.least_kept if self.threshold is None else self.threshold
+            return least if np.isfinite(least) else None
+        if not self.soft:
+            return None
         above = np.cumsum(self.counts[0][::-1])[::-1]
         at = int(np.searchsorted(-above, -self.counts[1].sum(), "right"))
         return self.low + (self.high - self.low) * at / FINE_BINS
@@ -207,7 +213,7 @@ class _Scores:
         raw, selected = (np.bincount(of, weights=c, minlength=n_bins).astype(int).tolist() for c in self.counts)
         width = (self.high - self.low) / FINE_BINS or 1.0
         edges = tuple(float(f"{self.low + width * (start + i * step):.6g}") for i in range(n_bins + 1))
-        return ScoreHistogram(self.target, self.unit, edges, tuple(raw), tuple(selected), self.cut, not self.sharp)
+        return ScoreHistogram(self.target, self.unit, edges, tuple(raw), tuple(selected), self.cut, self.soft)
 
 
 class _Lengths:
@@ -242,10 +248,12 @@ def count(folder: RunFolder) -> Counted:
     manifest = folder.manifest or {}
     separate = any(d["target"] for d in manifest["stats"]["diagnostics"])
     drawing = manifest["recipe"]["draw"]
-    sharp = drawing["draw"] in ("topk", "threshold") and not drawing["per"] and not separate
+    one_cut = not drawing["per"] and not separate
+    sharp, soft = one_cut and drawing["draw"] in ("topk", "threshold"), one_cut and drawing["draw"] == "gumbel"
+    asked = None if drawing["budget"] else drawing["threshold"]  # of a budget the last document kept is the cut
     scores = [
         _Scores(d["target"], "nats" if d["effective_sample_size"] is not None else "", d["score_min"] or 0.0,
-                d["score_max"] or 0.0, np.zeros((2, FINE_BINS), np.int64), sharp=sharp)
+                d["score_max"] or 0.0, np.zeros((2, FINE_BINS), np.int64), sharp=sharp, soft=soft, threshold=asked)
         for d in manifest["stats"]["diagnostics"]
     ]  # fmt: skip
     columns = [f"score_{s.target}" if separate else "score" for s in scores]
@@ -278,15 +286,16 @@ class Chosen:
         return [*self.best, *self.borderline, *self.worst]
 
 
-def choose(folder: RunFolder, cut: float) -> Chosen:
-    """The best of the selection, those on both sides of the cut, and the worst of raw."""
+def choose(folder: RunFolder, cut: float | None) -> Chosen:
+    """The best of the selection, those on both sides of the cut where there is one, and the worst of raw."""
     best, worst, inside, outside = (_Few(EXAMPLES), _Few(EXAMPLES), _Few(EXAMPLES // 2), _Few(EXAMPLES // 2))
     for rows in batches(folder.path / "ledger.parquet", ["doc_id", "path", "row", "kept", "score"]):
         scores, kept = numpy(rows["score"]), numpy(rows["kept"])
         best.add(rows, np.where(kept, -scores, np.nan))
         worst.add(rows, np.where(kept, np.nan, scores))
-        inside.add(rows, np.where(kept, np.abs(scores - cut), np.nan))
-        outside.add(rows, np.where(kept, np.nan, np.abs(scores - cut)))
+        if cut is not None:
+            inside.add(rows, np.where(kept, np.abs(scores - cut), np.nan))
+            outside.add(rows, np.where(kept, np.nan, np.abs(scores - cut)))
     between = sorted([*inside.rows, *outside.rows], key=lambda r: (-r["score"], r["doc_id"]))
     return Chosen(best.rows, between, worst.rows)
 

@@ -30,13 +30,12 @@ from curate.report.summary import (
     Share,
     Summary,
 )
-from curate.survey.comparison import Comparison, Corner, attribute_values, compare, look_at
-from curate.survey.corpus import Survey
+from curate.survey.comparison import N_ATTRIBUTE, N_CLOUD, Comparison, Corner, attribute_values, compare, look_at
 from curate.survey.names import Shift, commonest, shifts
+from curate.survey.sample import N_READ
 
 POINTS = 200  # of a distribution function
 SOURCES_SHOWN, LANGUAGES_SHOWN = 20, 12
-N_COMPARED = 3_000  # documents by which attributes are compared
 UNITS = {"tokens": "tokens", "bytes": "bytes", "bytes a token": "bytes", "compression ratio": ""}
 
 
@@ -81,7 +80,7 @@ def survey_run(
         if corpus is None or {f.sha256 for f in corpus.files} != hashes:
             left_out.append(f"target {name} is not what it was: the selection is not compared with it")
         else:
-            targets.append(look(corpus, name))
+            targets.append(look(corpus, name, holdout=recipe.get("holdout")))
     return OfRun(corners, targets, tuple(left_out))
 
 
@@ -128,7 +127,7 @@ def with_texts(summary: Summary, corners: Mapping[str, Corner], targets: Sequenc
         nearness=tuple(_nearness(c) for c in compared),
         languages=_languages(everyone),
         languages_by=main.facts.languages.by,
-        sources=summary.sources or _sources(main.survey),
+        sources=summary.sources or listed_shares({"raw": shares(main.survey.sources)}, SOURCES_SHOWN),
         distributions=_distributions(summary, everyone),
         gained=tuple(map(_ngram, gained)),
         lost=tuple(map(_ngram, lost)),
@@ -153,16 +152,25 @@ def _of(name: str, target: Corner, targets: Sequence[Corner]) -> str:
 
 
 def _sampling(corners: Sequence[Corner], compared: bool) -> str:
-    """What was estimated, from how much."""
-    cut = [c for c in corners if not c.survey.whole]
-    if not cut:
-        return "N-grams, languages and compression are of all texts, but for long lists of which a part is read."
-    parts = ", ".join(f"{len(c.facts.n_bytes):,} documents of {c.name}" for c in cut)
-    nearness = ", compression and nearness to the target" if compared else " and compression"
-    return (
-        f"N-grams, languages{nearness} are estimated from whole documents, chosen by a hash of their ids: {parts}. "
-        "Tokens that nobody counted are estimated from these too."
-    )
+    """What was measured on how many documents."""
+    texts = [len(c.facts.n_bytes) for c in corners]
+
+    def of_each(counts: Sequence[int]) -> str:
+        return ", ".join(f"{n:,} of {c.name}" for n, c in zip(counts, corners, strict=True))
+
+    def on_first(limit: int) -> str:
+        return "as many" if max(texts) <= limit else of_each([min(limit, n) for n in texts])
+
+    limits = {
+        "languages and compression": N_READ,
+        f"distributions that are not of all documents{' and KS to the target' * compared}": N_ATTRIBUTE,
+        **({"Sinkhorn divergence and characteristic function": N_CLOUD} if compared else {}),
+    }
+    fewer = "".join(f"; {what} on {on_first(limit)}" for what, limit in limits.items())
+    chosen = "all there are"
+    if not all(c.survey.whole for c in corners):
+        chosen = "chosen by a hash of their ids, from which uncounted tokens are estimated too"
+    return f"N-grams are counted in whole documents with text ({of_each(texts)}), {chosen}{fewer}."
 
 
 def _metrics(of: Comparison) -> list[Metric]:
@@ -207,16 +215,16 @@ def _none(value: float) -> float | None:
 
 
 def _languages(corners: Mapping[str, Corner]) -> tuple[Share, ...]:
-    of = {corpus: corner.facts.languages.shares for corpus, corner in corners.items()}
+    return listed_shares({name: c.facts.languages.shares for name, c in corners.items()}, LANGUAGES_SHOWN)
+
+
+def listed_shares(of: Mapping[str, Mapping[str, float]], n: int) -> tuple[Share, ...]:
+    """Shares of each corpus: the n names with the largest share of any of them, and the others in one."""
     largest: dict[str, float] = {}
     for share_of in of.values():
         for name, share in share_of.items():
             largest[name] = max(share, largest.get(name, 0.0))
-    return listed_shares(sorted(largest, key=lambda n: (-largest[n], n)), LANGUAGES_SHOWN, of)
-
-
-def listed_shares(names: Sequence[str], n: int, of: Mapping[str, Mapping[str, float]]) -> tuple[Share, ...]:
-    """The first names with their shares of each corpus, and the others in one."""
+    names = sorted(largest, key=lambda name: (-largest[name], name))
 
     def together(some: Sequence[str]) -> dict[str, float]:
         return {corpus: sum(share_of.get(name, 0.0) for name in some) for corpus, share_of in of.items()}
@@ -257,8 +265,7 @@ def _distributions(summary: Summary, corners: Mapping[str, Corner]) -> tuple[Dis
 def _compared(of: Distribution, values: Mapping[str, Mapping[str, np.ndarray]], attribute: str) -> Distribution:
     if not {"raw", "selected"} <= values.keys():
         return of
-    raw, selected = (values[name][attribute][:N_COMPARED] for name in ("raw", "selected"))
-    found = ks(raw, selected, rng=np.random.default_rng(0), n_resamples=100)
+    found = ks(values["raw"][attribute], values["selected"][attribute], rng=np.random.default_rng(0), n_resamples=100)
     return replace(of, ks=found.distance, ks_low=found.low, ks_high=found.high)
 
 
@@ -281,11 +288,6 @@ def length_series(name: str, of: LengthHistogram) -> Series:
 
 def _rounded(values: np.ndarray) -> tuple[float, ...]:
     return tuple(float(f"{v:.6g}") for v in values)
-
-
-def _sources(of: Survey) -> tuple[Share, ...]:
-    found = shares(of.sources)
-    return listed_shares(list(found), SOURCES_SHOWN, {"raw": found})
 
 
 def _ngram(of: Shift) -> Ngram:

@@ -51,10 +51,13 @@ def look_at(
     *,
     sample_bytes: float = SAMPLE_BYTES,
     wanted: Mapping[int, np.ndarray] | None = None,
+    holdout: float | None = None,
 ) -> Corner:
     """Survey a corpus, with a bar, and measure its sample; parameters as of `survey`."""
     with shown.stage(name[:8], sum(p.n_bytes for p in corpus.partitions)) as stage:
-        found = survey(corpus, name, engine, sample_bytes=sample_bytes, wanted=wanted, advance=stage.advance)
+        found = survey(
+            corpus, name, engine, sample_bytes=sample_bytes, wanted=wanted, holdout=holdout, advance=stage.advance
+        )
     return Corner(found, facts(found.texts, engine))
 
 

@@ -17,6 +17,7 @@ from curate.kernels.text import one_chunk
 from curate.metrics.weights import LengthHistogram
 from curate.sampling.noise import TIE, keyed_hashes
 from curate.steps.documents import Documents, documents, raw_batches
+from curate.steps.holdout import held_out
 from curate.steps.sample import FitSample
 from curate.steps.scoretable import MAX_GROUPS, OTHER
 
@@ -69,6 +70,7 @@ def survey(
     *,
     sample_bytes: float = SAMPLE_BYTES,
     wanted: Mapping[int, np.ndarray] | None = None,
+    holdout: float | None = None,
     advance: Callable[[int], None] = lambda n: None,
 ) -> Survey:
     """Look at every document once.
@@ -77,6 +79,7 @@ def survey(
     ----------
     sample_bytes : text of the sample, up to twice as much; all of the corpus when it has no more.
     wanted : int64[...] rows by partition, ascending, whose texts are wanted whole.
+    holdout : share of a target's texts that is held out and not looked at (`steps.holdout`).
     advance : told the bytes of each partition that is done.
 
     Returns
@@ -94,7 +97,7 @@ def survey(
 
     def look(partition: Partition) -> _Part:
         rows = None if wanted is None else wanted.get(partition.index)
-        return _look(corpus, partition, carry, engine, sample, rows)
+        return _look(corpus, partition, carry, engine, sample, rows, holdout)
 
     for partition, part in engine.each(look, corpus.partitions):
         _merge(whole, part.survey)
@@ -115,11 +118,13 @@ def _look(
     engine: LocalEngine,
     sample: FitSample,
     wanted: np.ndarray | None,
+    holdout: float | None,
 ) -> _Part:
     part = _Part(Survey(""), [])
 
     def parse(raw: Any) -> tuple[Documents, np.ndarray]:
         docs = documents(corpus, partition, raw, carry)
+        docs = docs if holdout is None else _without(docs, held_out(docs.texts, holdout))
         return docs, sample.of(docs.ids)
 
     for docs, levels in engine.pipeline(parse, raw_batches(corpus, partition, carry, BATCH_BYTES)):
@@ -138,6 +143,19 @@ def _look(
                     source = docs.carried[SOURCE][i].as_py()
                     part.survey.found_sources[place] = "" if source is None else str(source)
     return part
+
+
+def _without(docs: Documents, gone: np.ndarray) -> Documents:
+    mask = pa.array(~gone)
+    return Documents(
+        docs.ids.filter(mask),
+        docs.rows[~gone],
+        docs.texts.filter(mask),
+        docs.has_text[~gone],
+        docs.n_bytes[~gone],
+        {name: values.filter(mask) for name, values in docs.carried.items()},
+        docs.bad,
+    )
 
 
 def _count(into: Survey, docs: Documents) -> None:
