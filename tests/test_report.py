@@ -231,6 +231,7 @@ def test_evidence_is_shown_and_of_another_run_told(run, tmp_path):
     report(copy)
     page = (copy / "report.html").read_text()
     assert escape(evidence.sentence) in page
+    assert "99% interval" in page
     assert all(arm.name in page for arm in evidence.arms)
     assert evidence.sentence in (copy / "README.md").read_text().replace("\\", "")
     found = json.loads((copy / "evidence.json").read_text())
