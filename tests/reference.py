@@ -413,3 +413,62 @@ def passages(text: str, size: int) -> list[bytes]:
         if not left:
             return found
     return [*found, left]
+
+
+# ---- samples with given chances
+
+
+def inclusion(weights, budget, sizes):
+    """Cap at 1 and rescale the rest until nothing is above 1."""
+    capped = set()
+    while True:
+        rest = sum(w * s for i, (w, s) in enumerate(zip(weights, sizes, strict=True)) if i not in capped)
+        left = budget - sum(sizes[i] for i in capped)
+        chances = [
+            1.0 if i in capped else (w * left / rest if rest and left > 0 else 0.0) for i, w in enumerate(weights)
+        ]
+        above = {i for i, p in enumerate(chances) if p > 1}
+        if not above:
+            return chances
+        capped |= above
+
+
+def pivotal(chances, uniforms):
+    """``(rows that are kept for certain, (row, chance) of the live one or None, uniforms used)``."""
+    numbers = iter(uniforms)
+    kept, live, used = set(), None, 0
+    for row, p in enumerate(chances):
+        if p <= 1e-12:
+            continue
+        if p >= 1 - 1e-12:
+            kept.add(row)
+        elif live is None:
+            live = (row, p)
+        else:
+            a, p_a = live
+            u, used = next(numbers), used + 1
+            if p_a + p < 1:
+                live = (a if u < p_a / (p_a + p) else row, p_a + p)
+            elif u < (1 - p) / (2 - (p_a + p)):
+                kept.add(a)
+                live = (row, p_a + p - 1)
+            else:
+                kept.add(row)
+                live = (a, p_a + p - 1)
+            if live[1] >= 1 - 1e-12:
+                kept.add(live[0])
+                live = None
+            elif live[1] <= 1e-12:
+                live = None
+    return sorted(kept), live, used
+
+
+def systematic(chances, u):
+    ends = list(itertools.accumulate(chances, initial=0.0))
+    return [i for i in range(len(chances)) if math.floor(ends[i + 1] - u) > math.floor(ends[i] - u)]
+
+
+def pair_number(seed, purpose, i):
+    """Number i of a row of numbers in (0, 1)."""
+    start = mix((seed * K1 + purpose * K2) & MASK)
+    return ((mix((start + (i + 1) * K1) & MASK) >> 12) + 0.5) * 2.0**-52

@@ -15,6 +15,7 @@ _room, _hashed_stream = Kernel("ngrams", "room"), Kernel("ngrams", "hashed_strea
 _sha256_stream, _id_stream = Kernel("ngrams", "sha256_stream"), Kernel("ngrams", "id_stream")
 _sums, _sums_by_table = Kernel("ngrams", "sums"), Kernel("ngrams", "sums_by_table")
 _counts_by_level, _moments = Kernel("ngrams", "counts_by_level"), Kernel("ngrams", "moments")
+_pivotal, _systematic = Kernel("pivotal", "pivotal"), Kernel("pivotal", "systematic")
 _count_newlines, _surrogate_escape = Kernel("jsonl", "count_newlines"), Kernel("jsonl", "surrogate_escape")
 
 
@@ -106,6 +107,20 @@ def moments(stream: NgramStream, n_buckets: int) -> Moments:
     touched, *totals = (np.zeros(n_buckets, np.int64) for _ in range(4))
     _moments(stream.buckets, stream.ends, touched, *totals)
     return Moments(*totals)
+
+
+def pivotal_winners(
+    chances: np.ndarray, first: int, uniforms: np.ndarray, carry: np.ndarray, at: np.ndarray
+) -> np.ndarray:
+    """int64[...]: places, from ``first`` on, of the documents that pivotal sampling keeps; carries on in its state."""
+    winners = np.empty(len(chances) + 1, np.int64)
+    return winners[: _pivotal(chances, first, uniforms, carry, at, winners)]
+
+
+def systematic_winners(chances: np.ndarray, first: int, carry: np.ndarray) -> np.ndarray:
+    """As `pivotal_winners`, of systematic sampling."""
+    winners = np.empty(len(chances), np.int64)
+    return winners[: _systematic(chances, first, carry, winners)]
 
 
 def has_surrogate_escape(data: bytes) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 
 # What a hash is for; each purpose is independent of the others. Those from EVIDENCE on are its arms'.
 FIT, GUMBEL, UNIFORM, TIE, HOLDOUT, EVIDENCE = range(1, 7)
+ORDER, PAIR = 1001, 1002
 
 
 def keyed_hashes(doc_ids: Any, seed: int, purpose: int) -> np.ndarray:
@@ -38,6 +39,16 @@ def uniform(doc_ids: Any, seed: int, purpose: int = UNIFORM) -> np.ndarray:
 def centred(hashes: np.ndarray) -> np.ndarray:
     """The middle of one of 2**52 equal parts of (0, 1), by the top bits of 64: exact, so never 0 or 1."""
     return ((hashes >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+
+
+def stream(seed: int, purpose: int, first: int, n: int) -> np.ndarray:
+    """float64[n] in (0, 1): numbers ``first`` to ``first + n`` of an endless row that (seed, purpose) names.
+
+    SplitMix64 (Steele, Lea and Flood 2014): a counter that is stirred; any part of it is had without the rest.
+    """
+    start = np.uint64(seed * 0x9E3779B97F4A7C15 + purpose * 0xD6E8FEB86659FD93 & 0xFFFFFFFFFFFFFFFF)
+    counter = np.arange(first + 1, first + n + 1, dtype=np.uint64)
+    return centred(mix(mix(np.array([start]))[0] + counter * np.uint64(0x9E3779B97F4A7C15)))
 
 
 def gumbel(doc_ids: Any, seed: int) -> np.ndarray:
