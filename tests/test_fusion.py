@@ -156,7 +156,7 @@ def test_what_is_saved_has_the_same_scorers(tmp_path) -> None:
 @pytest.mark.parametrize("fusion", ["reciprocal", "quantile"])
 @pytest.mark.parametrize("n_values", [7, 10_000])
 def test_ranks_go_on_from_one_batch_to_the_next(tmp_path, monkeypatch, fusion, n_values) -> None:
-    monkeypatch.setattr("curate.steps.fuse.ROWS_AT_ONCE", 2_048)
+    monkeypatch.setattr("curate.steps.sorting.ROWS_AT_ONCE", 2_048)
     chance = np.random.default_rng(0)
     n = 9_000
     scores = [chance.integers(0, n_values, n).astype(float) for _ in range(2)]

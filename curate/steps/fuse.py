@@ -1,8 +1,7 @@
 """Fuse the scores of several scorers into one: exact ranks over the whole corpus, by sorting on disk.
 
 Rows (part, place, group, doc_id, scores, total) are sorted by one score after another; each time what a row's
-place in the order is worth is added to its total. At the end they are sorted back. DuckDB sorts, and spills what
-does not fit; what is between two sorts is a file that is read from its beginning to its end.
+place in the order is worth is added to its total. At the end they are sorted back.
 """
 
 from __future__ import annotations
@@ -15,15 +14,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from curate.errors import ResourceError, UsageError
+from curate.errors import UsageError
 from curate.io.tables import batches, is_done, numpy, write_table
 from curate.scorers import Fusion
 from curate.steps.documents import score_schema
 from curate.steps.scoretable import MAX_GROUPS
-
-ROWS_AT_ONCE = 100_000
+from curate.steps.sorting import Sorter, read_rows, with_added, with_quantiles, write_rows
 
 
 @dataclass(frozen=True)
@@ -59,15 +56,16 @@ def fuse_scores(job: FuseJob, advance: Callable[[int], None] = lambda count: Non
     job.scratch.mkdir(parents=True)
     try:
         rows = job.scratch / "rows.parquet"
+        sorter = Sorter(job.scratch, job.memory_limit, job.workers)
         _gather(job, rows)
         for i, weight in enumerate(job.model.weights.values()):
             if job.model.fusion == "reciprocal":
-                ordered = _sorted(job, rows, f"grouped, s{i} DESC, doc_id, part, place")
-                _write_rows(rows, _with_ranks(ordered, weight, job.model.rank_constant))
+                ordered = sorter.sorted(rows, f"grouped, s{i} DESC, doc_id, part, place")
+                write_rows(rows, _with_ranks(ordered, weight, job.model.rank_constant))
             else:
-                ordered = _sorted(job, rows, f"grouped, s{i}, part, place")
-                _write_rows(rows, _with_quantiles(ordered, f"s{i}", weight / sum(job.model.weights.values())))
-        fused = _sorted(job, rows, "part, place")
+                ordered = sorter.sorted(rows, f"grouped, s{i}, part, place")
+                write_rows(rows, with_quantiles(ordered, f"s{i}", weight / sum(job.model.weights.values())))
+        fused = sorter.sorted(rows, "part, place")
         schema = score_schema([*job.model.columns, *job.model.member_columns], job.carry)
         totals = _Totals(fused)
         for part, path in enumerate(job.out):
@@ -100,7 +98,7 @@ def _gather(job: FuseJob, rows: Path) -> None:
                 gathered |= {"total": np.zeros(table.num_rows)}
                 yield pa.table(gathered).filter(pa.array(complete))
 
-    _write_rows(rows, of())
+    write_rows(rows, of())
 
 
 def _grouped(job: FuseJob, table: pa.Table, groups: dict[str, int]) -> np.ndarray:
@@ -114,64 +112,10 @@ def _grouped(job: FuseJob, table: pa.Table, groups: dict[str, int]) -> np.ndarra
     return np.array(numbers, np.int64)[encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)]
 
 
-def _write_rows(path: Path, tables: Iterator[pa.Table]) -> None:
-    """Write rows to a file that `_sorted` reads; what was there may be what the rows are made of."""
-    part = path.with_suffix(".new")
-    writer = None
-    for table in tables:
-        writer = writer or pq.ParquetWriter(part, table.schema, compression="lz4", use_dictionary=False)
-        writer.write_table(table)
-    if writer is None:
-        path.unlink(missing_ok=True)
-        return
-    writer.close()
-    part.replace(path)
-
-
-def _sorted(job: FuseJob, rows: Path, order: str) -> Path:
-    """A file with the same rows in an order."""
-    import duckdb
-
-    to = rows.with_name("sorted.parquet")
-    to.unlink(missing_ok=True)
-    if not rows.exists():
-        return to
-    with duckdb.connect() as con:
-        con.execute(f"SET memory_limit = '{max(100, job.memory_limit // 1_000_000)}MB'")
-        con.execute(f"SET temp_directory = '{_quoted(job.scratch)}'")
-        con.execute(f"SET threads = {job.workers}")
-        try:
-            # without can_have_nan DuckDB would take files of Arrow's to have none (duckdb issue 25521)
-            con.execute(
-                f"COPY (SELECT * FROM read_parquet('{_quoted(rows)}', can_have_nan = true) ORDER BY {order}) "
-                f"TO '{_quoted(to)}' (FORMAT parquet, COMPRESSION lz4, ROW_GROUP_SIZE {ROWS_AT_ONCE})"
-            )
-        except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
-            raise ResourceError(
-                f"{job.scratch}: scores could not be sorted ({error}); free some disk, or raise --memory-limit, and "
-                "run the same command again: what is scored is kept"
-            ) from error
-    return to
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")
-
-
-def _read(path: Path) -> Iterator[pa.Table]:
-    if path.exists():
-        yield from batches(path)
-
-
-def _added(table: pa.Table, values: np.ndarray) -> pa.Table:
-    total = numpy(table["total"]) + values
-    return table.set_column(table.column_names.index("total"), "total", pa.array(total))
-
-
 def _with_ranks(path: Path, weight: float, constant: float) -> Iterator[pa.Table]:
     """Rows with the reciprocal of their rank in their group added, for rows in the order of the ranks."""
     group, rank = -1, 0
-    for table in _read(path):
+    for table in read_rows(path):
         groups = numpy(table["grouped"])
         if len(groups) and groups[0] != group:
             rank = 0
@@ -182,76 +126,14 @@ def _with_ranks(path: Path, weight: float, constant: float) -> Iterator[pa.Table
         since = np.maximum.accumulate(since)
         ranks = place - since + 1 + np.where(since == 0, rank, 0)
         group, rank = groups[-1], int(ranks[-1])
-        yield _added(table, weight / (constant + ranks))
-
-
-def _with_quantiles(path: Path, column: str, weight: float) -> Iterator[pa.Table]:
-    """Rows with their mid-rank quantile in their group added, for rows in the order of the scores."""
-    runs, sizes = path.with_suffix(".runs"), _write_runs(path, column)
-    group, below_group = -1, 0
-    start = 0  # of the run that goes on, rows from the beginning of all
-    equal = 0
-    with open(runs, "rb") as lengths:
-        for table, begins in _with_beginnings(path, column):
-            groups = numpy(table["grouped"])
-            of_run = np.cumsum(begins)  # 0: the run that came in
-            new = np.fromfile(lengths, np.int64, int(of_run[-1]))
-            all_lengths = np.concatenate([[equal], new])
-            all_starts = start + np.concatenate([[0], np.cumsum(all_lengths[:-1])])
-            changed = np.flatnonzero(np.diff(groups, prepend=group) != 0)
-            group_starts = np.full(len(groups), below_group)
-            for at in changed:
-                group_starts[at:] = all_starts[of_run[at]]
-            below = all_starts[of_run] - group_starts
-            quantiles = (below + all_lengths[of_run] / 2) / np.array(list(sizes.values()))[_place_of(sizes, groups)]
-            start, equal = int(all_starts[-1]), int(all_lengths[-1])
-            group, below_group = groups[-1], int(group_starts[-1])
-            yield _added(table, weight * quantiles)
-
-
-def _place_of(sizes: dict[int, int], groups: np.ndarray) -> np.ndarray:
-    """Where each group is among the ascending keys of ``sizes``."""
-    return np.searchsorted(np.fromiter(sizes, np.int64), groups)
-
-
-def _with_beginnings(path: Path, column: str) -> Iterator[tuple[pa.Table, np.ndarray]]:
-    """Tables, and which rows begin a run of equal scores in one group."""
-    before: tuple[int, float] | None = None
-    for table in _read(path):
-        groups, scores = numpy(table["grouped"]), numpy(table[column])
-        begins = np.ones(len(scores), bool)
-        begins[1:] = (np.diff(groups) != 0) | (scores[1:] != scores[:-1])
-        if before is not None:
-            begins[0] = (groups[0], scores[0]) != before
-        before = (groups[-1], scores[-1])
-        yield table, begins
-
-
-def _write_runs(path: Path, column: str) -> dict[int, int]:
-    """Write how long each run of equal scores is beside a sorted file; returns the rows of each group, ascending."""
-    sizes: dict[int, int] = {}
-    left = 0  # rows of the run that goes on
-    with open(path.with_suffix(".runs"), "wb") as lengths:
-        for table, begins in _with_beginnings(path, column):
-            for group, count in zip(*np.unique(numpy(table["grouped"]), return_counts=True), strict=True):
-                sizes[int(group)] = sizes.get(int(group), 0) + int(count)
-            ends = np.flatnonzero(begins)
-            if not len(ends):
-                left += len(begins)
-                continue
-            ended = np.diff(ends, prepend=ends[0])
-            ended[0] = left + ends[0]
-            (ended if left + ends[0] else ended[1:]).astype(np.int64).tofile(lengths)
-            left = len(begins) - int(ends[-1])
-        np.array([left], np.int64).tofile(lengths)
-    return sizes
+        yield with_added(table, weight / (constant + ranks))
 
 
 class _Totals:
     """The totals of rows in the order of parts and places, taken part by part."""
 
     def __init__(self, path: Path) -> None:
-        self._tables = _read(path)
+        self._tables = read_rows(path)
         self._parts = self._places = np.zeros(0, np.int64)
         self._totals = np.zeros(0)
 
