@@ -472,3 +472,45 @@ def pair_number(seed, purpose, i):
     """Number i of a row of numbers in (0, 1)."""
     start = mix((seed * K1 + purpose * K2) & MASK)
     return ((mix((start + (i + 1) * K1) & MASK) >> 12) + 0.5) * 2.0**-52
+
+
+# ---- weights
+
+
+def transformed(log_ratio, name):
+    """The log weight of a document, from the ratio itself where that can be said."""
+    r = math.exp(log_ratio)
+    if name.startswith("alpha="):
+        return math.log(r ** float(name[6:]))
+    return {
+        "kl": log_ratio,
+        "js": math.log(r / (1 + r)),
+        "hellinger": math.log(math.sqrt(r)),
+        "chi2": math.log(r**2),
+        "jeffreys": math.log(1 + r),
+        "tv": min(log_ratio, 0),
+    }[name]
+
+
+def lambert(x):
+    """w from 0 up with w exp(w) = x, by halving."""
+    low, high = 0.0, math.log1p(x)
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if middle * math.exp(middle) < x else (low, middle)
+    return low
+
+
+def best_weights(scores, kind, beta):
+    """Weights with a mean of 1 that are best for mean(w s) - beta mean(penalty of w), by halving for the level."""
+
+    def weights(level):
+        if kind == "chi2":
+            return [max(0.0, 1 + (s - level) / (2 * beta)) for s in scores]
+        return [lambert(math.exp((s - level) / beta + 1)) for s in scores]
+
+    low, high = min(scores), max(scores)
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if sum(weights(middle)) > len(scores) else (low, middle)
+    return weights(low)

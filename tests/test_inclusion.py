@@ -76,7 +76,7 @@ def test_weights_hundreds_of_nats_apart_leave_the_chances_exact() -> None:
     ],
 )
 def test_the_pivotal_samples_of_the_worked_examples(chances, uniforms, kept) -> None:
-    assert pivotal(np.array(chances), np.array(uniforms + [math.nan])).tolist() == kept
+    assert pivotal(np.array(chances), np.array([*uniforms, math.nan])).tolist() == kept
 
 
 def test_the_systematic_sample_of_the_worked_example() -> None:
