@@ -122,9 +122,26 @@ _drawing = _options(
     ),
     click.option(
         "--draw",
-        type=click.Choice(["gumbel", "topk", "threshold", "uniform"]),
-        help="Sample by weight, take the best, all above a threshold, or at random.  [default: gumbel for dsir "
-        "and bytegrams, else topk]",
+        type=click.Choice(["gumbel", "topk", "threshold", "uniform", "pivotal", "systematic", "poisson"]),
+        help="Sample by weight, take the best, all above a threshold, or at random; the last three keep each document "
+        "with a known chance.  [default: gumbel for dsir and bytegrams, else topk]",
+    ),
+    click.option(
+        "--transform",
+        metavar="NAME",
+        help="Weights by the divergence that a selection makes small: kl, js, hellinger, chi2, jeffreys, tv, alpha=A.",
+    ),
+    click.option("--max-kl", type=float, metavar="NATS", help="Tilt raw towards high scores by so many nats at most."),
+    click.option(
+        "--min-ess", type=float, metavar="SHARE", help="Clip weights until they are worth that share of the documents."
+    ),
+    click.option(
+        "--regularise", metavar="KIND:BETA", help="Weights at the price of a penalty: chi2:BETA or mixed:BETA."
+    ),
+    click.option(
+        "--calibrate",
+        metavar="COLUMN",
+        help="Weigh by a score's quantile in its group, such as source, or in all; needs --max-kl.",
     ),
     click.option("--seed", type=int, default=0, show_default=True, help="Of the draw."),
     click.option("--threshold", type=float, help="Lowest score, for --draw threshold."),
@@ -247,6 +264,7 @@ def select(
     Example:
       curate select samples/raw --target samples/targets/gsm8k/train.jsonl --budget 10% --out out
     """
+    weights = _weights(rest)
     wanted = {"target": _targets(targets), "out": out, "settings": _settings(settings, tokenizer), **rest}
     wanted["budget"] = _budget(rest)
     if dry_run:
@@ -257,8 +275,14 @@ def select(
         return
     from curate.selection import select as run
 
-    result = run(raw, **wanted, proportions=_shares(proportions), progress=_progress(quiet))
+    result = run(raw, **wanted, weights=weights, proportions=_shares(proportions), progress=_progress(quiet))
     _show_selection(result, as_json)
+
+
+def _weights(options: dict[str, Any]) -> dict[str, Any]:
+    """What was asked of weights; it is taken out of the options."""
+    asked = {name: options.pop(name) for name in ("transform", "max_kl", "min_ess", "regularise", "calibrate")}
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def _budget(options: dict[str, Any]) -> str | None:
@@ -321,9 +345,9 @@ def draw(run: str, proportions: tuple[str, ...], quiet: bool, as_json: bool, **r
     """
     from curate.selection import draw as again
 
-    budget = _budget(rest)
-    rest.pop("budget")
-    result = again(run, budget=budget, proportions=_shares(proportions), progress=_progress(quiet), **rest)
+    rest["budget"] = _budget(rest)
+    rest["weights"] = _weights(rest)
+    result = again(run, proportions=_shares(proportions), progress=_progress(quiet), **rest)
     _show_selection(result, as_json)
 
 

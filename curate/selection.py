@@ -28,10 +28,12 @@ from curate.io.paths import atomic, refuse_inputs_below
 from curate.io.run import SCORES_COMMIT, RunFolder, digest, read_json, write_json
 from curate.io.targets import Paths, Targets, listed_paths, named_targets
 from curate.metrics.diagnostics import Diagnostics, shares, warnings
+from curate.metrics.spending import Spent, spent
 from curate.metrics.weights import LengthHistogram
 from curate.progress import Progress
 from curate.sampling.budget import Budget, parse_budget, parse_bytes
-from curate.sampling.draws import DRAWS
+from curate.sampling.draws import BY_CHANCE, DRAWS, WEIGHTED
+from curate.sampling.transforms import PLAIN, WeightSpec
 from curate.scorers import Dsir, Fusion, Scorer, load_scorer, scorer
 from curate.steps.count import NgramCounts
 from curate.steps.decide import DecideJob, decide
@@ -97,6 +99,7 @@ def select(
     threshold: float | None = None,
     per: str | None = None,
     proportions: Mapping[str, float] | None = None,
+    weights: Mapping[str, Any] | None = None,
     text_column: str = "text",
     id_column: str = "id",
     target_text_column: str | None = None,
@@ -121,8 +124,11 @@ def select(
     method, settings : the scorer and its settings, see `curate.scorers`; "dsir+primed" fuses several, whose
         settings are named "dsir.n".
     budget : how much: 10000 (documents), "10%", "500MB", "2B-tokens".
-    draw : "gumbel" (sample by weight), "topk", "threshold" (scores of at least ``threshold``), "uniform"; by
-        default "gumbel" for dsir and bytegrams, else "topk".
+    draw : "gumbel" (sample by weight), "topk", "threshold" (scores of at least ``threshold``), "uniform",
+        "pivotal", "systematic" or "poisson" (each document with a known chance); by default "gumbel" for dsir and
+        bytegrams, else "topk".
+    weights : how scores become weights, by name: ``transform``, ``max_kl``, ``min_ess``, ``regularise``,
+        ``calibrate``, see `curate.sampling.transforms.WeightSpec`; with any, draw is by default by weight.
     per, proportions : a column whose values each get their part of the budget; by default as in raw.
     holdout : share of the target that is not fitted to, for `evaluate`; None: all of it is.
     on_bad_row : "raise", or "quarantine": rows that cannot be read go to ``quarantine.parquet``.
@@ -139,7 +145,7 @@ def select(
     ------
     CurateError : in one of its kinds, see `curate.errors`; what is finished is kept for the next try.
     """
-    spec = _draw_spec(scorer(method, **dict(settings or {})), budget, draw, seed, threshold, per, proportions)
+    spec = _draw_spec(scorer(method, **dict(settings or {})), budget, draw, seed, threshold, per, proportions, weights)
     writing = WriteSpec(format, parse_bytes(shard_size))
     resources = Resources(workers, parse_bytes(memory_limit), spill)
     job = _ScoringSpec(
@@ -203,6 +209,7 @@ def draw(
     threshold: float | None = None,
     per: str | None = None,
     proportions: Mapping[str, float] | None = None,
+    weights: Mapping[str, Any] | None = None,
     format: str = "parquet",
     shard_size: str | int = "128MB",
     name: str | None = None,
@@ -219,7 +226,7 @@ def draw(
     if scored is None:
         raise RunError(f"{run}: no scores there; run curate score or curate select first")
     job = _ScoringSpec(**scored["spec"])
-    spec = _draw_spec(scorer(job.method, **job.settings), budget, draw, seed, threshold, per, proportions)
+    spec = _draw_spec(scorer(job.method, **job.settings), budget, draw, seed, threshold, per, proportions, weights)
     resources = Resources(workers, parse_bytes(memory_limit))
     session = _Session(out or run, resources, Progress(progress))
     return session.select(job, spec, WriteSpec(format, parse_bytes(shard_size)), name, run, overwrite)
@@ -233,16 +240,26 @@ def _draw_spec(
     threshold: float | None,
     per: str | None,
     proportions: Mapping[str, float] | None,
+    weights: Mapping[str, Any] | None,
 ) -> DrawSpec:
-    """The draw that was asked for, or the one that suits the scores."""
+    """The draw that was asked for, or the one that suits the scores and weights."""
+    how = WeightSpec(**(weights or {}))
     if draw is None:
         draw = model.default_draw
-    if draw == "gumbel" and not model.log_weights:
+        if not how.is_plain and (draw not in WEIGHTED or how.calibrate):
+            draw = BY_CHANCE[0]
+    if model.separate_targets and (draw in BY_CHANCE or not how.is_plain):
         raise UsageError(
-            f"draw 'gumbel' samples with odds exp(score), but scores of {model.method} are no log weights: "
-            "take --draw topk, or a method whose scores are (dsir, bytegrams, classifier)"
+            f"{str(how) or f'draw {draw!r}'} goes by one score, and separate targets have one each: pool the targets, "
+            "or run once for each"
         )
-    return DrawSpec(None if budget is None else parse_budget(budget), draw, seed, threshold, per, proportions)
+    if draw in WEIGHTED and how.needs_log_ratios and not model.log_weights:
+        raise UsageError(
+            f"{str(how) or f'draw {draw!r}'} samples with odds exp(score), but scores of {model.method} are no log "
+            "weights: take --draw topk, a method whose scores are (dsir, bytegrams, classifier), or --max-kl 1, which "
+            "tilts by any score"
+        )
+    return DrawSpec(None if budget is None else parse_budget(budget), draw, seed, threshold, per, proportions, how)
 
 
 @dataclass(frozen=True)
@@ -453,6 +470,7 @@ class _Session:
         simple = (
             spec is not None
             and spec.draw in DRAWS
+            and spec.weights.is_plain
             and spec.per is None
             and not (model.separate_targets or spilled or fused)
         )
@@ -530,7 +548,7 @@ class _Session:
             top = (
                 decision
                 if spec.draw in ("topk", "threshold")
-                else draw_table(scored.table, replace(spec, draw="topk"), found, engine)
+                else draw_table(scored.table, replace(spec, draw="topk", weights=PLAIN), found, engine)
             )
         keep = KeepJob(
             corpus,
@@ -571,7 +589,16 @@ class _Session:
             entries.sort(key=lambda e: e["path"])
             lengths, overlap = kept_lengths(decision, top, engine)
         found_warnings, diagnostics = _diagnose(scored, found, spec, kept, lengths, overlap, engine)
-        manifest = _manifest(scored, recipe, found, kept, entries, diagnostics, found_warnings)
+        nats = spent(
+            found.n_eligible,
+            n_selected,
+            found.lengths,
+            lengths,
+            scored.model.features.n,
+            chances=decision.summary,
+            top_k=spec.draw == "topk" and spec.per is None and not separate,
+        )
+        manifest = _manifest(scored, recipe, found, kept, entries, diagnostics, nats, found_warnings)
         from curate.report.card import croissant_json, dataset_card
 
         for path, text in (
@@ -641,6 +668,8 @@ def _recipe(job: _ScoringSpec, model: Scorer | Fusion, spec: DrawSpec, writing: 
         "per": spec.per,
         "proportions": None if spec.proportions is None else dict(spec.proportions),
     }
+    if not spec.weights.is_plain:  # recipes from before there was such a thing are the same still
+        drawing["weights"] = spec.weights.as_dict()
     scoring = _spec_dict(job, model)
     scoring.pop("per")
     return scoring | {"name": name, "draw": drawing, "write": asdict(writing)}
@@ -708,6 +737,7 @@ def _diagnose(
     texts: list[str] = []
     all_of_it: list[dict[str, Any]] = []
     model = scored.model
+    weighs = model.log_weights and spec.weights.is_plain
     for i, moments in enumerate(found.moments):
         one = Diagnostics(
             target=model.target_names_[i] if model.separate_targets else "",
@@ -719,7 +749,7 @@ def _diagnose(
             score_std=moments.std,
             score_min=moments.minimum,
             score_max=moments.maximum,
-            effective_sample_size=moments.effective_sample_size if model.log_weights else None,
+            effective_sample_size=moments.effective_sample_size if weighs else None,
             length_correlation=moments.length_correlation,
             top_k_overlap=overlap,
             length_raw=found.lengths.quantiles(),
@@ -778,6 +808,7 @@ def _manifest(
     kept: Sequence[dict[str, Any]],
     shards: list[dict[str, Any]],
     diagnostics: list[dict[str, Any]],
+    nats: Spent,
     texts: list[str],
 ) -> dict[str, Any]:
     tokenizer = scored.model.features.tokenizer
@@ -794,6 +825,7 @@ def _manifest(
         "reasons": dict(sorted(found.reasons.items())),
         "fit": scored.commit["fit"],
         "diagnostics": diagnostics,
+        "spent": nats.as_dict(),
         "warnings": texts,
     }
     return {
@@ -874,6 +906,8 @@ def reproduction_command(recipe: Mapping[str, Any]) -> str:
     ):
         if value != default:
             words += [option, str(value)]
+    for key, value in drawing.get("weights", {}).items():
+        words += [f"--{key.replace('_', '-')}", str(value)]
     for key, value in (drawing["proportions"] or {}).items():
         words += ["--proportion", f"{key}={value}"]
     if compat:

@@ -75,7 +75,7 @@ def _about_weights(of: Diagnostics) -> Sequence[str]:
             f"the weights have collapsed: their effective sample size is {worth:,.1f} documents for "
             f"{of.n_selected:,} drawn (std of log weights {of.score_std:,.1f}, Gumbel noise {GUMBEL_STD:.2f}), so the "
             f"draw is a ranking ({of.top_k_overlap:.0%} of it is the top-k); to sample more softly, at a price in "
-            "relevance, raise --set temperature"
+            "relevance, give --max-kl 1 (nats), or raise --set temperature"
         )
     if abs(of.length_correlation) > LENGTH_CORRELATION:
         longer = "longer" if of.length_correlation > 0 else "shorter"

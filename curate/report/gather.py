@@ -17,6 +17,7 @@ from curate.io.corpus import Corpus, Partition
 from curate.io.run import EVIDENCE, RunFolder, read_json
 from curate.io.tables import batches, numpy, regrouped
 from curate.kernels.text import one_chunk
+from curate.metrics.spending import spent_text
 from curate.metrics.weights import LengthHistogram
 from curate.report.safe import excerpt
 from curate.report.summary import (
@@ -129,6 +130,8 @@ def _done(manifest: Mapping[str, Any]) -> tuple[Fact, ...]:
         if one["length_correlation"] is not None:
             found.append(Fact(f"correlation of score and length{of}", f"{one['length_correlation']:+.2f}"))
         found.append(Fact(f"shared with the top-k{of}", f"{one['top_k_overlap']:.1%}"))
+    if "spent" in stats:  # runs of earlier versions have none
+        found.append(Fact("spent", "; ".join(spent_text(stats["spent"]))))
     return tuple(found)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from curate.io.corpus import Corpus
 from curate.metrics.reduction import KLReduction
+from curate.metrics.spending import spent_text
 from curate.survey.comparison import Comparison
 
 SOURCES_SHOWN = 8
@@ -63,6 +64,7 @@ def selection_text(result: Any) -> str:
         *_lengths(first),
         *_sources(first),
         *[line for d in result.diagnostics for line in _scores(d)],
+        *[f"{'spent':<7}  {line}" if i == 0 else f"{'':<7}  {line}" for i, line in enumerate(_spent(stats))],
     ]
     if result.seconds:
         steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items())
@@ -102,6 +104,10 @@ def _line(text: str) -> str:
 
 def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _spent(stats: Mapping[str, Any]) -> list[str]:
+    return spent_text(stats["spent"]) if "spent" in stats else []  # runs of earlier versions have none
 
 
 def _scores(of: Mapping[str, Any]) -> list[str]:

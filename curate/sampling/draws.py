@@ -64,4 +64,6 @@ DRAWS: dict[str, Keys] = {
     "uniform": uniform_keys,
 }
 
-LISTED: tuple[str, ...] = ()  # draws that no order decides: they list the documents that they keep
+BY_CHANCE = ("pivotal", "systematic", "poisson")  # see `curate.sampling.pivotal`
+WEIGHTED = ("gumbel", *BY_CHANCE)  # draws that sample by weight
+LISTED: tuple[str, ...] = BY_CHANCE  # draws that no order decides: they list the documents that they keep

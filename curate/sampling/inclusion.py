@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
 from curate.errors import InputError
+from curate.sampling.solving import roots
 
 
 def inclusion(log_weights: np.ndarray, budget: float, sizes: np.ndarray | None = None) -> np.ndarray:
@@ -47,3 +50,54 @@ def inclusion(log_weights: np.ndarray, budget: float, sizes: np.ndarray | None =
         chances[order] = np.exp(np.minimum(0, log_c[m] + w))
         chances[order[:m]] = 1
     return chances
+
+
+# For each array that a function makes of (log weights, sizes, groups): its sum over all documents, float64[n_groups].
+GroupSums = Callable[[Callable[[np.ndarray, np.ndarray, np.ndarray], Sequence[np.ndarray]]], list[np.ndarray]]
+
+
+def thresholds(
+    sums: GroupSums, budgets: np.ndarray, totals: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> np.ndarray:
+    """Log weights from which on documents of each group are kept for certain, by passes over all documents.
+
+    A document's chance is `chances`; times sizes these add up to the group's budget, as those of `inclusion` do.
+
+    Parameters
+    ----------
+    sums : over documents with a weight.
+    budgets : float64[n_groups]. totals : float64[n_groups], sizes of the documents with a weight.
+    low, high : float64[n_groups], their lowest and highest log weight.
+
+    Returns
+    -------
+    float64[n_groups], nats; -inf where all are kept, inf where none is.
+    """
+    open_ = (budgets > 0) & (budgets < totals)
+    known = np.where(budgets >= totals, -np.inf, np.inf)
+    if not open_.any():
+        return known
+    budget = np.where(open_, budgets, 1.0)
+
+    def excess(at: np.ndarray) -> np.ndarray:
+        (kept,) = sums(lambda w, size, group: [size * np.exp(np.minimum(0.0, w - at[group]))])
+        return np.where(open_, np.log(np.maximum(kept, 1e-300) / budget), 0.0)
+
+    highest = np.where(open_, high + np.log(np.where(open_, totals, 1.0) / budget), 0.0)
+    at = roots(excess, np.where(open_, low, 0.0), highest)
+    certain, rest = sums(
+        lambda w, size, group: [
+            size * (w >= at[group]),
+            np.where(w < at[group], size * np.exp(np.minimum(0.0, w - at[group])), 0.0),
+        ]
+    )
+    exact = open_ & (rest > 0) & (certain < budget)  # who is certain is known now, and with that the rest
+    shift = np.log(np.where(exact, rest, 1.0) / np.where(exact, budget - certain, 1.0))
+    return np.where(open_, at + shift, known)
+
+
+def chances(log_weights: np.ndarray, threshold: np.ndarray) -> np.ndarray:
+    """float64[n_docs] in [0, 1] from log weights and each one's threshold; 0 where there is no weight."""
+    with np.errstate(invalid="ignore"):
+        found = np.exp(np.minimum(0.0, log_weights - threshold))
+    return np.where(log_weights == -np.inf, 0.0, np.where(threshold == -np.inf, 1.0, found))

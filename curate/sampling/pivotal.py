@@ -8,6 +8,8 @@ sorted by source are kept in each source as often as its chances add up to, with
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from curate.errors import InputError
@@ -24,8 +26,8 @@ class Pivotal:
     and the other goes on with what is above 1. The winner is such that each one's chance stays what it was.
     """
 
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
+    def __init__(self, seed: int, number: int = 0) -> None:
+        self._stream = partial(stream, seed, PAIR + number)
         self._carry, self._at = np.zeros(1), np.array([-1, 0])
         self._n_seen = self._n_pairs = 0
 
@@ -36,30 +38,36 @@ class Pivotal:
         ----------
         chances : float64[n_docs] in [0, 1]; places count from the first document that was ever added.
         uniforms : float64[n_docs] in [0, 1), one is used for each pair of which none is sure to be kept or not;
-            None: a stream of random numbers that depends on the seed and on the number of pairs before.
+            None: a stream of random numbers that depends on the seed, the sampler's number, and the pairs before.
         """
         if uniforms is None:
-            uniforms = stream(self._seed, PAIR, self._n_pairs, len(chances))
+            uniforms = self._stream(self._n_pairs, len(chances))
         winners = pivotal_winners(chances, self._n_seen, uniforms, self._carry, self._at)
         self._n_seen += len(chances)
         self._n_pairs += int(self._at[1])
         return winners
 
-    def finish(self, uniform: float | None = None) -> np.ndarray:
+    @property
+    def live(self) -> int:
+        """The place of the live document, -1 when there is none."""
+        return int(self._at[0])
+
+    def finish(self, uniform: float | None = None, *, whole: bool = False) -> np.ndarray:
         """The place of the live document if it is kept; afterwards there is none.
 
-        It is kept by chance when all chances do not add up to a whole number, else rounding is all that is left.
+        It is kept by chance when all chances do not add up to a whole number; where they do (``whole``: are known
+        to) rounding is all that its own chance is away from 0 or 1.
         """
-        live, p = int(self._at[0]), float(self._carry[0])
+        live, p = self.live, float(self._carry[0])
         self._at[0] = -1
         if live < 0:
             return np.zeros(0, np.int64)
-        if ROUNDING < p < 1 - ROUNDING:
-            u = float(stream(self._seed, PAIR, self._n_pairs, 1)[0]) if uniform is None else uniform
+        if whole or not ROUNDING < p < 1 - ROUNDING:
+            kept = p > 0.5
+        else:
+            u = float(self._stream(self._n_pairs, 1)[0]) if uniform is None else uniform
             self._n_pairs += 1
             kept = u < p
-        else:
-            kept = p > 0.5
         return np.array([live] if kept else [], np.int64)
 
 
@@ -69,8 +77,8 @@ class Systematic:
     Documents that are far apart are kept together or not by the order alone: some pairs never are.
     """
 
-    def __init__(self, seed: int, start: float | None = None) -> None:
-        u = float(stream(seed, PAIR, 0, 1)[0]) if start is None else start
+    def __init__(self, seed: int, number: int = 0, start: float | None = None) -> None:
+        u = float(stream(seed, PAIR + number, 0, 1)[0]) if start is None else start
         self._carry = np.array([1 - min(max(u, ROUNDING), 1 - ROUNDING)])  # else rounding could change the size
         self._n_seen = 0
 
@@ -80,7 +88,10 @@ class Systematic:
         self._n_seen += len(chances)
         return winners
 
-    def finish(self) -> np.ndarray:
+    live = -1  # what is passed by is out
+
+    def finish(self, *, whole: bool = False) -> np.ndarray:
+        """As `Pivotal.finish`: nothing is left."""
         return np.zeros(0, np.int64)
 
 
@@ -106,7 +117,7 @@ def pivotal(chances: np.ndarray, uniforms: np.ndarray | None = None, *, seed: in
 
 def systematic(chances: np.ndarray, start: float | None = None, *, seed: int = 0) -> np.ndarray:
     """As `pivotal`, with one random number ``start`` in (0, 1) for all, and some pairs that are never kept together."""
-    return Systematic(seed, start).add(_checked(chances))
+    return Systematic(seed, start=start).add(_checked(chances))
 
 
 def poisson(chances: np.ndarray, uniforms: np.ndarray) -> np.ndarray:

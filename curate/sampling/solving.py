@@ -58,6 +58,11 @@ class ExactSums:
         return found
 
 
+def merged(sums: list[ExactSums], more: list[ExactSums]) -> list[ExactSums]:
+    """Two lists of sums of the same things, or one where the other is empty."""
+    return [a.merge(b) for a, b in zip(sums, more, strict=True)] if sums and more else sums or more
+
+
 Function = Callable[[np.ndarray], np.ndarray]
 
 

@@ -111,17 +111,22 @@ class WeightSpec:
     @property
     def is_plain(self) -> bool:
         """Whether scores are the log weights, as they are."""
-        return self == WeightSpec()
+        return self == PLAIN
 
     @property
     def needs_log_ratios(self) -> bool:
         """Whether scores must be log weights; else any that are higher for the better will do."""
         return (self.max_kl is None and self.regularise is None) or self.transform != "kl"
 
+    def __str__(self) -> str:
+        return ", ".join(f"--{name.replace('_', '-')} {value}" for name, value in self.as_dict().items())
+
     def as_dict(self) -> dict[str, Any]:
         """What is not as it is by default."""
         return {name: value for name, value in asdict(self).items() if value != getattr(WeightSpec, name)}
 
+
+PLAIN = WeightSpec()
 
 # For each array that a function makes of the scores: its sum over all documents, exact.
 Sums = Callable[[Callable[[np.ndarray], Sequence[np.ndarray]]], list[float]]

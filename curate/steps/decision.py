@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +18,9 @@ from curate.io.run import read_json, write_json
 from curate.io.tables import batches, numpy
 from curate.sampling.budget import Budget
 from curate.sampling.cut import Cut, Ranked, descending
-from curate.sampling.draws import DRAWS, LISTED
+from curate.sampling.draws import BY_CHANCE, DRAWS, LISTED, WEIGHTED
 from curate.sampling.noise import TIE, keyed_hashes
+from curate.sampling.transforms import PLAIN, Weighting, WeightSpec
 from curate.steps.scoretable import ScoreTable
 
 _PLACE_BITS = 40  # place = partition << 40 | row of the score table
@@ -34,6 +36,7 @@ class DrawSpec:
     threshold: float | None = None
     per: str | None = None
     proportions: Mapping[str, float] | None = None
+    weights: WeightSpec = PLAIN
 
     def __post_init__(self) -> None:
         if self.draw not in (*DRAWS, *LISTED):
@@ -46,6 +49,13 @@ class DrawSpec:
             raise UsageError("proportions need a column to go by: --per COLUMN")
         if self.proportions and (min(self.proportions.values()) < 0 or sum(self.proportions.values()) <= 0):
             raise UsageError("proportions must be non-negative and not all 0")
+        if not self.weights.is_plain and self.draw not in WEIGHTED:
+            raise UsageError(
+                f"--draw {self.draw} goes by an order that weights do not change ({self.weights}): "
+                f"take one of --draw {', '.join(WEIGHTED)}"
+            )
+        if self.weights.calibrate and self.draw not in BY_CHANCE:
+            raise UsageError(f"--calibrate needs a draw by chances: take one of --draw {', '.join(BY_CHANCE)}")
 
 
 @dataclass(frozen=True)
@@ -76,6 +86,18 @@ class Decision(ABC):
         """
         return (chosen >= 0).astype(np.float64)
 
+    def chances(self, part: int, count: int, first: int) -> np.ndarray | None:
+        """float64[count] of the rows from ``first`` on: with which chance each is kept, nan for those without a score.
+
+        None for a draw that does not know.
+        """
+        return None
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What the draw found out about chances, if it goes by any."""
+        return {}
+
 
 @dataclass(frozen=True)
 class Cuts(Decision):
@@ -83,6 +105,7 @@ class Cuts(Decision):
 
     groups: tuple[str, ...]
     cuts: tuple[dict[int, Cut], ...]  # one a target so far
+    weighting: Weighting | None = None  # of scores, for a draw by weight
 
     @property
     def columns(self) -> list[str]:
@@ -112,8 +135,9 @@ class Cuts(Decision):
     ) -> tuple[Ranked, np.ndarray]:
         ids = rows["doc_id"]
         scores = numpy(rows[self.table.score_columns[target]])
-        keys = DRAWS[self.spec.draw](scores, ids, self.spec.seed + target)
-        taking_part = ~np.isnan(keys) & (chosen < 0)
+        log_weights = scores if self.weighting is None else self.weighting.log_weights(scores)
+        keys = DRAWS[self.spec.draw](log_weights, ids, self.spec.seed + target)
+        taking_part = ~np.isnan(keys) & (log_weights > -np.inf) & (chosen < 0)
         if self.spec.threshold is not None:
             taking_part &= scores >= self.spec.threshold
         where = np.flatnonzero(taking_part)

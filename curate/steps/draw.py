@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from curate.engines import LocalEngine
-from curate.errors import InputError, unknown
+from curate.errors import InputError, UsageError, unknown
+from curate.io.tables import batches, numpy
 from curate.sampling.cut import NONE, Ranked, find_cuts
+from curate.sampling.solving import ExactSums, merged
+from curate.sampling.transforms import Weighting, weighting
 from curate.steps.decision import Cuts, DrawSpec
 from curate.steps.scoretable import ScoreTable, Statistics
 
@@ -22,14 +27,10 @@ def draw_table(table: ScoreTable, spec: DrawSpec, found: Statistics, engine: Loc
     """
     if not found.n_eligible:
         raise InputError(nothing_eligible(found))
-    groups = tuple(sorted(found.groups)) if spec.per else ("",)
-    if spec.proportions:
-        for name in spec.proportions:
-            if name not in groups:
-                raise unknown(f"value of column {spec.per!r}", name, groups)
-    decision = Cuts(table, spec, groups, ())
-    for target, total in enumerate(_shared(spec, found, table.target_proportions)):
-        budgets = _budgets(spec, found, groups, total)
+    groups = group_names(spec, found)
+    weights = None if spec.weights.is_plain else _weighting(table, spec, found, engine)
+    decision = Cuts(table, spec, groups, (), weights)
+    for target, budgets in enumerate(group_budgets(spec, found, table.target_proportions)):
         parts = range(len(table.parts))
 
         def passes(now: Cuts = decision, target: int = target, parts: range = parts) -> Iterator[Ranked]:
@@ -37,7 +38,7 @@ def draw_table(table: ScoreTable, spec: DrawSpec, found: Statistics, engine: Loc
                 yield from ranked
 
         cuts = find_cuts(passes, budgets)
-        decision = Cuts(table, spec, groups, (*decision.cuts, cuts))
+        decision = replace(decision, cuts=(*decision.cuts, cuts))
     if all(cut == NONE or (cut.place < 0 and cut.order == 0) for cuts in decision.cuts for cut in cuts.values()):
         raise InputError(f"nothing selected: the budget ({spec.budget}) is smaller than the best document")
     return decision
@@ -50,6 +51,63 @@ def nothing_eligible(found: Statistics) -> str:
         f"nothing selected: none of {found.n_documents:,} documents has a score ({why or 'there are none'}); "
         "lower --set min_tokens, or check --text-column"
     )
+
+
+def one_score(table: ScoreTable, spec: DrawSpec) -> str:
+    """The column of scores, for what goes by one.
+
+    Raises
+    ------
+    UsageError : there are several.
+    """
+    if len(table.score_columns) > 1:
+        raise UsageError(
+            f"--draw {spec.draw} with weights goes by one score, and with separate targets there are "
+            f"{len(table.score_columns)}: pool the targets, or run once for each"
+        )
+    return table.score_columns[0]
+
+
+def _weighting(table: ScoreTable, spec: DrawSpec, found: Statistics, engine: LocalEngine) -> Weighting:
+    """The parameters of the weights, by passes over the score table."""
+    column = one_score(table, spec)
+
+    def over(function: Callable[[np.ndarray], Sequence[np.ndarray]]) -> list[float]:
+        def of(part: Path) -> list[ExactSums]:
+            sums: list[ExactSums] = []
+            for rows in batches(part, [column]):
+                scores = numpy(rows[column])
+                terms = [ExactSums().add(np.asarray(t, float)) for t in function(scores[~np.isnan(scores)])]
+                sums = merged(sums, terms)
+            return sums
+
+        total: list[ExactSums] = []
+        for sums in engine.ordered(of, table.parts):
+            total = merged(total, sums)
+        return [float(sums.totals()[0]) for sums in total]
+
+    moments = found.moments[0]
+    return weighting(spec.weights, over, moments.n, moments.minimum, moments.maximum)
+
+
+def group_names(spec: DrawSpec, found: Statistics) -> tuple[str, ...]:
+    """The values of the column that is drawn within, in order; one group without one.
+
+    Raises
+    ------
+    UsageError : proportions are given of a value that there is not.
+    """
+    groups = tuple(sorted(found.groups)) if spec.per else ("",)
+    for name in spec.proportions or {}:
+        if name not in groups:
+            raise unknown(f"value of column {spec.per!r}", name, groups)
+    return groups
+
+
+def group_budgets(spec: DrawSpec, found: Statistics, proportions: Sequence[float]) -> list[dict[int, int]]:
+    """The budget of each group, for each target."""
+    groups = group_names(spec, found)
+    return [_budgets(spec, found, groups, total) for total in _shared(spec, found, proportions)]
 
 
 def _shared(spec: DrawSpec, found: Statistics, proportions: Sequence[float]) -> list[int]:

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.io.tables import batches, write_table
+from curate.sampling.draws import BY_CHANCE
 from curate.steps.decision import Decision, chosen_scores
-from curate.steps.scoretable import ScoreTable
 
 LEDGER = pa.schema(
     [
@@ -27,9 +27,14 @@ LEDGER = pa.schema(
 )
 
 
-def ledger_schema(table: ScoreTable) -> pa.Schema:
-    """Columns of the ledger; with separate targets also the one a document was kept for."""
-    return LEDGER.append(pa.field("target", pa.string())) if len(table.score_columns) > 1 else LEDGER
+def ledger_schema(decision: Decision) -> pa.Schema:
+    """Columns of the ledger; with separate targets also the one a document was kept for, and chances if there are."""
+    schema = LEDGER
+    if len(decision.table.score_columns) > 1:
+        schema = schema.append(pa.field("target", pa.string()))
+    if decision.spec.draw in BY_CHANCE:
+        schema = schema.append(pa.field("inclusion", pa.float64()))
+    return schema
 
 
 def write_ledger(path: Path, decision: Decision, scale: float) -> int:
@@ -42,15 +47,17 @@ def write_ledger(path: Path, decision: Decision, scale: float) -> int:
             first = 0
             for scored in batches(file):
                 chosen = decision.targets(part, scored, first)
-                weights = decision.weights(part, chosen, first) * scale
+                columns = {"weight": decision.weights(part, chosen, first) * scale}
+                if (chances := decision.chances(part, scored.num_rows, first)) is not None:
+                    columns["inclusion"] = pa.array(chances, mask=np.isnan(chances))
                 first += scored.num_rows
-                yield _ledger_rows(decision, scored, chosen, weights, names)
+                yield _ledger_rows(decision, scored, chosen, columns, names)
 
-    return write_table(path, ledger_schema(table), rows())
+    return write_table(path, ledger_schema(decision), rows())
 
 
 def _ledger_rows(
-    decision: Decision, scored: pa.Table, chosen: np.ndarray, weights: np.ndarray, names: np.ndarray
+    decision: Decision, scored: pa.Table, chosen: np.ndarray, more: dict[str, Any], names: np.ndarray
 ) -> pa.Table:
     kept = chosen >= 0
     below = "below_threshold" if decision.spec.draw == "threshold" else "not_drawn"
@@ -58,8 +65,8 @@ def _ledger_rows(
     scores = chosen_scores(decision.table, scored, chosen)
     columns: dict[str, Any] = {name: scored[name] for name in ("doc_id", "path", "row")}
     columns |= {"kept": kept, "reason": reason, "score": pa.array(scores, mask=np.isnan(scores))}
-    columns |= {"weight": weights}
-    schema = ledger_schema(decision.table)
+    columns |= more
+    schema = ledger_schema(decision)
     if "target" in schema.names:
         columns["target"] = pa.array(np.where(kept, names[np.maximum(chosen, 0)], None), pa.string())
     return pa.table({name: columns[name] for name in schema.names}, schema=schema)
