@@ -85,8 +85,8 @@ DRAWS = {
     "topk": "the best scores",
     "threshold": "every score of at least --threshold",
     "uniform": "a random sample of the documents with a score, for comparison",
-    "pivotal": "each document with a known chance, its weight over a common factor but 1 at most: exactly as many as the "
-    "budget says, spread over sources; curate_weight is 1 / chance, for totals over raw",
+    "pivotal": "each document with a known chance, in proportion to its weight up to 1: exactly as many as the budget "
+    "says, spread over sources; curate_weight is 1 / chance, for totals over raw",
     "systematic": "as pivotal, by one random number: some pairs of documents are never kept together",
     "poisson": "as pivotal, each document for itself: as many as the budget says on average",
 }

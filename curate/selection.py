@@ -354,6 +354,12 @@ class _Session:
                 member.check_installed()
             stack.enter_context(self.folder.locked())
             corpus, targets, carry = self._scan(job, model, engine)
+            by, there = spec.weights.calibrate, (*carry, "path", "all")
+            if by and by not in there:
+                raise UsageError(
+                    f"--calibrate {by}: not a column of the scores (there are: {', '.join(there)}); "
+                    f"score with --per {by} first"
+                )
             recipe = _recipe(
                 job, model, spec, writing, name or "-".join(filter(None, ["+".join(job.target), job.method]))
             )

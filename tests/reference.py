@@ -13,6 +13,7 @@ from collections import Counter
 MASK = (1 << 64) - 1
 K1, K2, K3, K4 = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F, 0xE7037ED1A0B428DB
 FIT, GUMBEL, UNIFORM, TIE = 1, 2, 3, 4
+ORDER, PAIR = 1001, 1002
 
 
 # ---- tokens and n-grams
@@ -514,3 +515,35 @@ def best_weights(scores, kind, beta):
         middle = (low + high) / 2
         low, high = (middle, high) if sum(weights(middle)) > len(scores) else (low, middle)
     return weights(low)
+
+
+def sampled(documents, draw, seed, budgets, *, by_size):
+    """Who is kept, and each one's chance: of documents (id, log weight, size, group, source), by position.
+
+    ``budgets`` by group, in the sum of sizes; ``by_size``: sizes are bytes or tokens.
+    """
+    key = {i: keyed_hash(d[0], seed, ORDER) for i, d in enumerate(documents)}
+    chance, kept = {}, set()
+    for number, group in enumerate(sorted(budgets)):
+        mine = [i for i, d in enumerate(documents) if d[3] == group]
+        log_w, sizes = [documents[i][1] for i in mine], [documents[i][2] for i in mine]
+        weights = [math.exp(w - max(log_w)) for w in log_w]
+        chances = inclusion(weights, min(budgets[group], sum(sizes)), sizes)
+        chance |= dict(zip(mine, chances, strict=True))
+        by = (
+            (lambda i: (documents[i][4], documents[i][2], key[i])) if by_size else (lambda i: (documents[i][4], key[i]))
+        )
+        order = sorted(mine, key=by)
+        if draw == "poisson":
+            kept |= {i for i in mine if ((key[i] >> 12) + 0.5) / 2**52 < chance[i]}
+            continue
+        ordered = [chance[i] for i in order]
+        numbers = [pair_number(seed, PAIR + number, i) for i in range(len(order))]
+        if draw == "systematic":
+            kept |= {order[i] for i in systematic(ordered, numbers[0])}
+            continue
+        certain, live, used = pivotal(ordered, numbers)
+        kept |= {order[i] for i in certain}
+        if live and live[1] > (numbers[used] if by_size and 1e-9 < live[1] < 1 - 1e-9 else 0.5):
+            kept.add(order[live[0]])
+    return kept, chance

@@ -206,11 +206,6 @@ def _strings(column: Any) -> Any:
 
 def _values(job: DecideJob, column: str) -> list[str]:
     """The values of a column of the score table, in order."""
-    if column not in (*job.table.carry, "path"):
-        raise UsageError(
-            f"--calibrate {column}: not among the scores (there are: {', '.join((*job.table.carry, 'path', 'all'))}); "
-            f"score with --per {column} first"
-        )
 
     def of(part: Path) -> set[str]:
         return {v for rows in batches(part, [column]) for v in pc.unique(_strings(rows[column])).to_pylist()}
