@@ -304,9 +304,17 @@ def test_a_tilt_spends_its_nats_and_a_little_less_after_capping(run, tmp_path) -
     assert found["documents"] == pytest.approx(0.5, abs=1e-9 if p.max() < 1 else 0.5)
     assert found["chances"]["expected"] == pytest.approx(5, abs=1e-9)
     assert found["chances"]["n_certain"] == (p >= 1).sum()
+    assert found["chances"]["n_never"] == 0
     assert found["chances"]["effective_sample_size"] == pytest.approx(p.sum() ** 2 / (p @ p))
     capped = drawn(run, tmp_path / "capped", draw="pivotal", budget=40, weights={"max_kl": 1.5})
     assert capped.manifest["stats"]["spent"]["documents"] < 1
+
+
+def test_scores_taken_as_odds_leave_documents_that_no_weight_speaks_for(run, tmp_path) -> None:
+    result = drawn(run, tmp_path / "out", draw="pivotal", budget=20)
+    p = [row["inclusion"] for row in ledger(tmp_path / "out") if row["inclusion"] is not None]
+    assert result.manifest["stats"]["spent"]["chances"]["n_never"] == sum(x <= 1e-12 for x in p) > 0
+    assert "one over the chance" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_a_top_k_is_read_as_the_best_of_n(run, tmp_path) -> None:

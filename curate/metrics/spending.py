@@ -21,8 +21,9 @@ class Spent:
     was given is more by what capping at a chance of 1 saves.
     ``ngrams_at_most``: no distribution of n-grams of up to ``n`` tokens can be further from that of raw, KL
     (`selection_bound`); documents of 65,536 tokens or more are counted to 1%.
-    ``chances``: of a draw by chances, what they add up to in the budget's unit (``expected``), for how many
-    documents they are 1 (``n_certain``), and Kish's ``effective_sample_size``; ``weights``: how scores became them.
+    ``chances``: of a draw by chances, what they add up to in the budget's unit (``expected``), for how many documents
+    they are 1 (``n_certain``) or next to 0 (``n_never``: weights do not speak for these), Kish's
+    ``effective_sample_size`` of them, and how scores became ``weights``.
     ``mean_rank``, ``best_of``, ``best_of_nats``: of a top-k, the mean quantile of its scores; that is what the best
     of so many random documents has on average, for so many nats.
     """
@@ -77,6 +78,11 @@ def spent(
     return Spent(documents, bound, n, about, rank, best_of, best_of_n_kl(best_of))
 
 
+def weights_text(weights: Mapping[str, Any]) -> str:
+    """How scores became weights as words, from a recipe; empty where they are as they were."""
+    return "".join(f", {name.replace('_', ' ')} {value}" for name, value in weights.items())
+
+
 def spent_text(of: Mapping[str, Any]) -> list[str]:
     """What was spent as lines of text, from `Spent.as_dict`."""
     grams = "tokens" if of["n"] == 1 else f"n-grams of up to {of['n']} tokens"
@@ -89,8 +95,9 @@ def spent_text(of: Mapping[str, Any]) -> list[str]:
         )
     if "chances" in of:
         about = of["chances"]
+        never = f", {about['n_never']:,} never are" if about["n_never"] else ""
         lines.append(
             f"chances add up to {about['expected']:,.1f} {about['unit']}, {about['n_certain']:,} documents are certain "
-            f"to be kept; effective sample size {about['effective_sample_size']:,.1f}"
+            f"to be kept{never}; effective sample size {about['effective_sample_size']:,.1f}"
         )
     return lines

@@ -9,9 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from curate.metrics.spending import weights_text
 from curate.report.safe import visible
 from curate.report.summary import Summary
 from curate.sampling.budget import Budget
+from curate.sampling.draws import BY_CHANCE
 
 _SIZES = (
     "n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B", "10B<n<100B",
@@ -116,7 +118,7 @@ def dataset_card(manifest: Mapping[str, Any]) -> str:
         "| --- | --- |",
         f"| method | {plain(manifest['recipe']['method'])} |",
         f"| target | {plain(', '.join(t['name'] for t in manifest['targets']) or 'none')} |",
-        f"| draw | {plain(manifest['recipe']['draw']['draw'])}, seed {manifest['seed']} |",
+        f"| draw | {plain(drawing['draw'] + weights_text(drawing.get('weights', {})))}, seed {manifest['seed']} |",
         f"| budget | {plain(budget)} |",
         f"| tokens | {plain(manifest['tokenizer'])} |",
         f"| recipe | `{manifest['recipe_sha256'][:16]}` |",
@@ -126,12 +128,23 @@ def dataset_card(manifest: Mapping[str, Any]) -> str:
         *_length_table(stats["diagnostics"]),
         *_source_table(stats["diagnostics"]),
         *_warnings(stats["warnings"]),
-        "`curate_score` is the document's score (higher is better), `curate_weight` its sampling weight. The licence "
-        "of each document is that of its origin. `manifest.json` has every input with its hash; "
-        "`ledger.parquet` says of every document why it was kept or not.",
+        "`curate_score` is the document's score (higher is better), `curate_weight` its sampling weight. "
+        f"{_about_weights(drawing['draw'])}The licence of each document is that of its origin. `manifest.json` has "
+        "every input with its hash; `ledger.parquet` says of every document why it was kept or not.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _about_weights(draw: str) -> str:
+    """What to do with weights that are not all the same."""
+    if draw not in BY_CHANCE:
+        return ""
+    return (
+        "It is one over the chance with which the document was kept (`inclusion` in the ledger), over their sum: what "
+        "is averaged with it is an estimate for all documents with a score and any chance. To train on the selection, "
+        "take every document once and leave the weight out: with it a loss is that of raw again. "
+    )
 
 
 def _length_table(diagnostics: Sequence[Mapping[str, Any]]) -> list[str]:

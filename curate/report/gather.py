@@ -17,7 +17,7 @@ from curate.io.corpus import Corpus, Partition
 from curate.io.run import EVIDENCE, RunFolder, read_json
 from curate.io.tables import batches, numpy, regrouped
 from curate.kernels.text import one_chunk
-from curate.metrics.spending import spent_text
+from curate.metrics.spending import spent_text, weights_text
 from curate.metrics.weights import LengthHistogram
 from curate.report.safe import excerpt
 from curate.report.summary import (
@@ -107,7 +107,9 @@ def _asked(manifest: Mapping[str, Any]) -> tuple[Fact, ...]:
         Fact("method", recipe["method"]),
         Fact("budget", budget),
         Fact(
-            "draw", f"{drawing['draw']}, seed {manifest['seed']}" + (f", per {drawing['per']}" * bool(drawing["per"]))
+            "draw",
+            f"{drawing['draw']}{weights_text(drawing.get('weights', {}))}, seed {manifest['seed']}"
+            + (f", per {drawing['per']}" * bool(drawing["per"])),
         ),
     ]
     return tuple(found)

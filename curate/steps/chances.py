@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from curate.steps.decide import DecideJob
 
 SUMMARY = "chances.json"
+NEVER = 1e-12  # chances up to it are none, as in `curate.kernels.pivotal`
 
 
 @dataclass(frozen=True)
@@ -260,9 +261,9 @@ class _Drawing:
         def terms(score: np.ndarray, size: np.ndarray, group: np.ndarray) -> Sequence[np.ndarray]:
             p = self._chances(score, group)
             entropy = p * np.log(np.where(p > 0, p, 1.0))
-            return p, p * size, p * p, entropy, p >= 1
+            return p, p * size, p * p, entropy, p >= 1, p <= NEVER
 
-        p, size, squares, entropy, certain = (float(t[0]) for t in self.rows.sums(self._columns, terms))
+        p, size, squares, entropy, certain, never = (float(t[0]) for t in self.rows.sums(self._columns, terms))
         if not p:
             raise InputError(f"nothing selected: the budget ({self.spec.budget}) is smaller than a document")
         return {
@@ -270,6 +271,7 @@ class _Drawing:
             "expected": size,
             "unit": "documents" if self.in_documents or not self.spec.budget else self.spec.budget.unit,
             "n_certain": int(certain),
+            "n_never": int(never),
             "kl": max(0.0, entropy / p - math.log(p / self.rows.n)),
             "effective_sample_size": p * p / squares,
         }
