@@ -126,6 +126,7 @@ def parse_size(text: str) -> int:
 
 
 CALL = ("budget", "draw", "method")  # of an arm: arguments of the library's `select`, not settings of the scorer
+WEIGHTS = ("transform", "max_kl", "min_ess", "regularise", "calibrate")  # of its argument `weights`
 
 
 def parse_arm(text: str) -> Arm:
@@ -138,6 +139,8 @@ def parse_arm(text: str) -> Arm:
             raise argparse.ArgumentTypeError(f"not key=value: {pair!r}")
         settings[key] = value if key in CALL else parse_value(value)
     call: dict[str, Any] = {key: settings.pop(key) for key in CALL if key in settings}
+    if weights := {key: settings.pop(key) for key in WEIGHTS if key in settings}:
+        call["weights"] = weights
     parse_size(call.get("budget", "0"))
     return Arm(name, "curate", settings, call)
 
