@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 PART_ROWS = 500_000
+MEMORY_LIMIT = 300_000_000  # for sorting
 DRAWS = {
     "pivotal": ({}, "10%"),
     "pivotal, bytes": ({}, None),
@@ -75,7 +76,7 @@ def measure(n_rows: int) -> dict:
             spec = DrawSpec(wanted, draw.partition(",")[0], 0, weights=WeightSpec(**weights))
             scratch = folder / "draw"
             scratch.mkdir(exist_ok=True)
-            job = DecideJob(table, spec, stats, engine, None, None, {}, None, draw, scratch, 8_000_000, 1_000_000_000)
+            job = DecideJob(table, spec, stats, engine, None, None, {}, None, draw, scratch, 8_000_000, MEMORY_LIMIT)
             start = time.perf_counter()
             listed = sample(job)
             one = {"seconds": round(time.perf_counter() - start, 2)} | listed.summary
