@@ -83,12 +83,14 @@ def sample(job: DecideJob) -> Sampled:
     try:
         sorter = Sorter(scratch, job.memory_limit, job.engine.workers)
         rows = _gathered(job, sorter)
+        if not rows.n:
+            raise InputError(f"nothing selected: none of {job.found.n_eligible:,} scores is a finite number")
         weights = weighting(spec.weights, rows.score_sums(), rows.n, *rows.bounds())
         (budgets,) = group_budgets(spec, job.found, table.target_proportions)
-        drawing = _Drawing(spec, rows, weights, [budgets[group] for group in range(rows.n_groups)])
-        write_json(job.scratch / SUMMARY, drawing.summary())
+        found = _solved(rows, weights, [budgets[group] for group in range(rows.n_groups)])
+        write_json(job.scratch / SUMMARY, _summary(found, spec))
         records = scratch / "records.parquet"
-        write_rows(records, drawing.records(sorter))
+        write_rows(records, _records(found, spec, sorter))
         listed = Sampled.write(table, spec, job.scratch, job.key, _parts(sorter.sorted(records, "part, place"), job))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -222,88 +224,98 @@ def _values(job: DecideJob, column: str) -> list[str]:
 # ---- the sample
 
 
-class _Drawing:
-    """Chances that add up to the budgets, and who is kept by them."""
+@dataclass(frozen=True)
+class _Chances:
+    """Chances that add up to the budgets: by the weights, and for each group from which weight on they are 1."""
 
-    def __init__(self, spec: DrawSpec, rows: _Rows, weights: Weighting, budgets: Sequence[int]) -> None:
-        self.spec, self.rows, self.weights = spec, rows, weights
-        self.in_documents = spec.budget is None or spec.budget.size_column is None
+    rows: _Rows
+    weights: Weighting
+    thresholds: np.ndarray
 
-        def about(arrays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-            score, size, group = arrays
-            w = weights.log_weights(score)
-            there = w > -np.inf
-            low, high = np.full(rows.n_groups, np.inf), np.full(rows.n_groups, -np.inf)
-            np.minimum.at(low, group[there], w[there])
-            np.maximum.at(high, group[there], w[there])
-            return low, high, np.bincount(group[there], size[there], rows.n_groups)
-
-        self._columns = [rows.value, "size", "budgeted"]
-        lows, highs, totals = zip(*rows.over(self._columns, about), strict=True)
-        self.totals = np.sum(totals, axis=0)  # of whole numbers: exact
-        self.budgets = np.minimum(np.array(budgets, float), self.totals)
-        low, high = np.min(lows, axis=0), np.max(highs, axis=0)
-
-        def sums(function: Callable[..., Sequence[np.ndarray]]) -> list[np.ndarray]:
-            def of(score: np.ndarray, size: np.ndarray, group: np.ndarray) -> Sequence[np.ndarray]:
-                return function(weights.log_weights(score), size, group)
-
-            return rows.sums(self._columns, of, groups=True)
-
-        self.thresholds = thresholds(sums, self.budgets, self.totals, low, high)
-
-    def _chances(self, score: np.ndarray, group: np.ndarray) -> np.ndarray:
+    def of(self, score: np.ndarray, group: np.ndarray) -> np.ndarray:
+        """float64[n]."""
         return chances(self.weights.log_weights(score), self.thresholds[group])
 
-    def summary(self) -> dict[str, Any]:
-        """What the chances are like: nats from all documents, what the mean sample holds and is worth."""
 
-        def terms(score: np.ndarray, size: np.ndarray, group: np.ndarray) -> Sequence[np.ndarray]:
-            p = self._chances(score, group)
-            entropy = p * np.log(np.where(p > 0, p, 1.0))
-            return p, p * size, p * p, entropy, p >= 1, p <= NEVER
+def _solved(rows: _Rows, weights: Weighting, budgets: Sequence[int]) -> _Chances:
+    """Find the thresholds."""
+    columns, n = [rows.value, "size", "budgeted"], rows.n_groups
 
-        p, size, squares, entropy, certain, never = (float(t[0]) for t in self.rows.sums(self._columns, terms))
-        if not p:
-            raise InputError(f"nothing selected: the budget ({self.spec.budget}) is smaller than a document")
-        return {
-            "weights": self.weights.as_dict(),
-            "expected": size,
-            "unit": "documents" if self.in_documents or not self.spec.budget else self.spec.budget.unit,
-            "n_certain": int(certain),
-            "n_never": int(never),
-            "kl": max(0.0, entropy / p - math.log(p / self.rows.n)),
-            "effective_sample_size": p * p / squares,
-        }
+    def bounds(arrays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        score, size, group = arrays
+        w = weights.log_weights(score)
+        there = w > -np.inf
+        low, high = np.full(n, np.inf), np.full(n, -np.inf)
+        np.minimum.at(low, group[there], w[there])
+        np.maximum.at(high, group[there], w[there])
+        return low, high, np.bincount(group[there], size[there], n)
 
-    def records(self, sorter: Sorter) -> Iterator[pa.Table]:
-        """Rows (part, place, chance, kept): each document once with kept false, and once more if it is kept."""
-        columns = ["part", "place", "budgeted", "key", self.rows.value]
-        if self.spec.draw == "poisson":
-            for path in self.rows.files:
-                for table in batches(path, columns):
-                    part, place, group, key, score = (numpy(table[name]) for name in columns)
-                    chance = self._chances(score, group)
-                    yield _record(part, place, chance, False)
-                    kept = centred(key) < chance
-                    yield _record(part[kept], place[kept], chance[kept], True)
-            return
-        order = "budgeted, stratum, key, score, size, part, place"
-        if not self.in_documents:
-            order = "budgeted, stratum, size, key, score, part, place"
-        samplers = {
-            group: _Sampler((Pivotal if self.spec.draw == "pivotal" else Systematic)(self.spec.seed, group))
-            for group in range(self.rows.n_groups)
-        }
-        for table in read_rows(sorter.sorted(self.rows.files, order)):
-            part, place, group, score = (numpy(table[name]) for name in (*columns[:3], columns[4]))
-            chance = self._chances(score, group)
-            yield _record(part, place, chance, False)
-            starts = np.flatnonzero(np.diff(group, prepend=-1))
-            for here in np.split(np.arange(len(group)), starts[1:]):
-                yield samplers[int(group[here[0]])].add(part[here], place[here], chance[here])
-        for sampler in samplers.values():
-            yield sampler.finish(whole=self.in_documents)
+    def sums(function: Callable[..., Sequence[np.ndarray]]) -> list[np.ndarray]:
+        return rows.sums(columns, lambda score, size, group: function(weights.log_weights(score), size, group), True)
+
+    lows, highs, sizes = zip(*rows.over(columns, bounds), strict=True)
+    totals = np.sum(sizes, axis=0)  # of whole numbers: exact
+    wanted = np.minimum(np.array(budgets, float), totals)
+    return _Chances(rows, weights, thresholds(sums, wanted, totals, np.min(lows, axis=0), np.max(highs, axis=0)))
+
+
+def _in_documents(spec: DrawSpec) -> bool:
+    """Whether the budget counts documents, of which a sample can have just so many."""
+    return spec.budget is None or spec.budget.size_column is None
+
+
+def _summary(of: _Chances, spec: DrawSpec) -> dict[str, Any]:
+    """What the chances are like: nats from all documents, what the mean sample holds and is worth."""
+
+    def terms(score: np.ndarray, size: np.ndarray, group: np.ndarray) -> Sequence[np.ndarray]:
+        p = of.of(score, group)
+        return p, p * size, p * p, p * np.log(np.where(p > 0, p, 1.0)), p >= 1, p <= NEVER
+
+    found = of.rows.sums([of.rows.value, "size", "budgeted"], terms)
+    p, size, squares, entropy, certain, never = (float(total[0]) for total in found)
+    if not p:
+        raise InputError(f"nothing selected: the budget ({spec.budget}) is smaller than a document")
+    return {
+        "weights": of.weights.as_dict(),
+        "expected": size,
+        "unit": spec.budget.unit if spec.budget and not _in_documents(spec) else "documents",
+        "n_certain": int(certain),
+        "n_never": int(never),
+        "kl": max(0.0, entropy / p - math.log(p / of.rows.n)),
+        "effective_sample_size": p * p / squares,
+    }
+
+
+def _records(of: _Chances, spec: DrawSpec, sorter: Sorter) -> Iterator[pa.Table]:
+    """Rows (part, place, chance, kept): each document once with kept false, and once more if it is kept."""
+    if spec.draw == "poisson":
+        for path in of.rows.files:
+            for part, place, _, key, chance in _ordered(of, batches(path)):
+                kept = centred(key) < chance
+                yield _record(part, place, chance, False)
+                yield _record(part[kept], place[kept], chance[kept], True)
+        return
+    kind = Pivotal if spec.draw == "pivotal" else Systematic
+    samplers = {group: _Sampler(kind(spec.seed, group)) for group in range(of.rows.n_groups)}
+    by = "key, score, size" if _in_documents(spec) else "size, key, score"
+    ordered = sorter.sorted(of.rows.files, f"budgeted, stratum, {by}, part, place")
+    for part, place, group, _, chance in _ordered(of, read_rows(ordered)):
+        yield _record(part, place, chance, False)
+        starts = np.flatnonzero(np.diff(group, prepend=-1))
+        for start, stop in zip(starts, [*starts[1:], len(group)], strict=True):
+            here = slice(start, stop)
+            yield samplers[int(group[start])].add(part[here], place[here], chance[here])
+    for sampler in samplers.values():
+        yield sampler.finish(whole=_in_documents(spec))
+
+
+def _ordered(of: _Chances, tables: Iterator[pa.Table]) -> Iterator[tuple[np.ndarray, ...]]:
+    """(part, place, group, key, chance) of rows."""
+    for table in tables:
+        part, place, group, key, score = (
+            numpy(table[name]) for name in ("part", "place", "budgeted", "key", of.rows.value)
+        )
+        yield part, place, group, key, of.of(score, group)
 
 
 class _Sampler:
