@@ -74,13 +74,11 @@ class Coverage:
         orders = range(1, vocabulary.max_order + 1)
         self.parents = np.concatenate([[0], *(vocabulary.parents(order) for order in orders)]).astype(np.int32)
         self.counts = np.zeros(len(vocabulary))
-        self._matcher: Matcher | None = None
+        self._matcher = Matcher(vocabulary)
+        self._matcher.set_values(np.arange(len(vocabulary)))
 
     def matches(self, data: np.ndarray, offsets: np.ndarray) -> Matches:
         """The n-grams of texts (uint8[...], UTF-8, and int64[n_docs + 1]); called by many threads."""
-        if self._matcher is None:
-            self._matcher = Matcher(self.vocabulary)
-            self._matcher.set_values(np.arange(len(self.vocabulary)))
         found = self._matcher.numbers(data, offsets)
         n_docs = len(offsets) - 1
         out, starts, repeats = np.empty_like(found), np.empty(n_docs + 1, np.int64), np.empty(n_docs, np.int64)
@@ -121,21 +119,23 @@ def greedy_cover(
     n_bytes: np.ndarray,
     sizes: np.ndarray,
     ties: np.ndarray,
-    budget: float,
+    budget: int,
+    room: int | None = None,
     rounds: int = ROUNDS,
     workers: int = 1,
 ) -> np.ndarray:
     """Take documents by what a byte of them adds to those taken before.
 
     A round finds what n-grams are worth by then, and takes documents, best first, until its part of the budget is
-    spent. A document that is larger than what is left of the budget is passed over.
+    spent. A document for which there is no room is passed over.
 
     Parameters
     ----------
     coverage : what is covered before; afterwards with what was taken.
     matches : of n_docs documents. n_bytes : int64[n_docs], of their text.
     sizes : int64[n_docs], what the budget counts. ties : uint64[n_docs], the smaller one goes first.
-    budget : of all documents together, in the unit of sizes.
+    budget : of all documents together, in the unit of sizes; none is taken once it is spent.
+    room : what they may take at most, by default the budget.
 
     Returns
     -------
@@ -143,7 +143,7 @@ def greedy_cover(
     """
     live, bounds = np.arange(len(matches)), np.full(len(matches), np.inf)
     taken: list[int] = []
-    spent = 0
+    spent, room = 0, budget if room is None else room
     with ThreadPoolExecutor(workers) as pool:
         for done in range(1, rounds + 1):
             gains = coverage.gains()
@@ -157,7 +157,7 @@ def greedy_cover(
                 if spent * rounds >= budget * done:
                     break
                 gone[doc] = True
-                if spent + sizes[doc] <= budget:
+                if spent + sizes[doc] <= room:
                     taken.append(doc)
                     spent += int(sizes[doc])
             for doc in taken[before:]:
