@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -248,5 +249,5 @@ def _matches(job: DecideJob, coverage: Coverage, texts: Any) -> Matches:
     data, offsets = string_buffers(texts)
     cuts = np.searchsorted(offsets, np.linspace(offsets[0], offsets[-1], job.engine.workers + 1))
     cuts[0], cuts[-1] = 0, len(offsets) - 1
-    spans = [offsets[start : stop + 1] for start, stop in zip(cuts[:-1], cuts[1:], strict=True)]
+    spans = [offsets[start : stop + 1] for start, stop in pairwise(cuts)]
     return Matches.concatenated(job.engine.map(lambda span: coverage.matches(data, span), spans))
