@@ -122,9 +122,9 @@ _drawing = _options(
     ),
     click.option(
         "--draw",
-        type=click.Choice(["gumbel", "topk", "threshold", "uniform"]),
-        help="Sample by weight, take the best, all above a threshold, or at random.  [default: gumbel for dsir "
-        "and bytegrams, else topk]",
+        type=click.Choice(["gumbel", "topk", "threshold", "uniform", "cover"]),
+        help="Sample by weight, take the best, all above a threshold, at random, or of the best those that together "
+        "cover the target.  [default: gumbel for dsir and bytegrams, else topk]",
     ),
     click.option("--seed", type=int, default=0, show_default=True, help="Of the draw."),
     click.option("--threshold", type=float, help="Lowest score, for --draw threshold."),

@@ -121,8 +121,9 @@ def select(
     method, settings : the scorer and its settings, see `curate.scorers`; "dsir+primed" fuses several, whose
         settings are named "dsir.n".
     budget : how much: 10000 (documents), "10%", "500MB", "2B-tokens".
-    draw : "gumbel" (sample by weight), "topk", "threshold" (scores of at least ``threshold``), "uniform"; by
-        default "gumbel" for dsir and bytegrams, else "topk".
+    draw : "gumbel" (sample by weight), "topk", "threshold" (scores of at least ``threshold``), "uniform", "cover"
+        (of the best, those that together have what the target has); by default "gumbel" for dsir and bytegrams,
+        else "topk".
     per, proportions : a column whose values each get their part of the budget; by default as in raw.
     holdout : share of the target that is not fitted to, for `evaluate`; None: all of it is.
     on_bad_row : "raise", or "quarantine": rows that cannot be read go to ``quarantine.parquet``.
@@ -266,6 +267,23 @@ class _ScoringSpec:
         check_target(self.target, scorer(self.method, **self.settings), self.holdout)
 
 
+def check_draw(spec: DrawSpec, target: Mapping[str, Any], model: Scorer | Fusion) -> None:
+    """Refuse a draw that has nothing to go by.
+
+    Raises
+    ------
+    UsageError : it covers a target, and there is none, or each is to have its own budget.
+    """
+    if spec.draw != "cover":
+        return
+    if not target:
+        raise UsageError("draw 'cover' covers a target, and none is given (--target PATH); or take --draw topk")
+    if model.separate_targets:
+        raise UsageError(
+            "draw 'cover' covers all targets together: leave out separate_targets, or select for each by itself"
+        )
+
+
 def check_target(target: Mapping[str, Any], model: Scorer | Fusion, holdout: float | None) -> None:
     """Refuse to do without a target where one is needed.
 
@@ -333,6 +351,7 @@ class _Session:
         with ExitStack() as stack:
             engine = stack.enter_context(LocalEngine(self.resources.workers))
             model = scorer(job.method, **job.settings)
+            check_draw(spec, job.target, model)
             for member in model.members.values():
                 member.check_installed()
             stack.enter_context(self.folder.locked())
@@ -571,6 +590,7 @@ class _Session:
             entries.sort(key=lambda e: e["path"])
             lengths, overlap = kept_lengths(decision, top, engine)
         found_warnings, diagnostics = _diagnose(scored, found, spec, kept, lengths, overlap, engine)
+        found_warnings += decision.notes
         manifest = _manifest(scored, recipe, found, kept, entries, diagnostics, found_warnings)
         from curate.report.card import croissant_json, dataset_card
 

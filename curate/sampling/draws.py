@@ -64,4 +64,4 @@ DRAWS: dict[str, Keys] = {
     "uniform": uniform_keys,
 }
 
-LISTED: tuple[str, ...] = ()  # draws that no order decides: they list the documents that they keep
+LISTED: tuple[str, ...] = ("cover",)  # draws that no order decides: they list the documents that they keep

@@ -22,7 +22,7 @@ from curate.io.corpus import Partition
 from curate.io.paths import atomic
 from curate.io.run import digest
 from curate.io.tables import KEY, batches, numpy
-from curate.kernels.bytematch import Vocabulary, words
+from curate.kernels.bytematch import HIGHEST, Vocabulary, words
 from curate.kernels.text import one_chunk, string_buffers
 from curate.sampling.budget import Budget
 from curate.sampling.cover import PRIOR, ROUNDS, Coverage, Matches, greedy_cover
@@ -63,7 +63,8 @@ def list_cover(job: DecideJob) -> Listed:
     done = Listed.done(job.table, job.spec, job.scratch, job.key)
     if done is not None:
         return done
-    coverage = Coverage(_vocabulary(job))
+    vocabulary, notes = _vocabulary(job)
+    coverage = Coverage(vocabulary)
     wider = Budget(CANDIDATES * job.spec.budget.amount, job.spec.budget.unit)
     cuts = draw_table(job.table, replace(job.spec, draw="topk", budget=wider), job.found, job.engine)
     sizes = job.engine.map(lambda part: _candidates(cuts, part).sizes, range(len(job.table.parts)))
@@ -73,22 +74,27 @@ def list_cover(job: DecideJob) -> Listed:
     total = job.spec.budget.total(job.found.n_documents)
     bytes_of_budget = total * sum(n_bytes for n_bytes, _ in sizes) / max(1, sum(size for _, size in sizes))
     kept = _covered(job, coverage, paths, n_slices, total, bytes_of_budget)
-    listed = Listed.write(job.table, job.spec, job.scratch, job.key, kept)
+    listed = Listed.write(job.table, job.spec, job.scratch, job.key, kept, notes)
     for path in paths:
         path.unlink()
     return listed
 
 
-def _vocabulary(job: DecideJob) -> Vocabulary:
-    """All n-grams of the targets together; at most `TARGET_BYTES` of each."""
-    parts = []
+def _vocabulary(job: DecideJob) -> tuple[Vocabulary, list[str]]:
+    """All n-grams of the targets together, at most `TARGET_BYTES` of each, and a note where that is not all."""
+    parts, notes = [], []
     for name, corpus in job.targets.items():
-        texts, _ = texts_within(encoded(target_texts(corpus, job.batch_bytes, job.holdout)), TARGET_BYTES)
+        texts, n_bytes = texts_within(encoded(target_texts(corpus, job.batch_bytes, job.holdout)), TARGET_BYTES)
         if not texts:
             raise InputError(f"target {name!r} has no text: nothing to cover")
         offsets = np.cumsum([0, *map(len, texts)])
         parts.append(words(np.frombuffer(b"".join(texts), np.uint8), offsets))
-    return Vocabulary.of(parts, 8)
+        if offsets[-1] < n_bytes:
+            notes.append(
+                f"draw 'cover' looked at {offsets[-1]:,} of the {n_bytes:,} bytes of target {name!r}, whole texts by a "
+                "hash of what they say; scores may rest on more"
+            )
+    return Vocabulary.of(parts, HIGHEST), notes
 
 
 # ---- candidates
@@ -209,7 +215,7 @@ def _covered(
     kept: list[list[np.ndarray]] = [[] for _ in paths]
     spent = 0
     for number in range(n_slices):
-        tables = job.engine.map(lambda path, number=number: _of_slice(path, number, n_slices), paths)
+        tables = job.engine.map(partial(_of_slice, number, n_slices), paths)
         parts = np.repeat(np.arange(len(paths)), [table.num_rows for table in tables])
         table = pa.concat_tables(tables)
         place, n_bytes, size, tie = (numpy(table[name]) for name in ("place", "n_bytes", "size", "tie"))
@@ -237,7 +243,7 @@ def _covered(
             yield part, places, np.zeros(len(places), np.int64), np.ones(len(places))
 
 
-def _of_slice(path: Path, number: int, n_slices: int) -> pa.Table:
+def _of_slice(number: int, n_slices: int, path: Path) -> pa.Table:
     with pa.OSFile(str(path)) as source:
         reader = pa.ipc.open_file(source)
         mine = [reader.get_batch(i) for i in range(number, reader.num_record_batches, n_slices)]

@@ -10,6 +10,7 @@ from curate.engines import LocalEngine
 from curate.io.corpus import Corpus
 from curate.sampling.draws import DRAWS
 from curate.scorers import Fusion, Scorer
+from curate.steps.cover import list_cover
 from curate.steps.decision import Decision, DrawSpec, Listed
 from curate.steps.draw import draw_table
 from curate.steps.scoretable import ScoreTable, Statistics
@@ -38,7 +39,7 @@ class DecideJob:
     memory_limit: int
 
 
-LISTERS: dict[str, Callable[[DecideJob], Listed]] = {}
+LISTERS: dict[str, Callable[[DecideJob], Listed]] = {"cover": list_cover}
 
 
 def decide(job: DecideJob) -> Decision:
