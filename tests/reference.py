@@ -372,7 +372,8 @@ def greedy_cover(texts, target, *, sizes, ties, budget, room, rounds, taken_befo
     """The documents taken, in order: by what a byte of each adds to those taken, found anew in every round.
 
     An n-gram of the target that has the weight w of its order, t of the target and n of what was taken is worth
-    ``w sqrt(t) log((n + 2) / (n + 1))``; a document has its longest n-grams, each once, and with each all that it ends in.
+    ``w sqrt(t) log((n + 2) / (n + 1))``; a document has its longest n-grams, each once, and with each all that it
+    ends in.
     ``taken_before``: the share of all documents that counts as taken.
     """
     weights = {3: 1, 4: 1, 5: 2, 6: 2, 7: 2, 8: 4}
@@ -391,7 +392,7 @@ def greedy_cover(texts, target, *, sizes, ties, budget, room, rounds, taken_befo
             parts = (gram[-order:] for order in range(3, len(gram) + 1))
             return sum(weights[len(g)] * math.sqrt(known[g]) * np.log((counts[g] + 2) / (counts[g] + 1)) for g in parts)
 
-        scores = {doc: sum(map(gain, dict.fromkeys(grams[doc]))) / len(texts[doc]) for doc in live}
+        scores = {doc: sum(map(gain, dict.fromkeys(grams[doc]))) / max(1, len(texts[doc])) for doc in live}
         new = []
         for doc in sorted(live, key=lambda doc: (-scores[doc], ties[doc], doc)):
             if spent * rounds >= budget * done:

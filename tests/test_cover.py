@@ -13,7 +13,7 @@ from curate.sampling.cover import Coverage, Matches, greedy_cover
 
 few = st.text(st.sampled_from("ab\n é😀"), min_size=1, max_size=30)  # so that n-grams meet again
 repeated = st.builds(lambda text, n: text * n, few, st.integers(1, 20))
-texts = st.lists(st.one_of(few, repeated), min_size=1, max_size=8)
+texts = st.lists(st.one_of(few, repeated, st.just("")), min_size=1, max_size=8)
 
 
 def buffers(documents):

@@ -152,7 +152,7 @@ def greedy_cover(
 
             def score(docs: np.ndarray, gains: np.ndarray = gains) -> np.ndarray:
                 parts = pool.map(lambda some: _summed(matches, some, gains), np.array_split(docs, workers))
-                return np.concatenate(list(parts)) / n_bytes[docs]
+                return np.concatenate(list(parts)) / np.maximum(n_bytes[docs], 1)
 
             before, gone = len(taken), np.zeros(len(matches), bool)
             for doc in _best_first(live, bounds, ties, score):
