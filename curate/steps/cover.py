@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 FORMAT = 1  # of the files of candidates
 CANDIDATES = 8  # budgets; on the pool 5 or 16 make no difference
 SLICE_BYTES = 50_000_000  # of text: matches take four times as much, twice
-GROUP_BYTES = 32_000_000  # of text that is dealt into slices at once
+GROUP_BYTES = 32_000_000  # of text that is dealt into slices at once, by all workers together
 TARGET_BYTES = 4_000_000  # as of method bytegrams
 SCHEMA = pa.schema(
     [
@@ -149,7 +149,7 @@ def _stage(job: DecideJob, cuts: Cuts, n_slices: int, partition: Partition) -> P
         return pa.table([wanted.places[at], wanted.n_bytes[at], wanted.size[at], wanted.ties[at], texts], schema=SCHEMA)
 
     count = 0
-    with _Dealer(path, key, n_slices) as dealer:
+    with _Dealer(path, key, n_slices, GROUP_BYTES // job.engine.workers) as dealer:
         for table in job.engine.pipeline(work, raw_batches(job.corpus, partition, (), job.batch_bytes)):
             dealer.add(table)
             count += table.num_rows
@@ -172,8 +172,9 @@ def _is_done(path: Path, key: str) -> bool:
 class _Dealer:
     """A file of candidates: batches of slice 0, 1, ..., n_slices - 1, then of 0 again."""
 
-    def __init__(self, path: Path, key: str, n_slices: int) -> None:
-        self._n_slices, self._waiting, self._n_bytes = n_slices, [SCHEMA.empty_table()], 0
+    def __init__(self, path: Path, key: str, n_slices: int, group_bytes: int) -> None:
+        self._n_slices, self._group_bytes = n_slices, group_bytes
+        self._waiting, self._n_bytes = [SCHEMA.empty_table()], 0
         self._stack = ExitStack()
         part = self._stack.enter_context(atomic(path))
         schema = SCHEMA.with_metadata({KEY: key.encode()})
@@ -190,7 +191,7 @@ class _Dealer:
     def add(self, table: pa.Table) -> None:
         self._waiting.append(table)
         self._n_bytes += table.nbytes
-        if self._n_bytes >= GROUP_BYTES:
+        if self._n_bytes >= self._group_bytes:
             self._deal()
 
     def _deal(self) -> None:
