@@ -26,13 +26,7 @@ import polars as pl
 import quality
 from quality import Documents, Floats, Selection, Target
 
-ARMS = (
-    "bytegrams:method=bytegrams",
-    "bytegrams-topk:method=bytegrams,draw=topk",
-    "cover:method=bytegrams,draw=cover",
-    "dsir-topk:method=dsir,draw=topk",
-    "dsir-cover:method=dsir,draw=cover",
-)
+ARMS = ("bytegrams-topk:method=bytegrams,draw=topk", "cover:method=bytegrams,draw=cover")
 WORD = re.compile(r"\w+|[^\w\s]")
 
 # --- the second judge --------------------------------------------------------------------------------
