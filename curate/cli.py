@@ -122,9 +122,10 @@ _drawing = _options(
     ),
     click.option(
         "--draw",
-        type=click.Choice(["gumbel", "topk", "threshold", "uniform", "pivotal", "systematic", "poisson"]),
-        help="Sample by weight, take the best, all above a threshold, or at random; the last three keep each document "
-        "with a known chance.  [default: gumbel for dsir and bytegrams, else topk]",
+        type=click.Choice(["gumbel", "topk", "threshold", "uniform", "cover", "pivotal", "systematic", "poisson"]),
+        help="Sample by weight, take the best, all above a threshold, at random, or of the best those that together "
+        "cover the target; the last three keep each document with a known chance.  [default: gumbel for dsir and "
+        "bytegrams, else topk]",
     ),
     click.option(
         "--transform",

@@ -89,4 +89,6 @@ DRAWS = {
     "says, spread over sources; curate_weight is 1 / chance, for totals over raw",
     "systematic": "as pivotal, by one random number: some pairs of documents are never kept together",
     "poisson": "as pivotal, each document for itself: as many as the budget says on average",
+    "cover": "of the best scores in eight budgets, those that together have the target's byte n-grams: each document "
+    "counts for what it adds to those taken before",
 }

@@ -20,17 +20,20 @@ from curate.report.terminal import size, table
 from curate.sampling.budget import parse_budget, parse_bytes
 from curate.scorers import Dsir, Fusion, Scorer, scorer
 from curate.selection import check_target, estimated_spill
+from curate.steps.cover import CANDIDATES, SLICE_BYTES
 from curate.steps.documents import Documents, documents, raw_batches
 from curate.steps.holdout import checked_fraction, target_texts
 
 SAMPLED_PARTITIONS, SAMPLED_BATCHES = 4, 2
 SCORED_SECONDS = 0.5
+COVERED_PER_SECOND = 8e6  # bytes of candidates a core: found and matched, and gone through in rounds
 ESTIMATED_BY = (
     "target",
     "out",
     "method",
     "settings",
     "budget",
+    "draw",
     "text_column",
     "id_column",
     "target_text_column",
@@ -92,6 +95,7 @@ def estimate(
     method: str = "dsir",
     settings: Mapping[str, Any] | None = None,
     budget: str | None = "10%",
+    draw: str | None = None,
     text_column: str = "text",
     id_column: str = "id",
     target_text_column: str | None = None,
@@ -108,6 +112,7 @@ def estimate(
     """
     model = scorer(method, **dict(settings or {}))
     check_target(named_targets(target), model, checked_fraction(holdout))
+    covering = draw == "cover"
     with LocalEngine(workers) as engine:
         start = time.perf_counter()
         corpus = scan(
@@ -130,13 +135,20 @@ def estimate(
         kept = _kept_bytes(budget, text, n_documents)
         memory = min(limit, BASE_BYTES + engine.in_flight * batch_bytes * 6)
         disk = n_documents * 30
+        candidates = min(text, CANDIDATES * kept) if covering else 0
+        covered = read_all + candidates / COVERED_PER_SECOND / engine.workers if covering else 0.0
         spill = estimated_spill(text, model.features) if isinstance(model, Dsir) and fraction == 1.0 else 0
         steps = (
             Step("scan", scan_seconds, BASE_BYTES, 0),
             Step("fit", read_all + score_all * fraction + fitting, memory, spill),
             Step("score", read_all + score_all, memory, disk),
             *_fusing(model, n_documents, min(limit, BASE_BYTES), disk),
-            Step("draw", 0.2 + n_documents * 6e-7, BASE_BYTES + min(n_documents, 2_000_000) * 100, disk),
+            Step(
+                "draw",
+                0.2 + n_documents * 6e-7 + covered,
+                BASE_BYTES + min(n_documents, 2_000_000) * 100 + 9 * min(candidates, SLICE_BYTES),
+                disk + candidates,
+            ),
             Step("keep", read_all + kept / 1e9, memory, disk + kept),
             Step("write", 0.2 + kept / 150e6 / engine.workers + n_documents * 5e-7, memory, disk + kept + kept // 2),
         )

@@ -124,9 +124,9 @@ def select(
     method, settings : the scorer and its settings, see `curate.scorers`; "dsir+primed" fuses several, whose
         settings are named "dsir.n".
     budget : how much: 10000 (documents), "10%", "500MB", "2B-tokens".
-    draw : "gumbel" (sample by weight), "topk", "threshold" (scores of at least ``threshold``), "uniform",
-        "pivotal", "systematic" or "poisson" (each document with a known chance); by default "gumbel" for dsir and
-        bytegrams, else "topk".
+    draw : "gumbel" (sample by weight), "topk", "threshold" (scores of at least ``threshold``), "uniform", "cover"
+        (of the best, those that together have what the target has), "pivotal", "systematic" or "poisson" (each
+        document with a known chance); by default "gumbel" for dsir and bytegrams, else "topk".
     weights : how scores become weights, by name: ``transform``, ``max_kl``, ``min_ess``, ``regularise``,
         ``calibrate``, see `curate.sampling.transforms.WeightSpec`; with any, draw is by default by weight.
     per, proportions : a column whose values each get their part of the budget; by default as in raw.
@@ -283,6 +283,23 @@ class _ScoringSpec:
         check_target(self.target, scorer(self.method, **self.settings), self.holdout)
 
 
+def check_draw(spec: DrawSpec, target: Mapping[str, Any], model: Scorer | Fusion) -> None:
+    """Refuse a draw that has nothing to go by.
+
+    Raises
+    ------
+    UsageError : it covers a target, and there is none, or each is to have its own budget.
+    """
+    if spec.draw != "cover":
+        return
+    if not target:
+        raise UsageError("draw 'cover' covers a target, and none is given (--target PATH); or take --draw topk")
+    if model.separate_targets:
+        raise UsageError(
+            "draw 'cover' covers all targets together: leave out separate_targets, or select for each by itself"
+        )
+
+
 def check_target(target: Mapping[str, Any], model: Scorer | Fusion, holdout: float | None) -> None:
     """Refuse to do without a target where one is needed.
 
@@ -350,6 +367,7 @@ class _Session:
         with ExitStack() as stack:
             engine = stack.enter_context(LocalEngine(self.resources.workers))
             model = scorer(job.method, **job.settings)
+            check_draw(spec, job.target, model)
             for member in model.members.values():
                 member.check_installed()
             stack.enter_context(self.folder.locked())
@@ -595,6 +613,7 @@ class _Session:
             entries.sort(key=lambda e: e["path"])
             lengths, overlap = kept_lengths(decision, top, engine)
         found_warnings, diagnostics = _diagnose(scored, found, spec, kept, lengths, overlap, engine)
+        found_warnings += decision.notes
         nats = spent(
             found.n_eligible,
             n_selected,

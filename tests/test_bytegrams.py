@@ -93,6 +93,15 @@ def test_the_longest_ngram_at_every_byte_is_that_of_the_definition(target, raw, 
     assert counted(of, raw) == {name: found[name] for name in known}
 
 
+@given(target=some_texts, raw=texts, max_order=st.integers(1, 8))
+def test_the_number_at_every_byte_is_that_of_its_longest_ngram(target, raw, max_order) -> None:
+    of = matcher(target, max_order)
+    of.set_values(np.arange(len(of.vocabulary)))
+    names = grams(of.vocabulary)
+    found = [names[i] for i in of.numbers(*buffers(raw))]
+    assert found == [g for text in encoded(raw) for g in reference.longest_gram(text, set(names), max_order)]
+
+
 @given(some_texts, texts)
 def test_counts_added_to_parents_are_those_of_every_ngram(target, raw) -> None:
     of = matcher(target)

@@ -216,6 +216,21 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(raw, target, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_a_dry_run_of_coverage_has_room_for_the_candidates(raw, target, tmp_path):
+    common = ("select", raw, "--target", target, "--out", tmp_path / "out", "--budget", "1kB", "--dry-run", "--json")
+    disk = {}
+    for draw in ("topk", "cover"):
+        plan = json.loads(curate(*common, "--draw", draw).stdout)
+        disk[draw] = next(step["disk"] for step in plan["steps"] if step["name"] == "draw")
+    assert disk["cover"] - disk["topk"] == 8_000
+
+
+def test_a_selection_by_coverage_says_how_it_was_drawn(raw, target, tmp_path):
+    result = curate("select", raw, "--target", target, "--out", tmp_path / "out", "--draw", "cover", "--budget", "10")
+    assert result.exit_code == 0
+    assert "--draw cover" in json.loads((tmp_path / "out" / "manifest.json").read_text())["command"]
+
+
 @pytest.fixture
 def heldout(tmp_path) -> Path:
     return write(tmp_path / "heldout.jsonl", target_rows(30))

@@ -173,3 +173,17 @@ def sums(data, offsets, index, values, block, out):
             for i in range(stop - start):
                 total += values[np.uint64(_place(i, index, block))]
         out[doc] = total
+
+
+@kernel
+def numbers(data, offsets, index, block, out):
+    """At every byte the value of the longest n-gram there, which is its number."""
+    at = 0
+    for doc in range(len(offsets) - 1):
+        word = BLANK_LINE
+        for start in range(offsets[doc], offsets[doc + 1], BLOCK):
+            stop = min(start + BLOCK, offsets[doc + 1])
+            word = _candidates(data, start, stop, word, index, block)
+            for i in range(stop - start):
+                out[at] = index.table[np.uint64(_place(i, index, block))]
+                at += 1

@@ -26,7 +26,7 @@ FILTER_BITS = 8  # an entry, and up to twice as many
 _BYTE = np.uint64(0xFF)
 
 _words, _enter, _mark = (Kernel("bytegrams", name) for name in ("words", "enter", "mark"))
-_count, _sums = Kernel("bytegrams", "count"), Kernel("bytegrams", "sums")
+_count, _sums, _numbers = (Kernel("bytegrams", name) for name in ("count", "sums", "numbers"))
 
 
 def words(data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -196,8 +196,8 @@ class Matcher:
     # ---- adding up
 
     def set_values(self, values: np.ndarray) -> None:
-        """The values (float64[n_entries]) for `sums`."""
-        table = self.index.table.view(np.float64)
+        """The values for `sums` (float64[n_entries]), or the numbers for `numbers` (int64[n_entries])."""
+        table = self.index.table.view(values.dtype)
         for order in range(3, self.vocabulary.max_order + 1):
             entries = self.vocabulary.entries(order)
             table[self._places[entries]] = values[entries]
@@ -207,6 +207,12 @@ class Matcher:
         """float64[n_docs]: for each text (see `words`) the sum of the values of the longest entry at every byte."""
         out = np.empty(len(offsets) - 1)
         _sums(data, offsets, self.index, self.index.table.view(np.float64), _block(), out)
+        return out
+
+    def numbers(self, data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+        """int32[n_bytes]: at every byte of texts (see `words`) the number that the longest entry there was given."""
+        out = np.empty(int(offsets[-1] - offsets[0]), np.int32)
+        _numbers(data, offsets, self.index, _block(), out)
         return out
 
 

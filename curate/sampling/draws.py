@@ -66,4 +66,4 @@ DRAWS: dict[str, Keys] = {
 
 BY_CHANCE = ("pivotal", "systematic", "poisson")  # see `curate.sampling.pivotal`
 WEIGHTED = ("gumbel", *BY_CHANCE)  # draws that sample by weight
-LISTED: tuple[str, ...] = BY_CHANCE  # draws that no order decides: they list the documents that they keep
+LISTED: tuple[str, ...] = (*BY_CHANCE, "cover")  # draws that no order decides: they list the documents that they keep

@@ -11,6 +11,7 @@ from curate.io.corpus import Corpus
 from curate.sampling.draws import BY_CHANCE, DRAWS
 from curate.scorers import Fusion, Scorer
 from curate.steps.chances import sample
+from curate.steps.cover import list_cover
 from curate.steps.decision import Decision, DrawSpec, Listed
 from curate.steps.draw import draw_table
 from curate.steps.scoretable import ScoreTable, Statistics
@@ -39,7 +40,7 @@ class DecideJob:
     memory_limit: int
 
 
-LISTERS: dict[str, Callable[[DecideJob], Listed]] = dict.fromkeys(BY_CHANCE, sample)
+LISTERS: dict[str, Callable[[DecideJob], Listed]] = {**dict.fromkeys(BY_CHANCE, sample), "cover": list_cover}
 
 
 def decide(job: DecideJob) -> Decision:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,8 @@ class DrawSpec:
             raise UsageError("draw 'threshold' and --threshold go together")
         if self.budget is None and self.draw != "threshold":
             raise UsageError("no budget: how much is to be selected?")
+        if self.draw == "cover" and self.per:
+            raise UsageError("draw 'cover' spends one budget on all: leave out --per, or take --draw topk or gumbel")
         if self.proportions and not self.per:
             raise UsageError("proportions need a column to go by: --per COLUMN")
         if self.proportions and (min(self.proportions.values()) < 0 or sum(self.proportions.values()) <= 0):
@@ -64,6 +66,11 @@ class Decision(ABC):
 
     table: ScoreTable
     spec: DrawSpec
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know of how it was decided, for the warnings."""
+        return ()
 
     @property
     @abstractmethod
@@ -166,6 +173,10 @@ class Listed(Decision):
 
     folder: Path
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(read_json(self.folder / "listed.json")["notes"])
+
     @classmethod
     def done(cls, table: ScoreTable, spec: DrawSpec, folder: Path, key: str) -> Listed | None:
         """What was listed in a folder before, when that was work of this name and it is complete."""
@@ -180,6 +191,7 @@ class Listed(Decision):
         folder: Path,
         key: str,
         parts: Iterable[tuple[int, np.ndarray, np.ndarray, np.ndarray]],
+        notes: Sequence[str] = (),
     ) -> Listed:
         """List documents. ``key`` names the work.
 
@@ -187,6 +199,7 @@ class Listed(Decision):
         ----------
         parts : for each part of the score table that any are kept of: its number, their places int64[n] ascending,
             the targets that they are kept for int64[n], and weights float64[n] up to a common factor.
+        notes : see `notes`.
         """
         (folder / "listed.json").unlink(missing_ok=True)
         for path in folder.glob("part-*.npz"):
@@ -194,7 +207,7 @@ class Listed(Decision):
         for part, places, targets, weights in parts:
             with atomic(folder / f"part-{part:05d}.npz") as file, open(file, "wb") as stream:
                 np.savez(stream, places=places, targets=targets, weights=weights)
-        write_json(folder / "listed.json", {"key": key})
+        write_json(folder / "listed.json", {"key": key, "notes": list(notes)})
         return cls(table, spec, folder)
 
     @property
