@@ -15,6 +15,7 @@ _room, _hashed_stream = Kernel("ngrams", "room"), Kernel("ngrams", "hashed_strea
 _sha256_stream, _id_stream = Kernel("ngrams", "sha256_stream"), Kernel("ngrams", "id_stream")
 _sums, _sums_by_table = Kernel("ngrams", "sums"), Kernel("ngrams", "sums_by_table")
 _counts_by_level, _moments = Kernel("ngrams", "counts_by_level"), Kernel("ngrams", "moments")
+_project = Kernel("projection", "project")
 _count_newlines, _surrogate_escape = Kernel("jsonl", "count_newlines"), Kernel("jsonl", "surrogate_escape")
 
 
@@ -106,6 +107,22 @@ def moments(stream: NgramStream, n_buckets: int) -> Moments:
     touched, *totals = (np.zeros(n_buckets, np.int64) for _ in range(4))
     _moments(stream.buckets, stream.ends, touched, *totals)
     return Moments(*totals)
+
+
+def project(stream: NgramStream, n_buckets: int, dim: int, nonzeros: int, values: np.ndarray, seed: int) -> np.ndarray:
+    """float32[n_docs, dim]: sparse signed projections of documents' n-grams, of unit length (zeros without n-grams).
+
+    Parameters
+    ----------
+    nonzeros : coordinates that an n-gram adds to, 1 to 4, one in each of as many blocks of coordinates.
+    values : float64[at most 65,536], what an n-gram adds by the number of times that the document has it; more
+        count as the last.
+    """
+    borders = np.arange(nonzeros + 1) * dim // nonzeros
+    out = np.empty((len(stream.ends), dim), np.float32)
+    counts, row = np.zeros(n_buckets, np.uint16), np.empty(dim)
+    _project(stream.buckets, stream.ends, start_state(seed), borders, values, counts, row, out)
+    return out
 
 
 def has_surrogate_escape(data: bytes) -> bool:
