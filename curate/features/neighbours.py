@@ -123,7 +123,14 @@ Assign = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def kmeans(
-    x: np.ndarray, k: int, *, n_init: int = 10, n_iter: int = 50, seed: int = 0, backend: str = "auto"
+    x: np.ndarray,
+    k: int,
+    *,
+    n_init: int = 10,
+    n_iter: int = 100,
+    tolerance: float = 0.0,
+    seed: int = 0,
+    backend: str = "auto",
 ) -> KMeans:
     """The best of ``n_init`` runs of Lloyd's algorithm from k-means++ starts (Arthur and Vassilvitskii, 2007).
 
@@ -133,7 +140,7 @@ def kmeans(
 
     Parameters
     ----------
-    x : float[n, dim]. n_iter : rounds at most; a run ends when no label changes.
+    x : float[n, dim]. n_iter : rounds at most. tolerance : a run ends when no more than this share of labels changes.
 
     Raises
     ------
@@ -145,7 +152,7 @@ def kmeans(
     assign = _faiss_labels if _uses_faiss(backend) else labels_of
     best: KMeans | None = None
     for run in range(n_init):
-        found = _lloyd(x, _plus_plus(x, k, np.random.default_rng([seed, run])), n_iter, assign)
+        found = _lloyd(x, _plus_plus(x, k, np.random.default_rng([seed, run])), n_iter, tolerance, assign)
         if best is None or found.sse < best.sse:
             best = found
     assert best is not None
@@ -166,14 +173,13 @@ def _faiss_labels(x: np.ndarray, centres: np.ndarray) -> np.ndarray:
     return nearest(x, centres, 1, backend="faiss").rows[:, 0]
 
 
-def _lloyd(x: np.ndarray, centres: np.ndarray, n_iter: int, assign: Assign) -> KMeans:
+def _lloyd(x: np.ndarray, centres: np.ndarray, n_iter: int, tolerance: float, assign: Assign) -> KMeans:
     labels = assign(x, centres)
     for _ in range(n_iter):
         centres = _means(x, labels, centres)
-        again = assign(x, centres)
-        if np.array_equal(again, labels):
+        before, labels = labels, assign(x, centres)
+        if (labels != before).sum() <= tolerance * len(x):
             break
-        labels = again
     return KMeans(centres, labels, float(np.square(x - centres[labels]).sum()))
 
 
