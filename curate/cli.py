@@ -114,6 +114,12 @@ _scoring = _options(
         help="A setting of the scorer (of one that is fused: dsir.n=3); repeat for several.",
     ),
     click.option("--tokenizer", metavar="MODEL", help="SentencePiece model: counts its pieces instead of words."),
+    click.option(
+        "--domains",
+        type=click.Path(),
+        metavar="DIR",
+        help="What curate domains found: documents get a column cluster, for --per cluster.",
+    ),
     click.option("--per", metavar="COLUMN", help="Draw within each value of a column (such as source)."),
 )
 _drawing = _options(
@@ -401,6 +407,43 @@ def scan(raw: tuple[str, ...], workers: int | None, as_json: bool, **rest: Any) 
     from curate.report.terminal import corpus_text
 
     click.echo(corpus_text(corpus, columns_of(corpus)))
+
+
+@main.command()
+@click.argument("raw", nargs=-1, required=True)
+@click.option("--out", "-o", required=True, type=click.Path(file_okay=False), help="Folder for the domains.")
+@click.option("-k", "--k", default="auto", show_default=True, metavar="auto|N", help="Number of domains.")
+@click.option("--encoder", type=click.Path(), metavar="DIR", help="Sentence encoder for the vectors.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the clustering.")
+@_reading
+@click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads; by default one a core.")
+@click.option("--overwrite", is_flag=True, help="Replace other domains in the folder.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress bars.")
+@click.option("--json", "as_json", is_flag=True, help="Print the domains as JSON.")
+def domains(raw: tuple[str, ...], k: str, quiet: bool, as_json: bool, **rest: Any) -> None:
+    """Find the domains of RAW when nothing says where its documents come from.
+
+    Documents of a sample are clustered by their words; auto takes as many clusters as halves of it agree on.
+    Then all documents are assigned: DIR/clusters/*.parquet, and curate select RAW --domains DIR --per cluster.
+
+    \b
+    Example:
+      curate domains samples/raw --out domains
+    """
+    from curate.domains import as_dict
+    from curate.domains import domains as run
+
+    if k != "auto" and not k.isdecimal():
+        raise UsageError(f"--k {k}: must be auto or a whole number")
+    found = run(raw, k=None if k == "auto" else int(k), progress=_progress(quiet), **rest)
+    if as_json:
+        _print_json(as_dict(found))
+        return
+    from curate.report.terminal import domains_text
+
+    click.echo(domains_text(found))
+    if found.n_bad_rows:
+        click.echo(f"warning: {found.n_bad_rows:,} rows could not be read; they are in no domain", err=True)
 
 
 @main.command()

@@ -100,7 +100,7 @@ def domains(
 
     Parameters
     ----------
-    k : number of clusters; None: the largest that two halves of the sample agree on.
+    k : number of clusters; None: as `curate.features.domains.choose_k` finds.
     encoder : folder of a sentence encoder for the vectors, instead of hashed n-grams.
     seed : of the clustering.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +28,8 @@ AGREEMENT = 0.55  # adjusted Rand: nearer to the same than to chance
 N_SPLITS = 3
 N_HALF = 5_000  # documents in a half
 MODEL = "domains.json"
+CLUSTER = "cluster"  # the column of score tables
+_AT_ONCE = 4_096  # documents whose vectors are in memory together
 _TINY = 1e-12
 
 
@@ -59,9 +62,13 @@ class Domains:
 
     def assign(self, texts: Any) -> tuple[np.ndarray, np.ndarray]:
         """``(int64[n_docs] clusters, float64[n_docs] distances to their centres, 0 to 2)`` of Arrow strings."""
-        x = self.project(self.vectors(texts)) if len(texts) else np.zeros((0, self.basis.shape[1]))
-        labels = labels_of(x, self.centres)
-        return labels, np.sqrt(np.square(x - self.centres[labels]).sum(axis=1))
+        labels, distances = np.empty(len(texts), np.int64), np.empty(len(texts))
+        for start in range(0, len(texts), _AT_ONCE):
+            some = slice(start, start + _AT_ONCE)
+            x = self.project(self.vectors(texts.slice(start, _AT_ONCE)))
+            labels[some] = labels_of(x, self.centres)
+            distances[some] = np.sqrt(np.square(x - self.centres[labels[some]]).sum(axis=1))
+        return labels, distances
 
     def clusters(self, texts: Any, has_text: np.ndarray) -> Any:
         """Numbers of clusters as strings, as the score table carries them; null for a document without text."""
@@ -99,8 +106,8 @@ class Domains:
             settings = dict(state["vectors"])
             kind = {"hashed": HashedVectors, "encoder": EncoderVectors}[settings.pop("kind")]
             with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
-                parts = [arrays[name] for name in ("mean", "basis", "centres")]
-            found = cls(kind(**settings), *parts, tuple(state["names"]))
+                mean, basis, centres = (arrays[name] for name in ("mean", "basis", "centres"))
+            found = cls(kind(**settings), mean, basis, centres, tuple(state["names"]))
         except FileNotFoundError as error:
             raise InputError(f"{folder}: no domains there; make them with curate domains RAW --out {folder}") from error
         except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
@@ -130,7 +137,7 @@ def fit_domains(
 
     Raises
     ------
-    UsageError : there are fewer documents than clusters. InputError : no documents.
+    UsageError : fewer documents differ than there are to be clusters. InputError : no documents.
     """
     if not len(texts):
         raise InputError("no document with text: there is nothing to find domains in")
@@ -138,20 +145,29 @@ def fit_domains(
     mean = found.mean(axis=0)
     basis = _principal(found - mean, N_COMPONENTS)
     x = Domains(vectors, mean, basis, np.zeros((1, basis.shape[1]))).project(found)
+    n_different = len(np.unique(x.round(6), axis=0))
     tried: tuple[Stability, ...] = ()
     if k is None:
-        tried = tuple(stability(x, k, seed) for k in LADDER if 4 * k <= len(x))
+        tried = tuple(stability(x, k, seed) for k in LADDER if 4 * k <= n_different)
         k = choose_k(tried)
-    if k > len(x):
-        raise UsageError(f"--k {k:,}: the sample has only {len(x):,} documents")
+    if k > n_different:
+        raise UsageError(f"--k {k:,}: the sample has only {n_different:,} documents that differ")
     fitted = kmeans(x, k, tolerance=0.001, seed=seed)
     by_size = np.argsort(-np.bincount(fitted.labels, minlength=k), kind="stable")
     return Domains(vectors, mean, basis, fitted.centres[by_size]), tried
 
 
 def choose_k(tried: Sequence[Stability]) -> int:
-    """The largest k whose clusters two halves of the sample agree on by AGREEMENT; 1 when there is none."""
-    return max((s.k for s in tried if s.agreement >= AGREEMENT), default=1)
+    """The k with most of agreement squared times log(k), of those with AGREEMENT or more; 1 when there is none.
+
+    log(k) is what a label may tell. Agreement alone is best for two clusters or three; without the square clusters
+    that lie apart would be cut in pieces.
+    """
+    return max((s for s in tried if s.agreement >= AGREEMENT), key=_found_again, default=Stability(1, 1.0, 0.0)).k
+
+
+def _found_again(s: Stability) -> tuple[float, int]:
+    return s.agreement**2 * math.log(s.k), s.k
 
 
 def stability(x: np.ndarray, k: int, seed: int, n_splits: int = N_SPLITS) -> Stability:

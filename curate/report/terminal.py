@@ -6,8 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from curate.features.domains import AGREEMENT
 from curate.io.corpus import Corpus
 from curate.metrics.reduction import KLReduction
+from curate.report.safe import label
 from curate.survey.comparison import Comparison
 
 SOURCES_SHOWN = 8
@@ -50,6 +52,34 @@ def corpus_text(corpus: Corpus, columns: Sequence[str]) -> str:
     lines.append(f"columns: {', '.join(columns)}")
     if corpus.passed_over:
         lines.append(f"passed over, not data by their names: {', '.join(corpus.passed_over)}")
+    return "\n".join(lines)
+
+
+def domains_text(found: Any) -> str:
+    """The domains of a corpus, and by what their number was chosen."""
+    rows = [("cluster", "documents", "bytes", "share", "name", "for example")]
+    for d in found.domains:
+        example = label(d.examples[0][1], 40) if d.examples else ""
+        share = d.n_bytes / max(1, found.n_bytes)
+        rows.append((str(d.cluster), f"{d.n_documents:,}", size(d.n_bytes), f"{share:.1%}", label(d.name, 44), example))
+    lines = [
+        f"{len(found.domains)} domains of {found.n_documents:,} documents, {size(found.n_bytes)}; "
+        f"found in a sample of {found.n_fitted:,}",
+        "",
+        table(rows, "rrrr"),
+        "",
+    ]
+    if found.n_without:
+        lines.append(f"{found.n_without:,} documents without text are in none")
+    if found.stability:
+        each = "  ".join(f"{s.k}: {s.agreement:.2f}" for s in found.stability)
+        lines.append(
+            "agreement of two halves of the sample, by number of domains; taken is that with most of agreement squared "
+            f"x log(number), of those with {AGREEMENT} and more\n  {each}"
+        )
+    lines.append(
+        f"domains  {found.out}/clusters/*.parquet\nnext     curate select RAW --domains {found.out} --per cluster"
+    )
     return "\n".join(lines)
 
 
