@@ -447,6 +447,34 @@ def domains(raw: tuple[str, ...], k: str, quiet: bool, as_json: bool, **rest: An
 
 
 @main.command()
+@click.argument("old", type=click.Path(exists=True, dir_okay=False))
+@click.argument("new", type=click.Path(exists=True, dir_okay=False))
+@click.option("--out", "-o", required=True, type=click.Path(file_okay=False), help="Folder for the map.")
+@click.option("--id-column", default="id", show_default=True, help="Column of the id, in both.")
+@click.option("--vector-column", default="vector", show_default=True, help="Column of the vector, in both.")
+@click.option("--label-column", metavar="COLUMN", help="Column of OLD by which the upgrade is tested: what is alike.")
+@click.option("-k", "--k", type=click.IntRange(min=1), default=10, show_default=True, help="Neighbours of recall.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of what is held out, a fifth.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def align(old: str, new: str, as_json: bool, **rest: Any) -> None:
+    """Map vectors of a NEW embedder to the index of an OLD one, without embedding it again.
+
+    OLD and NEW are Parquet files with the vectors of the same documents. The map is a rotation, or as far from one as
+    is best for documents that were held out. With --label-column it says whether queries of the new embedder find
+    more of their label in the old index than those of the old one.
+
+    \b
+    Example:
+      curate align old.parquet new.parquet --label-column source --out upgrade
+    """
+    from curate.align import align_files, as_dict
+    from curate.report.terminal import upgrade_text
+
+    found = align_files(old, new, **rest)
+    _print_json(as_dict(found)) if as_json else click.echo(upgrade_text(found))
+
+
+@main.command()
 @click.argument("target")
 @click.argument("selected")
 @click.option("--raw", "-r", multiple=True, help="What the selection was made from; of a run that is known.")

@@ -83,6 +83,29 @@ def domains_text(found: Any) -> str:
     return "\n".join(lines)
 
 
+def upgrade_text(found: Any) -> str:
+    """How far a map from new vectors to old ones may stretch, what it finds again, and whether the upgrade holds."""
+    rows = [("relaxation", f"recall@{found.k}")]
+    rows += [(f"{r:g}" + (" *" if r == found.relaxation else "  "), f"{m:.3f}") for r, m in found.recalls.items()]
+    lines = [
+        f"{found.n_anchors:,} documents in both, {found.n_held_out:,} of them held out and not fitted to",
+        "",
+        table(rows, "rr"),
+        "",
+    ]
+    if found.accuracies is not None:
+        (before, _), (after, own) = found.accuracies
+        verdict = "accepted" if found.accepted else "not accepted"
+        lines.append(
+            f"{verdict}: nearest of the same {label(found.label_column or '', 40)} in the old index for {after:.1%} "
+            f"of new queries, {before:.1%} of old ones (in a new index {own:.1%})"
+        )
+    else:
+        lines.append("not tested whether new queries find what old ones did: that needs --label-column")
+    lines.append(f"map  {found.out}/alignment.npz  ((x - mean_new) @ matrix + mean_old)")
+    return "\n".join(lines)
+
+
 def selection_text(result: Any) -> str:
     """What was selected, and what a reader should look at first."""
     stats, first = result.manifest["stats"], result.diagnostics[0]
