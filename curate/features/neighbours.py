@@ -201,10 +201,12 @@ def _means(x: np.ndarray, labels: np.ndarray, centres: np.ndarray) -> np.ndarray
 
 def _plus_plus(x: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
     """float64[k, dim]: points drawn one after another, with odds of the squared distance to those before."""
+    squares = np.einsum("ij,ij->i", x, x)
     chosen = [int(rng.integers(len(x)))]
-    gaps = np.square(x - x[chosen[0]]).sum(axis=1)
+    gaps = np.full(len(x), np.inf)
     for _ in range(k - 1):
+        last = chosen[-1]
+        gaps = np.minimum(gaps, np.maximum(squares - 2 * (x @ x[last]) + squares[last], 0.0))
         total = np.cumsum(gaps)
         chosen.append(min(int(np.searchsorted(total, rng.random() * total[-1], side="right")), len(x) - 1))
-        gaps = np.minimum(gaps, np.square(x - x[chosen[-1]]).sum(axis=1))
     return x[chosen].copy()

@@ -41,7 +41,7 @@ class HashedVectors:
 
     An n-gram that a text has c times adds log(1 + c) with a random sign to `nonzeros` random coordinates (Kane and
     Nelson, arXiv:1012.1577), so that inner products are those of all n-grams, with a noise of 1 / sqrt(dim). A text
-    without tokens is the zero vector.
+    without tokens is the zero vector, at distance 1 from all others: leave those out where neighbours are looked for.
 
     By the ten nearest of 256-dimensional vectors of 35,000 documents of 38 sources (prose in many languages, code,
     mathematics), how many were of the same source: 81% so; 71% with bigrams too, 70% with c instead of log(1 + c),
