@@ -19,6 +19,8 @@ from curate.errors import InputError, RunError, UsageError
 from curate.features import HashedVectors
 from curate.features.domains import AGREEMENT, Domains, Stability, choose_k, fit_domains, stability
 from curate.metrics.agreement import adjusted_rand
+from curate.survey.names import distinctive
+from curate.survey.sample import FEATURES, N_FINE
 
 SMALL = HashedVectors(dim=64)
 
@@ -302,3 +304,14 @@ def test_a_corpus_with_a_column_cluster_is_drawn_by_it_or_refused_with_domains(f
 def test_a_selection_without_domains_has_the_recipe_that_it_always_had(raw, tmp_path) -> None:
     result = corpora.select(raw, tmp_path / "out")
     assert "domains" not in result.manifest["recipe"]
+
+
+def test_names_are_of_words_that_can_be_printed_and_not_twice_the_same() -> None:
+    own = strings(["\x1b\x1b cat 12 ,, cat the . \u202e mat! " * 5] * 20)
+    rest = strings(["the dog and the 12 ,, house . " * 5] * 20)
+    counts = [np.bincount(FEATURES.stream(texts).buckets, minlength=N_FINE) for texts in (own, rest)]
+    names = distinctive(*counts, own, 10)
+    assert "cat" in " ".join(names)
+    assert all(name.isprintable() and name[:2].isalpha() for name in names)
+    assert not any(a in b for i, a in enumerate(names) for j, b in enumerate(names) if i != j)
+    assert "the" not in names

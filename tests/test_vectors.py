@@ -2,6 +2,8 @@
 
 import importlib.util
 import math
+import sys
+import types
 
 import numpy as np
 import pyarrow as pa
@@ -179,6 +181,24 @@ def test_the_identity_of_an_encoder_changes_with_its_files(static_encoder) -> No
     before = EncoderVectors(str(folder)).identity()
     (folder / "note.txt").write_text("another")
     assert EncoderVectors(str(folder)).identity() != before
+
+
+def test_a_transformer_is_loaded_from_its_folder_without_the_network(tmp_path, monkeypatch) -> None:
+    asked = {}
+
+    class Transformer:
+        def __init__(self, path, **options):
+            asked.update(options, path=path)
+
+        def encode(self, texts, **options):
+            return np.array([[len(text), 1.0] for text in texts])
+
+    monkeypatch.setitem(sys.modules, "sentence_transformers", types.SimpleNamespace(SentenceTransformer=Transformer))
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "modules.json").write_text('[{"type": "sentence_transformers.models.Transformer"}]')
+    found = EncoderVectors(str(tmp_path))(strings(["ab", "c"] * 300))
+    assert found.tolist() == [[2, 1], [1, 1]] * 300
+    assert asked == {"path": str(tmp_path), "local_files_only": True}
 
 
 def test_a_transformer_of_a_wheel_gives_vectors_by_meaning() -> None:

@@ -44,7 +44,7 @@ class HashedVectors:
     without tokens is the zero vector, at distance 1 from all others: leave those out where neighbours are looked for.
 
     By the ten nearest of 256-dimensional vectors of 35,000 documents of 38 sources (prose in many languages, code,
-    mathematics), how many were of the same source: 81% so; 71% with bigrams too, 70% with c instead of log(1 + c),
+    mathematics), how many were of the same source: 81% so; 70% with bigrams too, 70% with c instead of log(1 + c),
     74% with 1; 76% and 56% weighted by the root of the inverse document frequency and by it. In few dimensions what a
     text alone has is noise, and all of these add it. Other dimensions: 61% in 64, 74% in 128, 85% in 512. Less the
     mean of the corpus: 84% in 256.

@@ -19,7 +19,7 @@ PIECE = 100  # documents
 MAX_TEXT = 20_000  # characters; longer documents name nothing, tokenising them takes too long
 FAR_MORE = np.log(3)
 MAX_NAME = 30  # characters
-LETTERS = re.compile(r"[^\W\d_]{2}|[^\W\d_\x00-\u2fff]")  # two letters, or one of those that are words
+LETTERS = re.compile(r"[^\W\d_]{2}|[^\W\d_\x00-\u2fff]")  # begins with two letters, or one that is a word
 TOKEN = re.compile(r"\w+|[^\w\s]+")
 
 
@@ -84,12 +84,12 @@ def distinctive(counts: np.ndarray, others: np.ndarray, texts: Any, n: int) -> l
     """
     here, there = (c / max(1, c.sum()) for c in (counts, others))
     log_ratio = np.log(here + 0.5 / max(1, others.sum())) - np.log(there + 0.5 / max(1, others.sum()))
-    buckets = _largest(np.where(log_ratio > FAR_MORE, here * log_ratio, 0), 5 * n)
+    buckets = _largest(np.where(log_ratio > FAR_MORE, here * log_ratio, 0), 15 * n)
     names = ngram_names(buckets, [texts])
     chosen: list[str] = []
     for name in (names.get(b, "") for b in buckets.tolist()):
         said = any(name in other or other in name for other in chosen)
-        if not said and len(name) <= MAX_NAME and LETTERS.search(name) and name.isprintable():
+        if not said and len(name) <= MAX_NAME and LETTERS.match(name) and name.isprintable():
             chosen.append(name)
     return chosen[:n]
 
