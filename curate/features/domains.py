@@ -26,6 +26,7 @@ N_COMPONENTS = 96
 LADDER = (2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64)
 AGREEMENT = 0.55  # adjusted Rand: nearer to the same than to chance
 N_SPLITS = 3
+TOLERANCE = 0.005  # labels that may change in the last round of k-means; 0 takes three times as long
 N_HALF = 5_000  # documents in a half
 MODEL = "domains.json"
 CLUSTER = "cluster"  # the column of score tables
@@ -152,7 +153,7 @@ def fit_domains(
         k = choose_k(tried)
     if k > n_different:
         raise UsageError(f"--k {k:,}: the sample has only {n_different:,} documents that differ")
-    fitted = kmeans(x, k, tolerance=0.001, seed=seed)
+    fitted = kmeans(x, k, tolerance=TOLERANCE, seed=seed)
     by_size = np.argsort(-np.bincount(fitted.labels, minlength=k), kind="stable")
     return Domains(vectors, mean, basis, fitted.centres[by_size]), tried
 
@@ -182,7 +183,7 @@ def stability(x: np.ndarray, k: int, seed: int, n_splits: int = N_SPLITS) -> Sta
         order = np.random.default_rng([seed, split]).permutation(len(x))[: 2 * N_HALF]
         half = len(order) // 2
         centres = [
-            kmeans(x[part], k, n_init=4, tolerance=0.005, seed=2 * split + i).centres
+            kmeans(x[part], k, n_init=4, tolerance=TOLERANCE, seed=2 * split + i).centres
             for i, part in enumerate((order[:half], order[half:]))
         ]
         found.append(adjusted_rand(*(labels_of(x[order], c) for c in centres)))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from curate.features.domains import AGREEMENT
+from curate.features.domains import AGREEMENT, LADDER
 from curate.io.corpus import Corpus
 from curate.metrics.reduction import KLReduction
 from curate.report.safe import label
@@ -77,6 +77,8 @@ def domains_text(found: Any) -> str:
             "agreement of two halves of the sample, by number of domains; taken is that with most of agreement squared "
             f"x log(number), of those with {AGREEMENT} and more\n  {each}"
         )
+        if len(found.domains) == LADDER[-1]:
+            lines.append("that is the most that is tried; there may be more: see --k")
     lines.append(
         f"domains  {found.out}/clusters/*.parquet\nnext     curate select RAW --domains {found.out} --per cluster"
     )
