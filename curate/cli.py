@@ -114,6 +114,12 @@ _scoring = _options(
         help="A setting of the scorer (of one that is fused: dsir.n=3); repeat for several.",
     ),
     click.option("--tokenizer", metavar="MODEL", help="SentencePiece model: counts its pieces instead of words."),
+    click.option(
+        "--domains",
+        type=click.Path(),
+        metavar="DIR",
+        help="What curate domains found: documents get a column cluster, for --per cluster.",
+    ),
     click.option("--per", metavar="COLUMN", help="Draw within each value of a column (such as source)."),
 )
 _drawing = _options(
@@ -426,6 +432,71 @@ def scan(raw: tuple[str, ...], workers: int | None, as_json: bool, **rest: Any) 
     from curate.report.terminal import corpus_text
 
     click.echo(corpus_text(corpus, columns_of(corpus)))
+
+
+@main.command()
+@click.argument("raw", nargs=-1, required=True)
+@click.option("--out", "-o", required=True, type=click.Path(file_okay=False), help="Folder for the domains.")
+@click.option("-k", "--k", default="auto", show_default=True, metavar="auto|N", help="Number of domains.")
+@click.option("--encoder", type=click.Path(), metavar="DIR", help="Sentence encoder for the vectors.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the clustering.")
+@_reading
+@click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads; by default one a core.")
+@click.option("--overwrite", is_flag=True, help="Replace other domains in the folder.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress bars.")
+@click.option("--json", "as_json", is_flag=True, help="Print the domains as JSON.")
+def domains(raw: tuple[str, ...], k: str, quiet: bool, as_json: bool, **rest: Any) -> None:
+    """Find the domains of RAW when nothing says where its documents come from.
+
+    Documents of a sample are clustered by their words; auto takes as many clusters as halves of it agree on.
+    Then all documents are assigned: DIR/clusters/*.parquet, and curate select RAW --domains DIR --per cluster.
+
+    \b
+    Example:
+      curate domains samples/raw --out domains
+    """
+    from curate.domains import as_dict
+    from curate.domains import domains as run
+
+    if k != "auto" and not k.isdecimal():
+        raise UsageError(f"--k {k}: must be auto or a whole number")
+    found = run(raw, k=None if k == "auto" else int(k), progress=_progress(quiet), **rest)
+    if as_json:
+        _print_json(as_dict(found))
+        return
+    from curate.report.terminal import domains_text
+
+    click.echo(domains_text(found))
+    if found.n_bad_rows:
+        click.echo(f"warning: {found.n_bad_rows:,} rows could not be read; they are in no domain", err=True)
+
+
+@main.command()
+@click.argument("old", type=click.Path(exists=True, dir_okay=False))
+@click.argument("new", type=click.Path(exists=True, dir_okay=False))
+@click.option("--out", "-o", required=True, type=click.Path(file_okay=False), help="Folder for the map.")
+@click.option("--id-column", default="id", show_default=True, help="Column of the id, in both.")
+@click.option("--vector-column", default="vector", show_default=True, help="Column of the vector, in both.")
+@click.option("--label-column", metavar="COLUMN", help="Column of OLD by which the upgrade is tested: what is alike.")
+@click.option("-k", "--k", type=click.IntRange(min=1), default=10, show_default=True, help="Neighbours of recall.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of what is held out, a fifth.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def align(old: str, new: str, as_json: bool, **rest: Any) -> None:
+    """Map vectors of a NEW embedder to the index of an OLD one, without embedding it again.
+
+    OLD and NEW are Parquet files with the vectors of the same documents. The map is a rotation, or as far from one as
+    is best for documents that were held out. With --label-column it says whether queries of the new embedder find
+    more of their label in the old index than those of the old one.
+
+    \b
+    Example:
+      curate align old.parquet new.parquet --label-column source --out upgrade
+    """
+    from curate.align import align_files, as_dict
+    from curate.report.terminal import upgrade_text
+
+    found = align_files(old, new, **rest)
+    _print_json(as_dict(found)) if as_json else click.echo(upgrade_text(found))
 
 
 @main.command()

@@ -23,6 +23,8 @@ EXTRAS = {
     "report": "vl-convert-python",
     "evaluate": "pyppmd",
     "lang": "pycld2",
+    "encoder": "model2vec",
+    "faiss": "faiss-cpu",
 }
 
 

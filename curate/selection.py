@@ -21,6 +21,7 @@ from curate.engines.allocator import BASE_BYTES, give_back_memory, save_memory
 from curate.engines.resources import Resources
 from curate.errors import InputError, RunError, UsageError, unknown
 from curate.features import NgramFeatures
+from curate.features.domains import CLUSTER, Domains
 from curate.features.ngrams import file_sha256
 from curate.io.columns import columns_of
 from curate.io.corpus import PARTITION_BYTES, Corpus, Partition, scan
@@ -104,6 +105,7 @@ def select(
     id_column: str = "id",
     target_text_column: str | None = None,
     holdout: float | None = None,
+    domains: str | os.PathLike[str] | None = None,
     on_bad_row: str = "raise",
     format: str = "parquet",
     shard_size: str | int = "128MB",
@@ -130,6 +132,7 @@ def select(
     weights : how scores become weights, by name: ``transform``, ``max_kl``, ``min_ess``, ``regularise``,
         ``calibrate``, see `curate.sampling.transforms.WeightSpec`; with any, draw is by default by weight.
     per, proportions : a column whose values each get their part of the budget; by default as in raw.
+    domains : folder that `curate.domains.domains` wrote: documents are assigned to its clusters, for per="cluster".
     holdout : share of the target that is not fitted to, for `evaluate`; None: all of it is.
     on_bad_row : "raise", or "quarantine": rows that cannot be read go to ``quarantine.parquet``.
     format : "parquet" or "jsonl.zst". shard_size : bytes of text in a shard.
@@ -159,6 +162,7 @@ def select(
         on_bad_row,
         per,
         checked_fraction(holdout),
+        None if domains is None else os.fspath(domains),
     )
     return _Session(out, resources, Progress(progress)).select(job, spec, writing, name, scores_from, overwrite)
 
@@ -175,6 +179,7 @@ def score(
     id_column: str = "id",
     target_text_column: str | None = None,
     holdout: float | None = None,
+    domains: str | os.PathLike[str] | None = None,
     on_bad_row: str = "raise",
     workers: int | None = None,
     memory_limit: str | int = "2GB",
@@ -195,6 +200,7 @@ def score(
         on_bad_row,
         per,
         checked_fraction(holdout),
+        None if domains is None else os.fspath(domains),
     )
     return _Session(out, resources, Progress(progress)).score(job, overwrite)
 
@@ -276,6 +282,7 @@ class _ScoringSpec:
     on_bad_row: str
     per: str | None
     holdout: float | None = None
+    domains: str | None = None
 
     def __post_init__(self) -> None:
         if self.on_bad_row not in ("raise", "quarantine"):
@@ -333,6 +340,7 @@ class _Session:
         if resources.memory_limit < LITTLE_MEMORY:
             save_memory()
         self.progress = progress
+        self.domains: Domains | None = None
         self.seconds: dict[str, float] = {}
 
     @property
@@ -348,7 +356,7 @@ class _Session:
                 member.check_installed()
             stack.enter_context(self.folder.locked())
             corpus, targets, carry = self._scan(job, model, engine)
-            key = _scoring_key(job, corpus, targets, model, carry)
+            key = _scoring_key(job, corpus, targets, model, carry, self.domains)
             self.folder.begin({"score": _spec_dict(job, model)}, key, overwrite=overwrite)
             scored = self._scored(job, corpus, targets, model, carry, key, engine, None)
             self.folder.clean()
@@ -381,7 +389,7 @@ class _Session:
             recipe = _recipe(
                 job, model, spec, writing, name or "-".join(filter(None, ["+".join(job.target), job.method]))
             )
-            key = _scoring_key(job, corpus, targets, model, carry)
+            key = _scoring_key(job, corpus, targets, model, carry, self.domains)
             if self.folder.finished(recipe) and (self.folder.scored or {}).get("key") == key:
                 self.folder.clean()
                 return _result(self.folder, self.folder.manifest or {}, {})
@@ -415,16 +423,29 @@ class _Session:
                 for name, paths in job.target.items()
             }
             there = columns_of(corpus)
+        if job.domains is not None:
+            self.domains = Domains.load(job.domains)
+            if CLUSTER in there:
+                raise UsageError(
+                    f"--domains: raw has a column {CLUSTER!r} already; rename it, or go by it without --domains"
+                )
+            there = [*there, CLUSTER]
         group = model.group if isinstance(model, Fusion) else None
-        carry = [c for c in ("source", job.per, group) if c in there and c is not None]
+        own = CLUSTER if self.domains else None
+        carry = [c for c in ("source", job.per, group) if c in there and c not in (None, own)]
         for column, use in ((job.per, "draw by"), (group, "group by")):
+            if column == CLUSTER and CLUSTER not in there:
+                raise UsageError(
+                    f"--per {CLUSTER}: raw has no such column; find its domains with curate domains RAW --out DOMAINS, "
+                    "and pass --domains DOMAINS"
+                )
             if column and column != "path" and column not in there:
                 raise unknown(f"column to {use}", column, [*there, "path"])
         scores_of_each = model.member_columns if isinstance(model, Fusion) else []
         for column in carry:
             if column in RESERVED or column in scores_of_each:
                 raise UsageError(f"column {column!r}: that name is taken in the score table; rename it")
-        return corpus, targets, tuple(dict.fromkeys(carry))
+        return corpus, targets, tuple(dict.fromkeys([*carry, own] if own else carry))
 
     # ---- fit and score
 
@@ -458,8 +479,9 @@ class _Session:
         engine: LocalEngine,
         spec: DrawSpec | None,
     ) -> dict[str, Any]:
-        reading = Reading(corpus, carry, self.resources.batch_bytes(engine), engine)
-        spills = isinstance(model, Dsir) and self._spills(corpus, model)
+        read = carry[:-1] if self.domains else carry
+        reading = Reading(corpus, read, self.resources.batch_bytes(engine), engine, self.domains)
+        spills = isinstance(model, Dsir) and self.domains is None and self._spills(corpus, model)
         fit = fit_job(model.members, reading, self.folder.work / "fit", spills)
         with self._timed("fit"):
             found = self._each("fit", partial(fit_partition, fit), corpus.partitions, engine)
@@ -516,7 +538,7 @@ class _Session:
                         model,
                         [job.path(partition) for partition in partitions],
                         [self.folder.scores / job.path(partition).name for partition in partitions],
-                        reading.carry,
+                        reading.travelling,
                         key,
                         self.folder.work / "fusion",
                         self.resources.memory_limit - BASE_BYTES,
@@ -678,8 +700,9 @@ def estimated_spill(text: int, features: NgramFeatures) -> int:
 
 def _spec_dict(job: _ScoringSpec, model: Scorer | Fusion) -> dict[str, Any]:
     spec = asdict(job) | {"settings": model.settings()}
-    if job.holdout is None:
-        del spec["holdout"]  # recipes from before there was such a thing are the same still
+    for since in ("holdout", "domains"):
+        if spec[since] is None:
+            del spec[since]  # recipes from before there was such a thing are the same still
     return spec
 
 
@@ -701,10 +724,17 @@ def _recipe(job: _ScoringSpec, model: Scorer | Fusion, spec: DrawSpec, writing: 
 
 
 def _scoring_key(
-    job: _ScoringSpec, corpus: Corpus, targets: Mapping[str, Corpus], model: Scorer | Fusion, carry: Sequence[str]
+    job: _ScoringSpec,
+    corpus: Corpus,
+    targets: Mapping[str, Corpus],
+    model: Scorer | Fusion,
+    carry: Sequence[str],
+    domains: Domains | None,
 ) -> str:
     """The name of a score table: all that its bytes depend on."""
-    held_out = {} if job.holdout is None else {"holdout": job.holdout}
+    since: dict[str, Any] = {} if job.holdout is None else {"holdout": job.holdout}
+    if domains is not None:
+        since["domains"] = domains.identity()
     return digest(
         {
             "format": FORMAT,
@@ -716,7 +746,7 @@ def _scoring_key(
             "settings": model.identity(),
             "carry": list(carry),
         }
-        | held_out
+        | since
     )
 
 
@@ -924,6 +954,7 @@ def reproduction_command(recipe: Mapping[str, Any]) -> str:
         ("--id-column", recipe["id_column"], "id"),
         ("--target-text-column", recipe["target_text_column"], None),
         ("--holdout", recipe.get("holdout"), None),
+        ("--domains", recipe.get("domains"), None),
         ("--on-bad-row", recipe["on_bad_row"], "raise"),
         ("--format", writing["format"], "parquet"),
         ("--shard-size", writing["shard_bytes"], 128_000_000),

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from corpora import rows, sharded, shards, target_rows, tree, write
@@ -142,6 +143,12 @@ def test_results_are_on_stdout_and_warnings_on_stderr(raw, target, tmp_path):
     assert "warning" not in result.stdout
 
 
+def vectors(path, seed):
+    """A Parquet file with vectors of 40 documents."""
+    made = np.random.default_rng(seed).normal(size=(40, 3)).tolist()
+    return write(path, [{"id": f"d{i}", "vector": vector} for i, vector in enumerate(made)])
+
+
 COMMANDS = {
     "select": lambda d: ["select", d / "raw", "--target", d / "target.jsonl", "--out", d / "new", *SMALL],
     "select dry": lambda d: ["select", d / "raw", "--target", d / "target.jsonl", "--out", d / "new", "--dry-run"],
@@ -158,6 +165,8 @@ COMMANDS = {
         "--seeds",
         "2",
     ],
+    "domains": lambda d: ["domains", d / "raw", "--out", d / "new", "--k", "2"],
+    "align": lambda d: ["align", vectors(d / "old.parquet", 0), vectors(d / "new.parquet", 1), "--out", d / "new"],
     "verify": lambda d: ["verify", d / "out"],
     "methods": lambda d: ["methods"],
     "doctor": lambda d: ["doctor"],

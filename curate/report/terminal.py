@@ -6,9 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from curate.features.domains import AGREEMENT, LADDER
 from curate.io.corpus import Corpus
 from curate.metrics.reduction import KLReduction
 from curate.metrics.spending import spent_text
+from curate.report.safe import label
 from curate.survey.comparison import Comparison
 
 SOURCES_SHOWN = 8
@@ -51,6 +53,59 @@ def corpus_text(corpus: Corpus, columns: Sequence[str]) -> str:
     lines.append(f"columns: {', '.join(columns)}")
     if corpus.passed_over:
         lines.append(f"passed over, not data by their names: {', '.join(corpus.passed_over)}")
+    return "\n".join(lines)
+
+
+def domains_text(found: Any) -> str:
+    """The domains of a corpus, and by what their number was chosen."""
+    rows = [("cluster", "documents", "bytes", "share", "name", "for example")]
+    for d in found.domains:
+        example = label(d.examples[0][1], 40) if d.examples else ""
+        share = d.n_bytes / max(1, found.n_bytes)
+        rows.append((str(d.cluster), f"{d.n_documents:,}", size(d.n_bytes), f"{share:.1%}", label(d.name, 44), example))
+    lines = [
+        f"{len(found.domains)} domains of {found.n_documents:,} documents, {size(found.n_bytes)}; "
+        f"found in a sample of {found.n_fitted:,}",
+        "",
+        table(rows, "rrrr"),
+        "",
+    ]
+    if found.n_without:
+        lines.append(f"{found.n_without:,} documents without text are in none")
+    if found.stability:
+        each = "  ".join(f"{s.k}: {s.agreement:.2f}" for s in found.stability)
+        lines.append(
+            "agreement of two halves of the sample, by number of domains; taken is that with most of agreement squared "
+            f"x log(number), of those with {AGREEMENT} and more\n  {each}"
+        )
+        if len(found.domains) == LADDER[-1]:
+            lines.append("that is the most that is tried; there may be more: see --k")
+    lines.append(
+        f"domains  {found.out}/clusters/*.parquet\nnext     curate select RAW --domains {found.out} --per cluster"
+    )
+    return "\n".join(lines)
+
+
+def upgrade_text(found: Any) -> str:
+    """How far a map from new vectors to old ones may stretch, what it finds again, and whether the upgrade holds."""
+    rows = [("relaxation", f"recall@{found.k}")]
+    rows += [(f"{r:g}" + (" *" if r == found.relaxation else "  "), f"{m:.3f}") for r, m in found.recalls.items()]
+    lines = [
+        f"{found.n_anchors:,} documents in both, {found.n_held_out:,} of them held out and not fitted to",
+        "",
+        table(rows, "rr"),
+        "",
+    ]
+    if found.accuracies is not None:
+        (before, _), (after, own) = found.accuracies
+        verdict = "accepted" if found.accepted else "not accepted"
+        lines.append(
+            f"{verdict}: nearest of the same {label(found.label_column or '', 40)} in the old index for {after:.1%} "
+            f"of new queries, {before:.1%} of old ones (in a new index {own:.1%})"
+        )
+    else:
+        lines.append("not tested whether new queries find what old ones did: that needs --label-column")
+    lines.append(f"map  {found.out}/alignment.npz  ((x - mean_new) @ matrix + mean_old)")
     return "\n".join(lines)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from curate.engines import LocalEngine
+from curate.features.domains import CLUSTER, Domains
 from curate.io.corpus import Corpus, Partition
 from curate.io.formats import BadRow
 from curate.io.run import digest, read_json, write_json
@@ -27,12 +28,21 @@ BAD_SCHEMA = pa.schema([("path", pa.string()), ("row", pa.int64()), ("reason", p
 
 @dataclass(frozen=True)
 class Reading:
-    """How raw is read, by all steps that do. ``carry``: columns that travel with the scores."""
+    """How raw is read, by all steps that do.
+
+    ``carry``: columns that travel with the scores. ``domains``: clusters that documents are found to be in; so do they.
+    """
 
     corpus: Corpus
     carry: tuple[str, ...]
     batch_bytes: int
     engine: LocalEngine
+    domains: Domains | None = None
+
+    @property
+    def travelling(self) -> tuple[str, ...]:
+        """The columns that the score table has beside its own."""
+        return (*self.carry, CLUSTER) if self.domains else self.carry
 
 
 @dataclass(frozen=True)

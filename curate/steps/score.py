@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from curate.features.domains import CLUSTER
 from curate.io.corpus import Partition
 from curate.io.tables import is_done, write_table
 from curate.kernels.streams import NgramStream, bucket_dtype
@@ -43,7 +44,7 @@ def score_partition(job: ScoreJob, partition: Partition) -> bool:
     if is_done(path, job.key):
         return False
     tables = _from_buckets(job, job.spilled, partition) if job.spilled else _from_text(job, partition)
-    write_table(path, score_schema(job.columns, job.reading.carry), tables, job.key)
+    write_table(path, score_schema(job.columns, job.reading.travelling), tables, job.key)
     return True
 
 
@@ -84,9 +85,12 @@ def _from_text(job: ScoreJob, partition: Partition) -> Iterator[pa.Table]:
 
     def work(raw: Any) -> tuple[pa.Table, pa.Table | None]:
         docs = documents(corpus, partition, raw, carry)
+        carried = docs.carried
+        if domains := job.reading.domains:
+            carried = carried | {CLUSTER: domains.clusters(docs.texts, docs.n_bytes > 0)}
         scores, n_tokens = job.model.score_documents(docs.texts)
         numbers = {"row": docs.rows, "n_tokens": n_tokens, "n_bytes": docs.n_bytes}
-        table = _table(job, partition, docs.ids, numbers, scores, docs.has_text, docs.carried)
+        table = _table(job, partition, docs.ids, numbers, scores, docs.has_text, carried)
         set_aside = rows_at(raw, docs, job.guess.likely(scores[:, 0], docs, n_tokens)) if job.guess else None
         return table, set_aside
 
@@ -115,4 +119,4 @@ def _table(
     columns |= {name: pa.array(scores[:, i], mask=np.isnan(scores[:, i])) for i, name in enumerate(job.columns)}
     columns |= {"n_tokens": numbers["n_tokens"], "n_bytes": numbers["n_bytes"], "path": path, "row": numbers["row"]}
     columns |= {"reason": reason, **carried}
-    return pa.table(columns, schema=score_schema(job.columns, job.reading.carry))
+    return pa.table(columns, schema=score_schema(job.columns, job.reading.travelling))

@@ -17,6 +17,9 @@ OCCURRENCES = 10  # of a bucket, by which it is named
 READ_BYTES = 8_000_000  # of each sample that are searched for them
 PIECE = 100  # documents
 MAX_TEXT = 20_000  # characters; longer documents name nothing, tokenising them takes too long
+FAR_MORE = np.log(3)
+MAX_NAME = 30  # characters
+LETTERS = re.compile(r"[^\W\d_]{2}|[^\W\d_\x00-\u2fff]")  # begins with two letters, or one that is a word
 TOKEN = re.compile(r"\w+|[^\w\s]+")
 
 
@@ -69,6 +72,26 @@ def shifts(
             ]
         )
     return found[0], found[1]
+
+
+def distinctive(counts: np.ndarray, others: np.ndarray, texts: Any, n: int) -> list[str]:
+    """The n-grams of letters that some documents have far more of than others, those with most of the KL first.
+
+    Parameters
+    ----------
+    counts, others : int64[N_FINE], n-grams by bucket of the documents and of those that they are compared with.
+    texts : Arrow strings of the documents, in which the n-grams are looked up.
+    """
+    here, there = (c / max(1, c.sum()) for c in (counts, others))
+    log_ratio = np.log(here + 0.5 / max(1, others.sum())) - np.log(there + 0.5 / max(1, others.sum()))
+    buckets = _largest(np.where(log_ratio > FAR_MORE, here * log_ratio, 0), 15 * n)
+    names = ngram_names(buckets, [texts])
+    chosen: list[str] = []
+    for name in (names.get(b, "") for b in buckets.tolist()):
+        said = any(name in other or other in name for other in chosen)
+        if not said and len(name) <= MAX_NAME and LETTERS.match(name) and name.isprintable():
+            chosen.append(name)
+    return chosen[:n]
 
 
 def commonest(of: Facts, texts: Sequence[Any], n: int = N_SHOWN) -> list[tuple[str, float]]:
