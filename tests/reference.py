@@ -77,6 +77,20 @@ def counts(of, n_buckets):
     return [found[b] for b in range(n_buckets)]
 
 
+def hashed_vector(text, dim, n, seed, nonzeros, damped, n_buckets):
+    """A sparse signed projection of a text's n-grams, of unit length."""
+    vector = [0.0] * dim
+    for bucket, count in Counter(buckets(text, n=n, n_buckets=n_buckets, seed=seed)).items():
+        mixed = fold_product(bucket ^ seed_state(seed) ^ K3, K1)
+        for block in range(nonzeros):
+            bits = mixed >> (16 * block) & 0xFFFF
+            low, high = block * dim // nonzeros, (block + 1) * dim // nonzeros
+            place = low + ((bits >> 1) * (high - low) >> 15)
+            vector[place] += (1 if bits & 1 else -1) * (math.log1p(count) if damped else count)
+    length = math.sqrt(sum(v * v for v in vector))
+    return [v / length for v in vector] if length > 1e-10 else [0.0] * dim
+
+
 # ---- weights
 
 

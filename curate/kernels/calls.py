@@ -16,6 +16,7 @@ _sha256_stream, _id_stream = Kernel("ngrams", "sha256_stream"), Kernel("ngrams",
 _sums, _sums_by_table = Kernel("ngrams", "sums"), Kernel("ngrams", "sums_by_table")
 _counts_by_level, _moments = Kernel("ngrams", "counts_by_level"), Kernel("ngrams", "moments")
 _pivotal, _systematic = Kernel("pivotal", "pivotal"), Kernel("pivotal", "systematic")
+_project = Kernel("projection", "project")
 _count_newlines, _surrogate_escape = Kernel("jsonl", "count_newlines"), Kernel("jsonl", "surrogate_escape")
 
 
@@ -121,6 +122,22 @@ def systematic_winners(chances: np.ndarray, first: int, carry: np.ndarray) -> np
     """As `pivotal_winners`, of systematic sampling."""
     winners = np.empty(len(chances), np.int64)
     return winners[: _systematic(chances, first, carry, winners)]
+
+
+def project(stream: NgramStream, n_buckets: int, dim: int, nonzeros: int, values: np.ndarray, seed: int) -> np.ndarray:
+    """float32[n_docs, dim]: sparse signed projections of documents' n-grams, of unit length (zeros without n-grams).
+
+    Parameters
+    ----------
+    nonzeros : coordinates that an n-gram adds to, 1 to 4, one in each of as many blocks of coordinates.
+    values : float64[at most 65,536], what an n-gram adds by the number of times that the document has it; more
+        count as the last.
+    """
+    borders = np.arange(nonzeros + 1) * dim // nonzeros
+    out = np.empty((len(stream.ends), dim), np.float32)
+    counts, row = np.zeros(n_buckets, np.uint16), np.empty(dim)
+    _project(stream.buckets, stream.ends, start_state(seed), borders, values, counts, row, out)
+    return out
 
 
 def has_surrogate_escape(data: bytes) -> bool:
