@@ -10,6 +10,7 @@ from curate.errors import InputError, UsageError
 from curate.leverage import (
     Dictionary,
     Directions,
+    FixedDictionary,
     Gram,
     Linear,
     Rbf,
@@ -179,6 +180,24 @@ def test_vectors_that_sums_could_not_hold_are_refused() -> None:
             Gram(2).add(np.array(wrong))
 
 
+@given(seeds, ridges)
+def test_the_missed_share_is_what_the_ridge_leaves_of_a_vector(seed, ridge) -> None:
+    x, other = (unit_rows(cloud(seed + i, dim=6)) for i in (0, 1))
+    gram = Gram(6)
+    gram.add(x)
+    missed = gram.directions(ridge).missed(other)
+    inverse = np.linalg.inv(x.T @ x + ridge * np.eye(6))
+    assert missed == pytest.approx(ridge * np.einsum("ij,jk,ik->i", other, inverse, other), abs=1e-3)
+    assert ((missed >= 0) & (missed <= 1)).all()
+
+
+def test_a_vector_at_right_angles_to_a_corpus_is_missed_wholly() -> None:
+    gram = Gram(3)
+    gram.add(np.tile([1.0, 0.0, 0.0], (1000, 1)))
+    missed = gram.directions(1.0).missed(np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]))
+    assert missed == pytest.approx([1, 1 / 1001, 0])
+
+
 # ---- dictionaries: the seven tests of the method
 
 
@@ -287,6 +306,22 @@ def test_scores_are_cut_at_what_a_point_alone_has() -> None:
     none = Dictionary.empty(1, Rbf(1.0), 0.5)
     assert none.estimate(POINTS) == pytest.approx(np.full(5, 1 / 1.5))
     assert none.effective_dimension == 0
+
+
+@settings(deadline=None)
+@given(seeds, st.lists(st.integers(0, 60), max_size=4))
+def test_scores_by_a_fixed_dictionary_are_the_dictionarys_and_depend_on_nothing_else(seed, cuts) -> None:
+    x = unit_rows(cloud(seed, dim=19))
+    found = squeak(Dictionary.empty(19, Rbf(0.7), 1.0), x, np.random.default_rng(seed), block=16)
+    fixed = FixedDictionary.of(found)
+    assert fixed.estimate(x) == pytest.approx(found.estimate(x), abs=1e-3)  # vectors are rounded
+    rounded = np.rint(x * 2**14) / 2**14
+    on_grid = squeak(Dictionary.empty(19, Rbf(0.7), 1.0), rounded, np.random.default_rng(seed), block=16)
+    assert FixedDictionary.of(on_grid).estimate(rounded) == pytest.approx(on_grid.estimate(rounded), abs=2e-6)
+    parts = [fixed.estimate(some) for some in np.split(x, sorted(cuts)) if len(some)]
+    assert np.concatenate(parts).tobytes() == fixed.estimate(x).tobytes()
+    again = FixedDictionary.from_arrays(fixed.arrays())
+    assert again.estimate(x).tobytes() == fixed.estimate(x).tobytes()
 
 
 # ---- how they are made

@@ -3,6 +3,7 @@
 from curate.leverage.accuracy import EstimatedError, estimated_error, linear_epsilon, measured_epsilon
 from curate.leverage.dictionary import Dictionary, union
 from curate.leverage.exact import absolute_ridge, effective_dimension, leverage_scores
+from curate.leverage.fixed import FixedDictionary
 from curate.leverage.gram import Directions, Gram
 from curate.leverage.recursive import recursive, tail_ridge
 from curate.leverage.sequential import ink_estimate, merge, merge_tree, node_rng, squeak
@@ -12,6 +13,7 @@ __all__ = [
     "Dictionary",
     "Directions",
     "EstimatedError",
+    "FixedDictionary",
     "Gram",
     "Linear",
     "Rbf",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -241,8 +241,3 @@ def union(dictionaries: Sequence[Dictionary]) -> Dictionary:
         for name in ("points", "names", "copies", "probabilities")
     }
     return replace(first, **columns, n_points=sum(d.n_points for d in dictionaries))
-
-
-def blocks(n: int, size: int) -> Iterator[slice]:
-    """Slices of ``size`` that cover n rows."""
-    yield from (slice(first, min(first + size, n)) for first in range(0, n, size))

@@ -13,11 +13,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from curate.errors import InputError
-from curate.leverage.dictionary import blocks
 from curate.leverage.exact import check_ridge
+from curate.leverage.whole import UNIT, blocks, whole_numbers
 
-UNIT = 2.0**14
 AXIS_UNIT = 2.0**36  # of eigenvectors: UNIT * AXIS_UNIT is below 2**53, so projections are exact too
 AT_ONCE = 8_192  # vectors
 
@@ -94,16 +92,34 @@ class Directions:
         float64[n].
         """
         ridge = self.ridge if ridge is None else check_ridge(ridge)
+        scores, own = self._scores(x, ridge)
+        return np.minimum(scores, own / (own + ridge))
+
+    def missed(self, x: np.ndarray) -> np.ndarray:
+        """The share of each vector that lies in directions the corpus hardly has.
+
+        That is ``ridge x^T (sum + ridge)^-1 x / |x|**2``: 1 for a vector at right angles to all of the corpus, near 0
+        where the corpus has far more than the ridge; 0 for a vector of zeros.
+
+        Returns
+        -------
+        float64[n], 0 to 1.
+        """
+        scores, own = self._scores(x, self.ridge)
+        return np.minimum(self.ridge * scores / np.where(own > 0, own, 1.0), 1.0)
+
+    def _scores(self, x: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:
+        """``(scores, squares of lengths)`` of vectors, not cut."""
         scale = 1 / ((self.values + ridge) * (UNIT * AXIS_UNIT) ** 2)
-        found = np.empty(len(x))
+        found, own = np.empty(len(x)), np.empty(len(x))
         for some in blocks(len(x), AT_ONCE):
             whole = whole_numbers(x[some], len(self.axes))
             along = whole @ self.axes  # exact
             along *= along
             along *= scale
-            own = np.square(whole).sum(axis=1) / UNIT**2
-            found[some] = np.minimum(along.sum(axis=1), own / (own + ridge))
-        return found
+            found[some] = along.sum(axis=1)
+            own[some] = np.square(whole).sum(axis=1) / UNIT**2
+        return found, own
 
     @property
     def effective_dimension(self) -> float:
@@ -130,21 +146,3 @@ class Directions:
         if axes.shape != (len(values), len(values)) or constants.shape != (2,) or not np.isfinite(axes).all():
             raise ValueError("arrays are not those of directions")
         return cls(axes, values, check_ridge(float(constants[0])), int(constants[1]))
-
-
-def whole_numbers(x: np.ndarray, dim: int) -> np.ndarray:
-    """float64[n, dim]: vectors in units of 2**-14, rounded.
-
-    Raises
-    ------
-    InputError : of another dimension, not finite, or longer than 1.
-    """
-    if x.ndim != 2 or x.shape[1] != dim:
-        raise InputError(f"want vectors of {dim} dimensions, one a row; got {x.shape}")
-    whole = np.multiply(x, UNIT, dtype=np.float64)
-    squares = np.einsum("ij,ij->i", whole, whole)
-    wrong = np.flatnonzero(~(squares <= 1.001 * UNIT**2))
-    if len(wrong):
-        length = np.sqrt(squares[wrong[0]]) / UNIT
-        raise InputError(f"vector {wrong[0]:,} of {len(x):,} has length {length:.6g}: want finite ones of at most 1")
-    return np.rint(whole, out=whole)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from curate.errors import UsageError
-from curate.leverage.dictionary import Dictionary, blocks, union
+from curate.leverage.dictionary import Dictionary, union
+from curate.leverage.whole import blocks
 
 BLOCK = 256  # points that SQUEAK takes in at once: the shrinking costs the cube of all that is there
 
