@@ -399,7 +399,8 @@ class _Session:
             there = columns_of(corpus)
         group = model.group if isinstance(model, Fusion) else None
         carry = [c for c in ("source", job.per, group) if c in there and c is not None]
-        for column, use in ((job.per, "draw by"), (group, "group by")):
+        vectors = vector_column(model)
+        for column, use in ((job.per, "draw by"), (group, "group by"), (vectors, "take vectors of")):
             if column and column != "path" and column not in there:
                 raise unknown(f"column to {use}", column, [*there, "path"])
         scores_of_each = model.member_columns if isinstance(model, Fusion) else []
@@ -440,7 +441,7 @@ class _Session:
         engine: LocalEngine,
         spec: DrawSpec | None,
     ) -> dict[str, Any]:
-        reading = Reading(corpus, carry, self.resources.batch_bytes(engine), engine)
+        reading = Reading(corpus, carry, self.resources.batch_bytes(engine), engine, vector_column(model))
         spills = isinstance(model, Dsir) and self._spills(corpus, model)
         fit = fit_job(model.members, reading, self.folder.work / "fit", spills)
         with self._timed("fit"):
@@ -650,6 +651,19 @@ def _write(job: WriteJob, decision: Decision, ledger: Path, scale: float, task: 
         return write_shard(job, task)
     write_ledger(ledger, decision, scale)
     return None
+
+
+def vector_column(model: Scorer | Fusion) -> str | None:
+    """The column of raw that scorers look at beside the text.
+
+    Raises
+    ------
+    UsageError : two of them look at different ones.
+    """
+    columns = sorted({column for member in model.members.values() if (column := member.vector_column)})
+    if len(columns) > 1:
+        raise UsageError(f"scorers go by different columns ({', '.join(columns)}): fuse such as have the same")
+    return columns[0] if columns else None
 
 
 def estimated_spill(text: int, features: NgramFeatures) -> int:

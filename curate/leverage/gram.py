@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from curate.errors import InputError
 from curate.leverage.exact import check_ridge
 from curate.leverage.whole import UNIT, blocks, whole_numbers
 
@@ -46,8 +47,23 @@ class Gram:
             self.sums += (whole.T @ whole).astype(np.int64)  # exact: a block's sums are below 2**53
         self.n_points += len(x)
 
+    @classmethod
+    def of_sums(cls, sums: np.ndarray, n_points: int) -> Gram:
+        """From sums that were made before, int64[dim, dim]."""
+        found = cls(len(sums))
+        found.sums += sums
+        found.n_points = n_points
+        return found
+
     def merge(self, other: Gram) -> None:
-        """Take in what another has summed."""
+        """Take in what another has summed.
+
+        Raises
+        ------
+        InputError : of vectors of another dimension.
+        """
+        if other.dim != self.dim:
+            raise InputError(f"vectors have {self.dim} dimensions in one part and {other.dim} in another")
         self.sums += other.sums
         self.n_points += other.n_points
 
