@@ -11,7 +11,7 @@ from curate.errors import UsageError
 from curate.leverage.dictionary import Dictionary
 from curate.leverage.exact import inverse_factor
 from curate.leverage.similarity import Rbf
-from curate.leverage.whole import UNIT, blocks, whole_numbers
+from curate.leverage.whole import UNIT, blocks, floats_of, whole_numbers
 
 SIMILARITY_UNIT = 2.0**24
 AT_ONCE = 4_096  # vectors
@@ -89,9 +89,9 @@ class FixedDictionary:
         ------
         ValueError, KeyError : they are something else.
         """
-        points, factor, constants = (np.asarray(arrays[n], np.float64) for n in ("points", "factor", "constants"))
-        square = points.ndim == 2 and factor.shape == (len(points), len(points))
-        if not square or constants.shape != (5,) or not all(np.isfinite(a).all() for a in (points, factor, constants)):
+        points, factor, constants = (arrays[name] for name in ("points", "factor", "constants"))
+        shapes = [(len(points), *points.shape[1:2]), (len(points), len(points)), (5,)]
+        if points.ndim != 2 or not floats_of([points, factor, constants], shapes):
             raise ValueError("arrays are not those of a dictionary")
         unit, bandwidth, ridge, n_points, dimension = (float(c) for c in constants)
         if min(unit, bandwidth, ridge) <= 0:

@@ -15,7 +15,7 @@ import numpy as np
 
 from curate.errors import InputError
 from curate.leverage.exact import check_ridge
-from curate.leverage.whole import UNIT, blocks, whole_numbers
+from curate.leverage.whole import UNIT, blocks, floats_of, whole_numbers
 
 AXIS_UNIT = 2.0**36  # of eigenvectors: UNIT * AXIS_UNIT is below 2**53, so projections are exact too
 AT_ONCE = 8_192  # vectors
@@ -158,7 +158,8 @@ class Directions:
         ------
         ValueError, KeyError : they are something else.
         """
-        axes, values, constants = (np.asarray(arrays[n], np.float64) for n in ("axes", "values", "constants"))
-        if axes.shape != (len(values), len(values)) or constants.shape != (2,) or not np.isfinite(axes).all():
+        axes, values, constants = (arrays[name] for name in ("axes", "values", "constants"))
+        shapes = [(len(values), len(values)), (len(values),), (2,)]
+        if not floats_of([axes, values, constants], shapes) or (values < 0).any():
             raise ValueError("arrays are not those of directions")
         return cls(axes, values, check_ridge(float(constants[0])), int(constants[1]))

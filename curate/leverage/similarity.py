@@ -7,8 +7,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from curate.errors import InputError
-
 MEDIAN_OF = 1_000  # points whose distances give the bandwidth
 
 
@@ -58,16 +56,12 @@ def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def median_bandwidth(x: np.ndarray) -> float:
     """The median distance of different points among the first `MEDIAN_OF`: a bandwidth for `Rbf`.
 
-    Raises
-    ------
-    InputError : all points are the same.
+    1 when all are the same, since any will do then.
     """
     some = np.asarray(x[:MEDIAN_OF], np.float64)
     distances = np.sqrt(squared_distances(some, some)[np.triu_indices(len(some), 1)])
     different = distances[distances > 1e-7]  # rounding of squares near 1 leaves about 1e-8 of no distance
-    if not len(different):
-        raise InputError(f"no bandwidth: the first {len(some):,} points are all the same; name one")
-    return float(np.median(different))
+    return float(np.median(different)) if len(different) else 1.0
 
 
 def unit_rows(x: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ A product of floats comes out otherwise in its last bit when a matrix is cut oth
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -31,6 +31,14 @@ def whole_numbers(x: np.ndarray, dim: int) -> np.ndarray:
         length = np.sqrt(squares[wrong[0]]) / UNIT
         raise InputError(f"vector {wrong[0]:,} of {len(x):,} has length {length:.6g}: want finite ones of at most 1")
     return np.rint(whole, out=whole)
+
+
+def floats_of(arrays: Sequence[np.ndarray], shapes: Sequence[tuple[int, ...]]) -> bool:
+    """Whether arrays of a file are finite floats of these shapes."""
+    return all(
+        a.dtype == np.float64 and a.shape == shape and bool(np.isfinite(a).all())
+        for a, shape in zip(arrays, shapes, strict=True)
+    )
 
 
 def blocks(n: int, size: int) -> Iterator[slice]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from curate.errors import InputError, UsageError, unknown
+from curate.errors import UsageError, unknown
 from curate.features.ngrams import NgramFeatures
 from curate.features.vectors import ColumnVectors, EncoderVectors, HashedVectors
 from curate.leverage import (
@@ -159,44 +160,38 @@ class Leverage(Scorer):
         return self.fit_gram(gram, target)
 
     def fit_gram(self, gram: Gram | None, target: Texts | Mapping[str, Texts] = ()) -> Leverage:
-        """Fit on sums of products of vectors, which may have been merged from many; see `add_to`.
-
-        Raises
-        ------
-        InputError : of no documents.
-        """
-        if gram is None or not gram.n_points:
-            raise InputError(f"raw has no document of {self.min_tokens} tokens or more; see --set min_tokens")
+        """Fit on sums of products of vectors, which may have been merged from many; see `add_to`."""
+        gram = gram or Gram(self.dim)  # of a corpus in which every document is too short
         return self._fitted(gram.directions(self._ridge(gram.n_points)), {}, target)
 
     def _fit_sample(self, batches: Iterable[Any], target: Texts | Mapping[str, Texts]) -> Leverage:
         """Fit a dictionary to the documents with the smallest hashes of what they say, in that order."""
-        hashes, vectors = np.zeros(0, np.uint64), np.zeros((0, 0), np.float32)
+        hashes, vectors = np.zeros(0, np.uint64), np.zeros((0, self.dim), np.float32)
         for texts in batches:
             found, taken, _ = self.looked_at(texts)
             new = keyed_hashes(texts, self.seed, SAMPLE)[taken]
+            if not len(new):
+                continue
             hashes = np.concatenate([hashes, new])
-            vectors = np.concatenate([vectors.reshape(-1, found.shape[1]), found.astype(np.float32)])
+            vectors = np.concatenate([vectors if len(vectors) else found[:0], found]).astype(np.float32)
             first = np.argsort(hashes, kind="stable")[: self.max_documents]
             hashes, vectors = hashes[first], vectors[first]
-        if len(vectors) < 2:
-            raise InputError(f"raw has no two documents of {self.min_tokens} tokens or more; see --set min_tokens")
         x = vectors.astype(np.float64)
         similarity = Rbf(self.bandwidth or median_bandwidth(x))
         ridge = self._ridge(len(x))
-        made = [
+        made, larger = (
             squeak(
                 Dictionary.empty(x.shape[1], similarity, ridge, max_copies=self.copies * factor),
                 x,
                 np.random.default_rng([self.seed, factor]),
             )
             for factor in (1, LARGER)
-        ]
-        error = estimated_error(*made, x[:CHECKED])
-        return self._fitted(FixedDictionary.of(made[0]), {**vars(error)}, target)
+        )
+        error = asdict(estimated_error(made, larger, x[:CHECKED])) if len(x) else {}
+        return self._fitted(FixedDictionary.of(made), error, target)
 
     def _ridge(self, n: int) -> float:
-        return absolute_ridge(n, self.ridge, self.ridge_per_document)
+        return absolute_ridge(max(n, 1), self.ridge, self.ridge_per_document)
 
     def _fitted(
         self, estimator: Directions | FixedDictionary, error: dict[str, float], target: Texts | Mapping[str, Texts]
