@@ -9,6 +9,7 @@ from typing import Any
 from curate.io.corpus import Corpus
 from curate.metrics.reduction import KLReduction
 from curate.metrics.spending import spent_text
+from curate.report.safe import label
 from curate.survey.comparison import Comparison
 
 SOURCES_SHOWN = 8
@@ -181,6 +182,25 @@ def _adequate(verdict: str) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None or math.isnan(value) else f"{value:.4f}"
+
+
+def coverage_text(of: Any) -> str:
+    """How much of the target's documents each corpus misses, and the beginnings of those it misses most of."""
+    rows = [("missed of the target by", "documents", "effective dimension", "mean", "median", "90%", "99%", "most")]
+    for by in of.by:
+        missed = (f"{v:.1%}" for v in (by.mean, *by.quantiles.values()))
+        rows.append((by.name, f"{by.n_documents:,}", f"{by.effective_dimension:.1f}", *missed))
+    lines = [table(rows, " rrrrrrr"), ""]
+    better = of.by[0].better_than_random
+    if not math.isnan(better):
+        lines.append(f"the selection misses less of {better:.0%} of the target's documents than random ones do")
+    lines.append(
+        f"a direction of the {of.dim} is covered when far more than {of.ridge_per_document:g} of a corpus is in it"
+    )
+    lines += [f"{name}: {n:,} rows could not be read and are left out" for name, n in of.n_bad_rows.items() if n]
+    for missed in of.worst:
+        lines += ["", f"{missed.shares['selected']:.1%} missed  {_line(missed.doc_id)}", f"  {label(missed.text, 110)}"]
+    return "\n".join(lines)
 
 
 def evidence_text(evidence: Any) -> str:

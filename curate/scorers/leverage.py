@@ -247,3 +247,11 @@ def add_to(gram: Gram | None, vectors: np.ndarray) -> Gram | None:
         gram = Gram(vectors.shape[1])
     gram.add(vectors)
     return gram
+
+
+def sum_of(into: Gram | None, other: Gram | None) -> Gram | None:
+    """Sums of products of both, in the first; None is none."""
+    if into is None or other is None:
+        return other if into is None else into
+    into.merge(other)
+    return into

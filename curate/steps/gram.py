@@ -10,7 +10,7 @@ import numpy as np
 
 from curate.io.paths import atomic
 from curate.leverage import Gram
-from curate.scorers.leverage import Leverage, add_to
+from curate.scorers.leverage import Leverage, add_to, sum_of
 from curate.steps.documents import Documents
 
 
@@ -45,7 +45,7 @@ class GramSums:
         for index, part in enumerate(found):
             if part["n_points"]:
                 sums = np.load(self.path(index), allow_pickle=False)
-                total = merged(total, Gram.of_sums(sums, part["n_points"]))
+                total = sum_of(total, Gram.of_sums(sums, part["n_points"]))
         return total
 
 
@@ -57,7 +57,7 @@ class _Summing:
         self._gram: Gram | None = None
 
     def add(self, docs: Documents, looked: Gram | None) -> None:
-        self._gram = merged(self._gram, looked)
+        self._gram = sum_of(self._gram, looked)
 
     def end(self) -> dict[str, Any]:
         if self._gram is None:
@@ -65,11 +65,3 @@ class _Summing:
         with atomic(self._path) as part, open(part, "wb") as file:
             np.save(file, self._gram.sums)
         return {"n_points": self._gram.n_points}
-
-
-def merged(into: Gram | None, other: Gram | None) -> Gram | None:
-    """The sums of both; None is none."""
-    if into is None or other is None:
-        return other if into is None else into
-    into.merge(other)
-    return into
