@@ -487,7 +487,7 @@ def compare(target: str, selected: str, raw: tuple[str, ...], sample: str, quiet
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Of vectors and ridge, as of method leverage (dim=512, ridge_per_document=0.0001); repeat for several.",
+    help="Of vectors and ridge, as of method leverage (dim=512, ridge_per_document=0.005); repeat for several.",
 )
 @click.option("--worst", type=click.IntRange(min=0), default=5, show_default=True, help="Documents that are listed.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random documents.")

@@ -31,7 +31,7 @@ class Covering:
 
     ``effective_dimension``: of the corpus. ``mean``, and ``quantiles`` by share of the target's documents (1 is the
     largest): of the missed share, 0 to 1. ``better_than_random``: the share of the target's documents of which it
-    misses less than random documents of raw do; nan where that is not known.
+    misses less than random documents of raw do; None where that is not known.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Covering:
     effective_dimension: float
     mean: float
     quantiles: Mapping[str, float]
-    better_than_random: float
+    better_than_random: float | None
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def coverage(
     recipe, selected, raw = of_run(selected, raw)
     if settings is None:
         settings = recipe["settings"] if recipe.get("method") == "leverage" else {}
-    model = Leverage(**{"min_tokens": 1, **settings})
+    model = Leverage.from_settings({"min_tokens": 1, **settings})
     if model.kernel != "linear" or model.ridge is not None:
         raise UsageError("coverage compares corpora of many sizes: kernel=linear and ridge_per_document, no ridge")
     assert model.ridge_per_document is not None
@@ -235,5 +235,5 @@ def _covering(name: str, directions: Directions, shares: Mapping[str, np.ndarray
         directions.effective_dimension,
         float(np.sort(missed).mean()) if len(missed) else float("nan"),
         {f"{q:g}": float(v) for q, v in zip(QUANTILES, found, strict=True)},
-        float((missed < shares["random"]).mean()) if known else float("nan"),
+        float((missed < shares["random"]).mean()) if known else None,
     )

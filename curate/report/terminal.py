@@ -192,7 +192,7 @@ def coverage_text(of: Any) -> str:
         rows.append((by.name, f"{by.n_documents:,}", f"{by.effective_dimension:.1f}", *missed))
     lines = [table(rows, " rrrrrrr"), ""]
     better = of.by[0].better_than_random
-    if not math.isnan(better):
+    if better is not None:
         lines.append(f"the selection misses less of {better:.0%} of the target's documents than random ones do")
     lines.append(
         f"a direction of the {of.dim} is covered when far more than {of.ridge_per_document:g} of a corpus is in it"

@@ -48,7 +48,7 @@ class Leverage(Scorer):
     ----------
     kernel : "linear" or "rbf".
     ridge_per_document, ridge : relative to the number of documents, or absolute. A direction counts when more of the
-        corpus is in it than this: 0.001 is a thousandth of all documents.
+        corpus is in it than this: 0.01 is a hundredth of all documents. Below 1 / dim the noise of hashing counts too.
     dim, n : of vectors of hashed n-grams, see `HashedVectors`; n is the highest order.
     vectors : a column of raw that holds vectors instead. encoder : the folder of a sentence encoder, instead.
     bandwidth : of the RBF kernel; by default the median distance of documents.
@@ -88,7 +88,7 @@ class Leverage(Scorer):
         if vectors is not None and encoder is not None:
             raise UsageError(f"vectors={vectors}, encoder={encoder}: name one of them")
         if ridge is None and ridge_per_document is None:
-            ridge_per_document = 0.001
+            ridge_per_document = 0.01
         for name, value in (("ridge", ridge), ("ridge_per_document", ridge_per_document), ("bandwidth", bandwidth)):
             if value is not None and not 0 < number(name, value) < float("inf"):
                 raise UsageError(f"{name}={value!r}: must be above 0")

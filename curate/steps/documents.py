@@ -75,7 +75,9 @@ def documents(
         ids = pc.coalesce(ids, pc.binary_join_element_wise(prefix, rows, pa.scalar("", pa.large_string())))
     n_bytes = pc.binary_length(texts).to_numpy().astype(np.int64)
     carried = {name: _strings(table, name, source.path) for name in carry}
-    found = ColumnVectors(vectors)(table[vectors], where=source.path, rows=batch.rows) if vectors else None
+    found = None
+    if vectors:
+        found = ColumnVectors(vectors)(_lists(table[vectors]), where=source.path, rows=batch.rows)
     return Documents(ids, batch.rows, texts, has_text, n_bytes, carried, batch.bad, found)
 
 
@@ -95,6 +97,18 @@ def _strings(table: pa.Table, name: str, path: str, *, strict: bool = False) -> 
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
         values = [None if v is None else json.dumps(v, default=str, ensure_ascii=False) for v in column.to_pylist()]
         return pa.array(values, pa.large_string())
+
+
+def _lists(column: Any) -> Any:
+    """A column of lists of numbers; JSON and CSV have them as text. What is none stays as it is."""
+    import polars as pl
+
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return column
+    try:
+        return pl.Series(column).str.json_decode(pl.List(pl.Float64)).to_arrow()
+    except pl.exceptions.PolarsError:
+        return column
 
 
 def score_schema(score_columns: Sequence[str], carry: Sequence[str]) -> pa.Schema:
