@@ -300,6 +300,15 @@ def test_scores_of_a_union_obey_the_bound_of_its_parts(seed, ridge) -> None:
     assert epsilon_of(both, x) <= 2 * epsilon + 1e-9
 
 
+@settings(deadline=None)
+@given(seeds, ridges)
+def test_scores_of_a_dictionarys_own_points_are_those_that_it_gives_to_any(seed, ridge) -> None:
+    x = cloud(seed, n=200)
+    found = squeak(Dictionary.empty(3, Rbf(1.0), ridge, max_copies=100), x, np.random.default_rng(seed))
+    assert found.own_scores() == pytest.approx(found.estimate(found.points), abs=1e-9)
+    assert found.own_scores(2 * ridge) == pytest.approx(found.estimate(found.points, ridge=2 * ridge), abs=1e-9)
+
+
 def test_scores_are_cut_at_what_a_point_alone_has() -> None:
     found = dictionary(POINTS[[0]], [0], [1.0])
     assert found.estimate(np.array([[50.0]])) == pytest.approx([1 / 1.5])

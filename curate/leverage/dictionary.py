@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from curate.errors import InputError, UsageError
-from curate.leverage.exact import check_ridge
+from curate.leverage.exact import check_ridge, inverse_factor
 from curate.leverage.similarity import Linear, Rbf, Similarity
 
 AT_ONCE = 4_096  # points whose similarities to the dictionary are held together
@@ -93,10 +93,26 @@ class Dictionary:
                 explained[some] = np.einsum("ij,ij->j", part, part)
         return np.clip((own - explained) / ridge, 0, own / (own + ridge))
 
+    def own_scores(self, ridge: float | None = None) -> np.ndarray:
+        """float64[m]: `estimate` of the dictionary's own points, for which the diagonal of an inverse is enough.
+
+        With D = 1 / w**2 and A = K_II + ridge D it is ``D_i (1 - ridge D_i (A^-1)_ii)``.
+        """
+        ridge = self.ridge if ridge is None else check_ridge(ridge)
+        if not len(self):
+            return np.zeros(0)
+        inside = self.similarity.between(self.points, self.points)
+        own = inside.diagonal().copy()
+        damping = 1 / self.weights
+        inside[np.diag_indices(len(self))] += ridge * damping
+        factor = inverse_factor(inside)
+        found = damping * (1 - ridge * damping * np.einsum("ij,ij->j", factor, factor))
+        return np.clip(found, 0, own / (own + ridge))
+
     @property
     def effective_dimension(self) -> float:
         """The sum of leverage scores over the corpus, estimated from the dictionary."""
-        return float(self.weights @ self.estimate(self.points))
+        return float(self.weights @ self.own_scores())
 
     # ---- growing and shrinking
 

@@ -6,6 +6,8 @@ import numpy as np
 
 from curate.errors import UsageError
 
+SMALL = 64  # rows of a triangle that is inverted at once
+
 
 def leverage_scores(similarities: np.ndarray, ridge: float) -> np.ndarray:
     """How far each point is from being explained by the others: ``diag(K (K + ridge I)^-1)``.
@@ -62,4 +64,17 @@ def inverse_factor(matrix: np.ndarray) -> np.ndarray:
 
     Only the factor is inverted, whose condition is the square root of the matrix's.
     """
-    return np.linalg.inv(np.linalg.cholesky(matrix))
+    return _triangular_inverse(np.linalg.cholesky(matrix))
+
+
+def _triangular_inverse(low: np.ndarray) -> np.ndarray:
+    """The inverse of a lower triangular matrix, by halves: nearly all of it products of matrices."""
+    n = len(low)
+    if n <= SMALL:
+        return np.linalg.inv(low)
+    half = n // 2
+    found = np.zeros_like(low)
+    found[:half, :half] = _triangular_inverse(low[:half, :half])
+    found[half:, half:] = _triangular_inverse(low[half:, half:])
+    found[half:, :half] = -found[half:, half:] @ (low[half:, :half] @ found[:half, :half])
+    return found

@@ -8,9 +8,8 @@ import numpy as np
 
 from curate.errors import UsageError
 from curate.leverage.dictionary import Dictionary, union
-from curate.leverage.whole import blocks
 
-BLOCK = 256  # points that SQUEAK takes in at once: the shrinking costs the cube of all that is there
+BLOCK = 256  # points at least that SQUEAK takes in at once
 
 
 def ink_estimate(start: Dictionary, x: np.ndarray, rng: np.random.Generator, *, first_name: int = 0) -> Dictionary:
@@ -30,30 +29,36 @@ def ink_estimate(start: Dictionary, x: np.ndarray, rng: np.random.Generator, *, 
     found = start
     for i, point in enumerate(x):
         found = found.with_points(point[None], np.array([first_name + i]))
-        scores = (1 - found.epsilon) * found.estimate(found.points)
+        scores = (1 - found.epsilon) * found.own_scores()
         found = found.shrunk(scores / max(float(found.weights @ scores), 1.0), rng)
     return found
 
 
 def squeak(
-    start: Dictionary, x: np.ndarray, rng: np.random.Generator, *, first_name: int = 0, block: int = BLOCK
+    start: Dictionary, x: np.ndarray, rng: np.random.Generator, *, first_name: int = 0, block: int | None = None
 ) -> Dictionary:
     """SQUEAK (Calandriello et al., AISTATS 2017): a copy of point i stays with the chance of its own score.
 
     The dictionary grows with the effective dimension, not with the number of points, and the accuracy stays.
     Points come in by blocks with weight 1, which keeps the accuracy, before one shrinking.
+
+    Parameters
+    ----------
+    block : points to take in at once; by default as many as the dictionary has, for shrinking costs the cube of both.
     """
-    found = start
-    for some in blocks(len(x), block):
+    found, at = start, 0
+    while at < len(x):
+        some = slice(at, min(len(x), at + (block or max(BLOCK, len(found)))))
+        at = some.stop
         found = found.with_points(x[some], np.arange(some.start, some.stop) + first_name)
-        found = found.shrunk((1 - found.epsilon) * found.estimate(found.points), rng)
+        found = found.shrunk((1 - found.epsilon) * found.own_scores(), rng)
     return found
 
 
 def merge(a: Dictionary, b: Dictionary, rng: np.random.Generator) -> Dictionary:
     """One dictionary of two of disjoint data: DISQUEAK's step, scores by the union at ``(1 + epsilon) ridge``."""
     both = union([a, b])
-    scores = (1 - both.epsilon) * both.estimate(both.points, ridge=(1 + both.epsilon) * both.ridge)
+    scores = (1 - both.epsilon) * both.own_scores((1 + both.epsilon) * both.ridge)
     return both.shrunk(scores, rng)
 
 

@@ -30,7 +30,7 @@ KERNELS = ("linear", "rbf")
 MAX_DIM = 4_096  # of the linear kernel: its matrix takes 8 bytes a square of it, some of them at once
 SAMPLE = 7  # a purpose of hashes, beside those of curate.sampling.noise
 CHECKED = 1_000  # documents at which a dictionary is compared with a larger one
-LARGER = 4  # times as many copies of each point
+LARGER = 2  # times as many copies of each point it has
 
 
 class Leverage(Scorer):
@@ -77,8 +77,8 @@ class Leverage(Scorer):
         vectors: str | None = None,
         encoder: str | None = None,
         bandwidth: float | None = None,
-        max_documents: int = 20_000,
-        copies: int = 50,
+        max_documents: int = 10_000,
+        copies: int = 25,
         min_tokens: int = 20,
         tokenizer: str | None = None,
         seed: int = 0,
