@@ -6,12 +6,15 @@ import random
 import numpy as np
 import pyarrow as pa
 import pytest
+from click.testing import CliRunner
 from corpora import FORMATS, kept_ids, rows, scores, select, sharded, tree, write
 from killing import killed_at_every_commit
 
+from curate.cli import main
 from curate.errors import InputError, UsageError
 from curate.features.vectors import HashedVectors
 from curate.leverage import leverage_scores
+from curate.plan import estimate
 from curate.scorers import Leverage, load_scorer, scorer
 from curate.selection import Resources
 
@@ -122,6 +125,53 @@ def test_one_source_of_vectors_and_one_ridge_may_be_named() -> None:
             Leverage(**wrong)
 
 
+@pytest.mark.parametrize("settings", [{}, {"kernel": "rbf"}])
+def test_a_plan_can_be_made_for_a_column_of_vectors(tmp_path, settings) -> None:
+    write(tmp_path / "raw" / "a.jsonl", with_vectors(ROWS))
+    found = estimate(
+        [tmp_path / "raw"],
+        target=None,
+        out=tmp_path / "out",
+        method="leverage",
+        settings={"vectors": "embedding", **settings},
+    )
+    assert [step.name for step in found.steps] == ["scan", "fit", "score", "draw", "keep", "write"]
+
+
+def test_another_method_beside_a_column_of_vectors_gets_its_texts(tmp_path) -> None:
+    write(tmp_path / "raw" / "a.jsonl", with_vectors(ROWS))
+    for method in ("dsir+leverage", "primed+leverage"):
+        for kernel in ("linear", "rbf"):
+            settings = {"leverage.vectors": "embedding", "leverage.kernel": kernel}
+            if "dsir" in method:
+                settings["dsir.n_buckets"] = 500
+            select(tmp_path / "raw", tmp_path / method / kernel, method=method, settings=settings)
+            assert all(0 <= score <= 1 for score in by_id(tmp_path / method / kernel).values())
+
+
+# ---- without a target
+
+
+def test_no_target_is_needed_from_the_command_to_the_report(tmp_path) -> None:
+    write(tmp_path / "raw" / "a.jsonl", ROWS)
+    out = str(tmp_path / "out")
+    words = ["select", str(tmp_path / "raw"), "--method", "leverage", "--budget", "20", "--out", out, "-q"]
+    shown = CliRunner().invoke(main, words)
+    assert shown.exit_code == 0, shown.output
+    assert "effective dimension" in shown.output
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["targets"] == []
+    assert "--target" not in manifest["command"]
+    for command in (
+        ["verify", out],
+        ["report", out, "-q"],
+        ["draw", out, "--budget", "5", "-q", "--overwrite"],
+        [*words, "--dry-run"],
+    ):
+        found = CliRunner().invoke(main, command)
+        assert found.exit_code == 0, found.output
+
+
 # ---- the RBF kernel
 
 
@@ -156,7 +206,9 @@ def test_an_rbf_run_killed_at_any_commit_resumes_to_the_same_bytes(tmp_path) -> 
     killed_at_every_commit(tmp_path, method="leverage", settings=RBF)
 
 
-@pytest.mark.parametrize("settings", [{"dim": 32}, RBF, {"vectors": "embedding"}])
+@pytest.mark.parametrize(
+    "settings", [{"dim": 32}, RBF, {"vectors": "embedding"}, {"vectors": "embedding", "kernel": "rbf"}]
+)
 def test_leverage_scores_do_not_depend_on_the_format(tmp_path, settings) -> None:
     of = with_vectors(ROWS) if "vectors" in settings else ROWS
     forms = [f for f in FORMATS if "csv" not in f] if "vectors" in settings else FORMATS

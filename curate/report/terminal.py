@@ -67,6 +67,7 @@ def selection_text(result: Any) -> str:
         *[line for d in result.diagnostics for line in _scores(d)],
         *[f"{'spent':<7}  {line}" if i == 0 else f"{'':<7}  {line}" for i, line in enumerate(_spent(stats))],
     ]
+    lines += _leverage(stats["fit"].get("leverage", stats["fit"]))
     if result.seconds:
         steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items())
         lines.append(f"seconds  {steps}")
@@ -75,6 +76,19 @@ def selection_text(result: Any) -> str:
         "manifest.json, ledger.parquet, README.md beside them"
     )
     return "\n".join(lines)
+
+
+def _leverage(fit: Mapping[str, Any]) -> list[str]:
+    """What is known of scores of leverage: of how many directions they are, and how far off."""
+    if "effective_dimension" not in fit:
+        return []
+    known, error = "exact", fit.get("error")
+    if error is not None:
+        known = (
+            f"by a dictionary of {error['size']:,.0f} documents; 9 in 10 are {error['low']:.2f} to {error['high']:.2f} "
+            f"of those by one of {error['reference_size']:,.0f}"
+        )
+    return [f"leverage  effective dimension {fit['effective_dimension']:,.1f}, scores {known}"]
 
 
 def _lengths(of: Mapping[str, Any]) -> list[str]:

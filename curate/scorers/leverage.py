@@ -151,12 +151,15 @@ class Leverage(Scorer):
         return RawSample("documents", self.max_documents) if self.kernel == "rbf" else None
 
     def fit(self, *, target: Texts | Mapping[str, Texts] = (), raw: Texts = (), workers: int = 1) -> Leverage:
-        """Fit on texts of raw; the target's name is all that is taken of it."""
+        """Fit on texts of raw; the target's name is all that is taken of it.
+
+        Where vectors are in a column, ``raw`` is of ``(Arrow strings, float32[n_docs, dim])``.
+        """
         if self.kernel == "rbf":
             return self._fit_sample(text_batches(raw), target)
         gram: Gram | None = None
-        for texts in text_batches(raw):
-            gram = add_to(gram, self.looked_at(texts)[0])
+        for some in text_batches(raw):
+            gram = add_to(gram, self.looked_at(*(some if isinstance(some, tuple) else (some,)))[0])
         return self.fit_gram(gram, target)
 
     def fit_gram(self, gram: Gram | None, target: Texts | Mapping[str, Texts] = ()) -> Leverage:
@@ -167,8 +170,9 @@ class Leverage(Scorer):
     def _fit_sample(self, batches: Iterable[Any], target: Texts | Mapping[str, Texts]) -> Leverage:
         """Fit a dictionary to the documents with the smallest hashes of what they say, in that order."""
         hashes, vectors = np.zeros(0, np.uint64), np.zeros((0, self.dim), np.float32)
-        for texts in batches:
-            found, taken, _ = self.looked_at(texts)
+        for some in batches:
+            texts, given = some if isinstance(some, tuple) else (some, None)
+            found, taken, _ = self.looked_at(texts, given)
             new = keyed_hashes(texts, self.seed, SAMPLE)[taken]
             if not len(new):
                 continue

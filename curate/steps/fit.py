@@ -67,7 +67,7 @@ def fit_job(models: Mapping[str, Scorer], reading: Reading, folder: Path, spill:
         elif isinstance(model, Leverage) and model.kernel == "linear":
             wanted[name] = GramSums(model, folder / name)
         elif model.raw_sample is not None:
-            wanted[name] = TextSample(model.raw_sample, folder / name)
+            wanted[name] = TextSample(model.raw_sample, folder / name, with_vectors=model.vector_column is not None)
     identity = digest([reading.corpus.identity(partition) for partition in reading.corpus.partitions])
     return FitJob(reading, wanted, folder, identity)
 
