@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from quality import code_lengths, fill, heldout_pieces, load_raw, load_target, say, workers
+from quality import PPMD_FLUSH, fill, heldout_pieces, load_raw, load_target, new_encoder, say, workers
 from speed import POLARS_PARQUET, REPOSITORY, timed
 
 from curate.features.vectors import HashedVectors
@@ -54,6 +54,7 @@ from curate.leverage import (
 from curate.scorers import Leverage
 
 BUDGET = 1_500_000
+HELDOUT = 150_000  # bytes of each target
 SEEDS = 5
 N_EXACT = 2_000  # documents whose similarities fit in memory squared
 RIDGE = 0.01  # for each document, of what selections are judged by
@@ -247,16 +248,34 @@ class Judge:
         }
 
 
-def measure(selected: bytes, heldout: list[bytes]) -> int:
-    """Bytes that held-out documents cost after the selected text."""
-    return sum(code_lengths(selected, heldout))
+def measure(selected: bytes, heldout: list[list[bytes]]) -> list[int]:
+    """Bytes that the held-out documents of each target cost after the selected text.
+
+    The selected text is read once: a process a target goes on from there, each by itself.
+    """
+    encoder = new_encoder()
+    encoder.encode(selected)
+    found = []
+    for pieces in heldout:
+        reader, writer = os.pipe()
+        child = os.fork()
+        if not child:
+            cost = sum(len(encoder.encode(text)) for text in pieces) + len(encoder.flush(False)) - PPMD_FLUSH
+            os.write(writer, str(cost).encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+        found.append(int(os.read(reader, 100)))
+        os.close(reader)
+        os.close(writer)
+    return found
 
 
 def selections(judge: Judge, pool: Path, arms: dict[str, Picker]) -> dict[str, Any]:
     """Every arm with several seeds: the mean of its figures, and of bits per byte over targets with its deviation."""
     folders = sorted(path for path in (pool / "targets").iterdir() if path.is_dir())
-    targets = [load_target(folder, 300_000) for folder in folders]
-    pieces = {target.name: heldout_pieces(target.heldout) for target in targets}
+    targets = [load_target(folder, HELDOUT) for folder in folders]
+    pieces = [heldout_pieces(target.heldout) for target in targets]
+    sizes = np.array([sum(map(len, of)) for of in pieces])
     jobs, facts = {}, {}
     with workers() as processes:
         for name, pick in arms.items():
@@ -266,16 +285,10 @@ def selections(judge: Judge, pool: Path, arms: dict[str, Picker]) -> dict[str, A
                 rows = pick(rng)
                 facts[name].append(judge.facts(rows))
                 text = b"\n\n".join(judge.texts[i].encode() for i in rng.permutation(rows))
-                for target in targets:
-                    jobs[name, seed, target.name] = processes.submit(measure, text, pieces[target.name])
+                jobs[name, seed] = processes.submit(measure, text, pieces)
         found: dict[str, Any] = {}
         for name in arms:
-            bits = np.array(
-                [
-                    [8 * jobs[name, seed, t.name].result() / sum(map(len, pieces[t.name])) for t in targets]
-                    for seed in range(SEEDS)
-                ]
-            )
+            bits = np.array([8 * np.array(jobs[name, seed].result()) / sizes for seed in range(SEEDS)])
             mean = {key: round(statistics.fmean(f[key] for f in facts[name]), 4) for key in facts[name][0]}
             mean |= {"bits_per_byte": round(float(bits.mean()), 4)}
             mean |= {"bits_per_byte_deviation": round(float(bits.mean(axis=1).std(ddof=1)), 4)}
@@ -387,7 +400,7 @@ def main() -> None:
     judge = pool_judge(args.pool) if {"dictionaries", "selections", "flood"} & set(parts) else None
     if judge is not None and "dictionaries" in parts:
         found["dictionaries"] = dictionaries(judge.texts)
-    settings = {"budget_bytes": BUDGET, "seeds": SEEDS, "ridge_per_document": RIDGE}
+    settings = {"budget_bytes": BUDGET, "heldout_bytes": HELDOUT, "seeds": SEEDS, "ridge_per_document": RIDGE}
     if judge is not None and "selections" in parts:
         found["selections"] = settings | {"arms": selections(judge, args.pool, judge.arms())}
     if judge is not None and "flood" in parts:
