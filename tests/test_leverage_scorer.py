@@ -107,6 +107,13 @@ def test_vectors_of_two_lengths_in_two_files_are_an_error(tmp_path) -> None:
         select(tmp_path / "raw", tmp_path / "out", method="leverage", settings={"vectors": "embedding"})
 
 
+def test_vectors_of_too_many_dimensions_are_refused_with_the_way_out() -> None:
+    texts, vectors = pa.array(TEXTS[:2]), np.ones((2, 2_049), np.float32)
+    with pytest.raises(UsageError, match="kernel=rbf"):
+        Leverage(vectors="embedding").fit(raw=[(texts, vectors)])
+    assert Leverage(vectors="embedding", kernel="rbf").fit(raw=[(texts, vectors)]).n_documents_ == 2
+
+
 def test_texts_alone_cannot_be_scored_by_a_column() -> None:
     with pytest.raises(UsageError, match="only texts"):
         Leverage(vectors="embedding").fit(raw=TEXTS)

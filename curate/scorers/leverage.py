@@ -27,7 +27,7 @@ from curate.sampling.noise import keyed_hashes
 from curate.scorers.base import RawSample, Scorer, Texts, by_name, number, text_batches, whole
 
 KERNELS = ("linear", "rbf")
-MAX_DIM = 4_096  # of the linear kernel: its matrix takes 8 bytes a square of it, some of them at once
+MAX_DIM = 2_048  # of the linear kernel: a matrix takes 34 MB then, and each batch under way has one
 SAMPLE = 7  # a purpose of hashes, beside those of curate.sampling.noise
 CHECKED = 1_000  # documents at which a dictionary is compared with a larger one
 LARGER = 2  # times as many copies of each point it has
@@ -244,9 +244,19 @@ class Leverage(Scorer):
 
 
 def add_to(gram: Gram | None, vectors: np.ndarray) -> Gram | None:
-    """Sums of products with those of some vectors more; None while there are no vectors."""
+    """Sums of products with those of some vectors more; None while there are no vectors.
+
+    Raises
+    ------
+    UsageError : they have too many dimensions.
+    """
     if not len(vectors):
         return gram
+    if vectors.shape[1] > MAX_DIM:
+        raise UsageError(
+            f"vectors have {vectors.shape[1]:,} dimensions: the linear kernel takes up to {MAX_DIM:,}; "
+            "shorten them, or --set kernel=rbf"
+        )
     if gram is None:
         gram = Gram(vectors.shape[1])
     gram.add(vectors)
