@@ -108,6 +108,8 @@ class Leverage(Scorer):
             self.source = EncoderVectors(self.encoder)
         else:
             self.source = HashedVectors(dim=self.dim, n=self.n)
+            if tokenizer is None:  # one reading of the text is enough, then
+                self.features = self.source.ngrams
 
     def identity(self) -> dict[str, Any]:
         """Settings, and what determines the vectors."""
@@ -131,8 +133,12 @@ class Leverage(Scorer):
         ------
         UsageError : vectors are in a column, and only texts are given.
         """
-        n_tokens = self.features.stream(texts).n_tokens.copy()
+        stream = self.features.stream(texts)
+        n_tokens = stream.n_tokens.copy()
         taken = n_tokens >= self.min_tokens
+        if isinstance(self.source, HashedVectors) and self.features is self.source.ngrams:
+            found = self.source.of_stream(stream)
+            return found if taken.all() else found[taken], taken, n_tokens
         if isinstance(self.source, ColumnVectors):
             if given is None:
                 raise UsageError(f"vectors={self.vectors}: scores go by that column, and here are only texts")
