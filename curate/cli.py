@@ -540,6 +540,61 @@ def compare(target: str, selected: str, raw: tuple[str, ...], sample: str, quiet
 
 
 @main.command()
+@click.argument("selected", nargs=-1, required=True)
+@click.option(
+    "--target", "--heldout", "-t", multiple=True, required=True, help="Examples of what is wanted, or text held out."
+)
+@click.option("--raw", "-r", multiple=True, help="What the selection was made from; of a run that is known.")
+@click.option("--target-text-column", help="Column of the text in the target, when it is another.")
+@click.option("--text-column", help="Column of the text; by default that of the run, or text.")
+@click.option("--id-column", help="Column of the id; by default that of the run, or id.")
+@click.option(
+    "--on-bad-row",
+    type=click.Choice(["raise", "quarantine"]),
+    help="Stop at a row that cannot be read, or leave it out and count it; by default as in the run.",
+)
+@click.option(
+    "--set",
+    "-s",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Of vectors and ridge, as of method leverage (dim=512, ridge_per_document=0.005); repeat for several.",
+)
+@click.option("--worst", type=click.IntRange(min=0), default=5, show_default=True, help="Documents that are listed.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the random documents.")
+@click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads; by default one a core.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress bars.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def coverage(selected: tuple[str, ...], raw: tuple[str, ...], settings: tuple[str, ...], quiet: bool, as_json: bool,
+             **rest: Any) -> None:  # fmt: skip
+    """Say which documents of a target SELECTED does not cover, beside as many random documents of raw.
+
+    SELECTED is the folder of a run, or files of a corpus.
+
+    \b
+    Example:
+      curate coverage out --heldout samples/targets/gsm8k/heldout.jsonl
+    """
+    from curate.coverage import coverage as run
+    from curate.io.run import finite
+
+    result = run(
+        selected[0] if len(selected) == 1 else selected,
+        raw=raw or None,
+        settings=_settings(settings, None) or None,
+        progress=_progress(quiet),
+        **rest,
+    )
+    if as_json:
+        _print_json(finite(asdict(result)))
+        return
+    from curate.report.terminal import coverage_text
+
+    click.echo(coverage_text(result))
+
+
+@main.command()
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--out", "-o", type=click.Path(dir_okay=False), help="File; by default report.html in RUN, or here.")
 @click.option(

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
 from curate.engines import LocalEngine
-from curate.errors import RunError, UsageError
+from curate.errors import UsageError
 from curate.io.corpus import scan
-from curate.io.run import MANIFEST, RunFolder
+from curate.io.run import of_run
 from curate.io.targets import Paths, listed_paths
 from curate.progress import Progress
 from curate.survey.comparison import Comparison, look_at
@@ -46,13 +41,7 @@ def compare(
     ------
     InputError : a corpus without text. RunError : the raw files of a run are gone.
     """
-    recipe: Mapping[str, Any] = {}
-    if isinstance(selected, (str, os.PathLike)) and (Path(selected) / MANIFEST).is_file():
-        folder = Path(selected)
-        manifest = RunFolder(folder).manifest or {}
-        recipe = manifest["recipe"]
-        selected = [folder / shard["path"] for shard in manifest["shards"]]
-        raw = _inputs(manifest, folder) if raw is None else raw
+    recipe, selected, raw = of_run(selected, raw)
     column = text_column or recipe.get("text_column", "text")
     of_target = target_text_column or text_column or recipe.get("target_text_column") or column
     given = {"target": target, "selected": selected} | ({} if raw is None else {"raw": raw})
@@ -72,12 +61,3 @@ def compare(
             )
             corners[name] = look_at(corpus, name, engine, shown, sample_bytes=sample_bytes)
     return compare_corners(corners["target"], corners["selected"], corners.get("raw"), seed=seed)
-
-
-def _inputs(manifest: Mapping[str, Any], folder: Path) -> list[str]:
-    """The files that a run was made from."""
-    inputs = [file["path"] for file in manifest["inputs"]]
-    gone = [path for path in inputs if "://" not in path and not Path(path).is_file()]
-    if gone:
-        raise RunError(f"{gone[0]}: gone since {folder} was made; say where raw is with --raw")
-    return inputs

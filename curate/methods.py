@@ -71,6 +71,15 @@ METHODS = (
         "Li et al. 2024 (DCLM), arXiv:2406.11794, use one of this kind; density ratios: Sugiyama et al. 2012",
     ),
     Method(
+        "leverage",
+        "ridge leverage score, 0 to 1: how little the rest of the corpus says the same; needs no target",
+        "you have no target and one kind floods the corpus, or vectors of your own (--set vectors=COLUMN, "
+        "--set encoder=FOLDER): sample with chances in proportion to it. The highest scores alone are odd documents",
+        "100 MB/s a core, twice; the square of --set dim in memory",
+        "no target, so none: see README for what it is good for",
+        "Calandriello et al. 2017 (SQUEAK), arXiv:1803.10172; exact by the Gram matrix for the linear kernel",
+    ),
+    Method(
         "bytegrams+primed",
         "any methods joined by +: each one's scores, fused by exact quantile or reciprocal rank over the corpus",
         "you would rather not bet on one method (here none beat its best member on average); with group=source no "

@@ -18,8 +18,8 @@ from curate.io.corpus import Corpus, scan
 from curate.io.targets import Paths, Targets, listed_paths, named_targets
 from curate.report.terminal import size, table
 from curate.sampling.budget import parse_budget, parse_bytes
-from curate.scorers import Dsir, Fusion, Scorer, scorer
-from curate.selection import check_target, estimated_spill
+from curate.scorers import Dsir, Fusion, Leverage, Scorer, scorer
+from curate.selection import check_target, estimated_spill, vector_column
 from curate.steps.cover import CANDIDATES, SLICE_BYTES
 from curate.steps.documents import Documents, documents, raw_batches
 from curate.steps.holdout import checked_fraction, target_texts
@@ -125,12 +125,12 @@ def estimate(
         scan_seconds = time.perf_counter() - start
         limit = parse_bytes(memory_limit)
         batch_bytes = Resources(workers, limit).batch_bytes(engine)
-        found, seen, reading = _sample(corpus, batch_bytes)
+        found, seen, reading = _sample(corpus, batch_bytes, vector_column(model))
         fitting, scoring = _fit_and_score(model, targets, holdout, found, batch_bytes, engine.workers)
         share = seen["disk"] / max(1, sum(p.n_bytes for p in corpus.partitions))
         text = int(seen["text"] / share) if share else 0
         n_documents = int(seen["documents"] / share) if share else 0
-        fraction = min(1.0, model.raw_sample.quota * 2.5 / max(1, text)) if isinstance(model, Dsir) else 0.0
+        fraction = _share_looked_at(model, text)
         read_all, score_all = (s / share / engine.workers if share else 0.0 for s in (reading, scoring))
         kept = _kept_bytes(budget, text, n_documents)
         memory = min(limit, BASE_BYTES + engine.in_flight * batch_bytes * 6)
@@ -159,17 +159,18 @@ def estimate(
         )  # fmt: skip
 
 
-def _sample(corpus: Corpus, batch_bytes: int) -> tuple[list[Documents], dict[str, float], float]:
+def _sample(corpus: Corpus, batch_bytes: int, vectors: str | None) -> tuple[list[Documents], dict[str, float], float]:
     """The first documents of a few partitions, how much of the corpus they are, and the seconds to read them."""
     seen = {"disk": 0.0, "text": 0.0, "documents": 0.0}
     found: list[Documents] = []
     reading = 0.0
+    columns = (vectors,) if vectors else ()
     step = max(1, len(corpus.partitions) // SAMPLED_PARTITIONS)
     for partition in corpus.partitions[::step][:SAMPLED_PARTITIONS]:
         start = time.perf_counter()
         here = [
-            documents(corpus, partition, raw, ())
-            for raw in islice(raw_batches(corpus, partition, (), batch_bytes), SAMPLED_BATCHES)
+            documents(corpus, partition, raw, (), vectors)
+            for raw in islice(raw_batches(corpus, partition, columns, batch_bytes), SAMPLED_BATCHES)
         ]
         reading += time.perf_counter() - start
         text = sum(int(d.n_bytes.sum()) for d in here)
@@ -196,7 +197,7 @@ def _fit_and_score(
     start = time.perf_counter()
     for member in model.members.values():
         texts = {name: target_texts(corpus, batch_bytes, holdout) for name, corpus in targets.items()}
-        member.fit(target=texts, raw=(docs.texts for docs in found), workers=workers)
+        member.fit(target=texts, raw=(_looked_at(docs, member) for docs in found), workers=workers)
     fitting = time.perf_counter() - start
     total = sum(int(docs.n_bytes.sum()) for docs in found)
     scored, used, count = 0, 0.0, 1
@@ -204,12 +205,25 @@ def _fit_and_score(
         at = 0
         while at < len(docs) and used < SCORED_SECONDS:
             some = docs.texts.slice(at, count)
+            vectors = None if docs.vectors is None else docs.vectors[at : at + count]
             start = time.perf_counter()
-            model.score_documents(some)
+            model.score_documents(some, vectors)
             used = time.perf_counter() - start + (used if count > 1 else 0.0)  # the first one warms up
             scored += int(docs.n_bytes[at : at + count].sum())
             at, count = at + count, count * 2
     return fitting, used * total / max(1, scored)
+
+
+def _looked_at(docs: Documents, model: Scorer) -> Any:
+    """What a scorer is fitted to: texts, and vectors where it goes by these."""
+    return (docs.texts, docs.vectors) if model.vector_column else docs.texts
+
+
+def _share_looked_at(model: Scorer | Fusion, text: int) -> float:
+    """What part of raw the fit works on as much as scoring does."""
+    if isinstance(model, Leverage) and model.kernel == "linear":
+        return 1.0
+    return min(1.0, model.raw_sample.quota * 2.5 / max(1, text)) if isinstance(model, Dsir) else 0.0
 
 
 def _fusing(model: Scorer | Fusion, n_documents: int, memory: int, disk: int) -> list[Step]:

@@ -433,7 +433,8 @@ class _Session:
         group = model.group if isinstance(model, Fusion) else None
         own = CLUSTER if self.domains else None
         carry = [c for c in ("source", job.per, group) if c in there and c not in (None, own)]
-        for column, use in ((job.per, "draw by"), (group, "group by")):
+        vectors = vector_column(model)
+        for column, use in ((job.per, "draw by"), (group, "group by"), (vectors, "take vectors of")):
             if column == CLUSTER and CLUSTER not in there:
                 raise UsageError(
                     f"--per {CLUSTER}: raw has no such column; find its domains with curate domains RAW --out DOMAINS, "
@@ -480,7 +481,7 @@ class _Session:
         spec: DrawSpec | None,
     ) -> dict[str, Any]:
         read = carry[:-1] if self.domains else carry
-        reading = Reading(corpus, read, self.resources.batch_bytes(engine), engine, self.domains)
+        reading = Reading(corpus, read, self.resources.batch_bytes(engine), engine, vector_column(model), self.domains)
         spills = isinstance(model, Dsir) and self.domains is None and self._spills(corpus, model)
         fit = fit_job(model.members, reading, self.folder.work / "fit", spills)
         with self._timed("fit"):
@@ -691,6 +692,19 @@ def _write(job: WriteJob, decision: Decision, ledger: Path, scale: float, task: 
         return write_shard(job, task)
     write_ledger(ledger, decision, scale)
     return None
+
+
+def vector_column(model: Scorer | Fusion) -> str | None:
+    """The column of raw that scorers look at beside the text.
+
+    Raises
+    ------
+    UsageError : two of them look at different ones.
+    """
+    columns = sorted({column for member in model.members.values() if (column := member.vector_column)})
+    if len(columns) > 1:
+        raise UsageError(f"scorers go by different columns ({', '.join(columns)}): fuse such as have the same")
+    return columns[0] if columns else None
 
 
 def estimated_spill(text: int, features: NgramFeatures) -> int:

@@ -605,3 +605,50 @@ def sampled(documents, draw, seed, budgets, *, by_size):
         if live and live[1] > (numbers[used] if by_size and 1e-9 < live[1] < 1 - 1e-9 else 0.5):
             kept.add(order[live[0]])
     return kept, chance
+
+
+# ---- ridge leverage scores
+
+
+def leverage(k, ridge):
+    """diag(K (K + ridge I)^-1)."""
+    return np.diag(k @ np.linalg.inv(k + ridge * np.eye(len(k))))
+
+
+def precise_leverage(k, ridge):
+    """The same to more digits than a float has: 1 - ridge (K + ridge I)^-1_ii, by Cholesky in long doubles."""
+    n = len(k)
+    a = np.asarray(k, np.longdouble) + np.longdouble(ridge) * np.eye(n, dtype=np.longdouble)
+    low, inverse = np.zeros_like(a), np.zeros_like(a)
+    for j in range(n):
+        low[j, j] = np.sqrt(a[j, j] - low[j, :j] @ low[j, :j])
+        low[j + 1 :, j] = (a[j + 1 :, j] - low[j + 1 :, :j] @ low[j, :j]) / low[j, j]
+    for i in range(n):
+        inverse[i] = ((np.arange(n) == i) - low[i, :i] @ inverse[:i]) / low[i, i]
+    return (1 - ridge * (inverse**2).sum(axis=0)).astype(float)
+
+
+def dictionary_leverage(k, rows, weights, ridge):
+    """phi^T (Phi S S^T Phi^T + ridge I)^-1 phi of every point, in coordinates in which Phi^T Phi = K."""
+    values, vectors = np.linalg.eigh(k)
+    phi = np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
+    m = sum((w * np.outer(phi[:, i], phi[:, i]) for i, w in zip(rows, weights, strict=True)), np.zeros_like(k))
+    inverse = np.linalg.inv(m + ridge * np.eye(len(k)))
+    return np.array([phi[:, i] @ inverse @ phi[:, i] for i in range(len(k))])
+
+
+def regularised_nystrom(k, rows, weights, ridge):
+    """K S (S^T K S + ridge I)^-1 S^T K."""
+    s = np.zeros((len(k), len(rows)))
+    s[rows, np.arange(len(rows))] = np.sqrt(weights)
+    return k @ s @ np.linalg.inv(s.T @ k @ s + ridge * np.eye(len(rows))) @ s.T @ k
+
+
+def dictionary_epsilon(k, rows, weights, ridge):
+    """|L^-1 (M~ - M) L^-T|_2 with L L^T = M + ridge I and M = Phi Phi^T."""
+    values, vectors = np.linalg.eigh(k)
+    phi = np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
+    m = phi @ phi.T
+    of = sum((w * np.outer(phi[:, i], phi[:, i]) for i, w in zip(rows, weights, strict=True)), np.zeros_like(k))
+    low = np.linalg.inv(np.linalg.cholesky(m + ridge * np.eye(len(k))))
+    return np.linalg.norm(low @ (of - m) @ low.T, 2)

@@ -157,6 +157,7 @@ COMMANDS = {
     "scan": lambda d: ["scan", d / "raw"],
     "passages": lambda d: ["passages", d / "raw", "--out", d / "new"],
     "compare": lambda d: ["compare", d / "target.jsonl", d / "out"],
+    "coverage": lambda d: ["coverage", d / "out", "--target", d / "target.jsonl"],
     "evaluate": lambda d: [
         "evaluate",
         d / "out",

@@ -7,7 +7,7 @@ import unicodedata
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,9 @@ from curate._optional import require
 from curate.errors import InputError, UsageError
 from curate.features.ngrams import MAX_ORDER, NgramFeatures
 from curate.kernels.text import one_chunk
+
+if TYPE_CHECKING:
+    from curate.kernels.streams import NgramStream
 
 N_BUCKETS = 1 << 18  # as many as the second-level cache holds counts of; twice as many gained nothing
 MAX_DIM = 1 << 15
@@ -76,13 +79,17 @@ class HashedVectors:
 
     def __call__(self, texts: Any) -> np.ndarray:
         """float32[n_docs, dim] of a string array of Arrow or a sequence of str."""
+        return self.of_stream(self.ngrams.stream(texts))
+
+    def of_stream(self, stream: NgramStream) -> np.ndarray:
+        """float32[n_docs, dim] of a stream of `ngrams`, for those who count its tokens too."""
         from curate.kernels.calls import project
 
-        stream = self._features.stream(texts)
         return project(stream, N_BUCKETS, self.dim, self.nonzeros, self._values, self.seed)
 
     @cached_property
-    def _features(self) -> NgramFeatures:
+    def ngrams(self) -> NgramFeatures:
+        """What is summed up."""
         return NgramFeatures(n=self.n, n_buckets=N_BUCKETS, hash_seed=self.seed)
 
     @cached_property

@@ -8,13 +8,14 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
 from curate.errors import RunError, UsageError
 from curate.io.paths import atomic, is_url
+from curate.io.targets import Paths
 
 MANIFEST, SCORES_COMMIT, EVIDENCE, WORK = "manifest.json", "scores/scores.json", "evidence.json", "_work"
 _LOCK = ".curate.lock"
@@ -198,3 +199,27 @@ class RunFolder:
     def clean(self) -> None:
         """Remove what only an unfinished run needs."""
         shutil.rmtree(self.work, ignore_errors=True)
+
+
+def of_run(selected: Paths, raw: Paths | None) -> tuple[Mapping[str, Any], Paths, Paths | None]:
+    """``(recipe, files selected, files of raw)`` where ``selected`` is the folder of a run; else as given, no recipe.
+
+    Raises
+    ------
+    RunError : the raw files of a run are gone, and no others are given.
+    """
+    if not isinstance(selected, (str, os.PathLike)) or not (Path(selected) / MANIFEST).is_file():
+        return {}, selected, raw
+    folder = Path(selected)
+    manifest = RunFolder(folder).manifest or {}
+    shards = [folder / shard["path"] for shard in manifest["shards"]]
+    return manifest["recipe"], shards, _inputs(manifest, folder) if raw is None else raw
+
+
+def _inputs(manifest: Mapping[str, Any], folder: Path) -> list[str]:
+    """The files that a run was made from."""
+    inputs = [file["path"] for file in manifest["inputs"]]
+    gone = [path for path in inputs if "://" not in path and not Path(path).is_file()]
+    if gone:
+        raise RunError(f"{gone[0]}: gone since {folder} was made; say where raw is with --raw")
+    return inputs

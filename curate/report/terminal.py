@@ -121,6 +121,7 @@ def selection_text(result: Any) -> str:
         *[line for d in result.diagnostics for line in _scores(d)],
         *[f"{'spent':<7}  {line}" if i == 0 else f"{'':<7}  {line}" for i, line in enumerate(_spent(stats))],
     ]
+    lines += _leverage(stats["fit"].get("leverage", stats["fit"]))
     if result.seconds:
         steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items())
         lines.append(f"seconds  {steps}")
@@ -129,6 +130,19 @@ def selection_text(result: Any) -> str:
         "manifest.json, ledger.parquet, README.md beside them"
     )
     return "\n".join(lines)
+
+
+def _leverage(fit: Mapping[str, Any]) -> list[str]:
+    """What is known of scores of leverage: of how many directions they are, and how far off."""
+    if "effective_dimension" not in fit:
+        return []
+    known, error = "exact", fit.get("error")
+    if error is not None:
+        known = (
+            f"by a dictionary of {error['size']:,.0f} documents; 9 in 10 are {error['low']:.2f} to {error['high']:.2f} "
+            f"of those by one of {error['reference_size']:,.0f}"
+        )
+    return [f"leverage  effective dimension {fit['effective_dimension']:,.1f}, scores {known}"]
 
 
 def _lengths(of: Mapping[str, Any]) -> list[str]:
@@ -236,6 +250,25 @@ def _adequate(verdict: str) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None or math.isnan(value) else f"{value:.4f}"
+
+
+def coverage_text(of: Any) -> str:
+    """How much of the target's documents each corpus misses, and the beginnings of those it misses most of."""
+    rows = [("missed of the target by", "documents", "effective dimension", "mean", "median", "90%", "99%", "most")]
+    for by in of.by:
+        missed = (f"{v:.1%}" for v in (by.mean, *by.quantiles.values()))
+        rows.append((by.name, f"{by.n_documents:,}", f"{by.effective_dimension:.1f}", *missed))
+    lines = [table(rows, " rrrrrrr"), ""]
+    better = of.by[0].better_than_random
+    if better is not None:
+        lines.append(f"the selection misses less of {better:.0%} of the target's documents than random ones do")
+    lines.append(
+        f"a direction of the {of.dim} is covered when far more than {of.ridge_per_document:g} of a corpus is in it"
+    )
+    lines += [f"{name}: {n:,} rows could not be read and are left out" for name, n in of.n_bad_rows.items() if n]
+    for missed in of.worst:
+        lines += ["", f"{missed.shares['selected']:.1%} missed  {_line(missed.doc_id)}", f"  {label(missed.text, 110)}"]
+    return "\n".join(lines)
 
 
 def evidence_text(evidence: Any) -> str:

@@ -12,10 +12,13 @@ from curate.scorers.bytegrams import ByteGrams
 from curate.scorers.classifier import Classifier
 from curate.scorers.dsir import Dsir
 from curate.scorers.fusion import Fusion
+from curate.scorers.leverage import Leverage
 from curate.scorers.primed import Primed
 from curate.scorers.zipfit import ZipFit, race
 
-SCORERS: dict[str, type[Scorer]] = {kind.method: kind for kind in (Dsir, ByteGrams, ZipFit, Primed, Classifier)}
+SCORERS: dict[str, type[Scorer]] = {
+    kind.method: kind for kind in (Dsir, ByteGrams, ZipFit, Primed, Classifier, Leverage)
+}
 
 
 def scorer(method: str, **settings: Any) -> Scorer | Fusion:
@@ -63,6 +66,7 @@ __all__ = [
     "Classifier",
     "Dsir",
     "Fusion",
+    "Leverage",
     "Primed",
     "Scorer",
     "ZipFit",

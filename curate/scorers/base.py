@@ -82,6 +82,11 @@ class Scorer(ABC):
         return self.settings() | self.features.identity()
 
     @property
+    def vector_column(self) -> str | None:
+        """A column of raw that documents are scored by, with lists of numbers; most scorers have none."""
+        return None
+
+    @property
     def members(self) -> dict[str, Scorer]:
         """The scorers by name: this one; a fusion has several."""
         return {self.method: self}
@@ -133,8 +138,11 @@ class Scorer(ABC):
         scores, _ = self.score_documents(arrow_strings(texts))
         return scores if self.separate_targets else scores[:, 0]
 
-    def score_documents(self, texts: Any) -> tuple[np.ndarray, np.ndarray]:
-        """``(scores float64[n_docs, n_targets], int64[n_docs] tokens)`` of Arrow strings; nan where too short."""
+    def score_documents(self, texts: Any, vectors: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """``(scores float64[n_docs, n_targets], int64[n_docs] tokens)`` of Arrow strings; nan where too short.
+
+        ``vectors``: float32[n_docs, dim], what is in `vector_column`.
+        """
         import pyarrow as pa
 
         n_tokens = self.features.stream(texts).n_tokens

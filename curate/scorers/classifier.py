@@ -224,7 +224,7 @@ class Classifier(Scorer):
         """Log density ratios, nats."""
         return self.score_documents(texts)[0]
 
-    def score_documents(self, texts: Any) -> tuple[np.ndarray, np.ndarray]:
+    def score_documents(self, texts: Any, vectors: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """``(scores, tokens)`` of Arrow strings; nan where too short."""
         stream = self.features.stream(texts)
         folds = fold_of(keyed_hashes(texts, self.seed, SAMPLE), self.folds)

@@ -234,7 +234,7 @@ class Dsir(Scorer):
         """Log importance weights, nats."""
         return self.score_documents(texts)[0]
 
-    def score_documents(self, texts: Any) -> tuple[np.ndarray, np.ndarray]:
+    def score_documents(self, texts: Any, vectors: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """``(scores, tokens)`` of Arrow strings; nan where not eligible."""
         return self.score_stream(self.features.stream(texts))
 

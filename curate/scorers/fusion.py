@@ -146,9 +146,9 @@ class Fusion:
         """What determines scores beside files."""
         return self.settings() | {name: member.identity() for name, member in self.members.items()}
 
-    def score_documents(self, texts: Any) -> tuple[np.ndarray, np.ndarray]:
+    def score_documents(self, texts: Any, vectors: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """``(scores float64[n_docs, n_scorers], int64[n_docs] tokens)`` of Arrow strings, not fused yet."""
-        found = [member.score_documents(texts) for member in self.members.values()]
+        found = [member.score_documents(texts, vectors) for member in self.members.values()]
         return np.concatenate([scores for scores, _ in found], axis=1), found[0][1]
 
     def save(self, folder: str | Path) -> None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.errors import InputError
+from curate.features.vectors import ColumnVectors
 from curate.io.corpus import Corpus, Partition
 from curate.io.formats import BadRow, Batch, Lines, parse, raise_bad, read_raw, with_missing
 from curate.kernels.text import one_chunk
@@ -30,6 +31,7 @@ class Documents:
     n_bytes: np.ndarray  # int64, of the text in UTF-8
     carried: dict[str, pa.Array]
     bad: list[BadRow]
+    vectors: np.ndarray | None = None  # float32[n_docs, dim], of the column that was asked for
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -43,8 +45,10 @@ def raw_batches(
     return read_raw(corpus, partition, columns, batch_bytes=batch_bytes)
 
 
-def documents(corpus: Corpus, partition: Partition, raw: Batch | Lines, carry: Sequence[str]) -> Documents:
-    """Parse a batch and name its documents.
+def documents(
+    corpus: Corpus, partition: Partition, raw: Batch | Lines, carry: Sequence[str], vectors: str | None = None
+) -> Documents:
+    """Parse a batch and name its documents; ``vectors``: a column that holds some.
 
     A document without an id is ``<name of its file>#<row>``.
 
@@ -52,7 +56,7 @@ def documents(corpus: Corpus, partition: Partition, raw: Batch | Lines, carry: S
     ------
     InputError : a bad row, unless bad rows are quarantined; a text column that holds no text.
     """
-    columns = list(dict.fromkeys([corpus.text_column, corpus.id_column, *carry]))
+    columns = list(dict.fromkeys([corpus.text_column, corpus.id_column, *carry, *([vectors] if vectors else [])]))
     batch = parse(raw, columns)
     if batch.bad and corpus.on_bad_row == "raise":
         raise_bad(batch.bad[0])
@@ -71,7 +75,10 @@ def documents(corpus: Corpus, partition: Partition, raw: Batch | Lines, carry: S
         ids = pc.coalesce(ids, pc.binary_join_element_wise(prefix, rows, pa.scalar("", pa.large_string())))
     n_bytes = pc.binary_length(texts).to_numpy().astype(np.int64)
     carried = {name: _strings(table, name, source.path) for name in carry}
-    return Documents(ids, batch.rows, texts, has_text, n_bytes, carried, batch.bad)
+    found = None
+    if vectors:
+        found = ColumnVectors(vectors)(_lists(table[vectors]), where=source.path, rows=batch.rows)
+    return Documents(ids, batch.rows, texts, has_text, n_bytes, carried, batch.bad, found)
 
 
 def _strings(table: pa.Table, name: str, path: str, *, strict: bool = False) -> pa.Array:
@@ -90,6 +97,18 @@ def _strings(table: pa.Table, name: str, path: str, *, strict: bool = False) -> 
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
         values = [None if v is None else json.dumps(v, default=str, ensure_ascii=False) for v in column.to_pylist()]
         return pa.array(values, pa.large_string())
+
+
+def _lists(column: Any) -> Any:
+    """A column of lists of numbers; JSON and CSV have them as text. What is none stays as it is."""
+    import polars as pl
+
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return column
+    try:
+        return pl.Series(column).str.json_decode(pl.List(pl.Float64)).to_arrow()
+    except pl.exceptions.PolarsError:
+        return column
 
 
 def score_schema(score_columns: Sequence[str], carry: Sequence[str]) -> pa.Schema:

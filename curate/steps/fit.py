@@ -16,9 +16,10 @@ from curate.io.corpus import Corpus, Partition
 from curate.io.formats import BadRow
 from curate.io.run import digest, read_json, write_json
 from curate.io.tables import write_table
-from curate.scorers import Dsir, Scorer
+from curate.scorers import Dsir, Leverage, Scorer
 from curate.steps.count import NgramCounts
 from curate.steps.documents import documents, raw_batches
+from curate.steps.gram import GramSums
 from curate.steps.holdout import target_texts
 from curate.steps.sample import TextSample
 
@@ -30,14 +31,21 @@ BAD_SCHEMA = pa.schema([("path", pa.string()), ("row", pa.int64()), ("reason", p
 class Reading:
     """How raw is read, by all steps that do.
 
-    ``carry``: columns that travel with the scores. ``domains``: clusters that documents are found to be in; so do they.
+    ``carry``: columns that travel with the scores. ``vectors``: a column that scorers look at. ``domains``: clusters
+    that documents are found to be in; they travel with the scores too.
     """
 
     corpus: Corpus
     carry: tuple[str, ...]
     batch_bytes: int
     engine: LocalEngine
+    vectors: str | None = None
     domains: Domains | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What is read beside texts and ids."""
+        return (*self.carry, *([self.vectors] if self.vectors else []))
 
     @property
     def travelling(self) -> tuple[str, ...]:
@@ -50,7 +58,7 @@ class FitJob:
     """What the fit needs to know of raw, by name of scorer; a scorer that is not there wants nothing."""
 
     reading: Reading
-    wanted: Mapping[str, NgramCounts | TextSample]
+    wanted: Mapping[str, NgramCounts | TextSample | GramSums]
     folder: Path
     corpus_identity: str
 
@@ -63,12 +71,14 @@ class FitJob:
 
 def fit_job(models: Mapping[str, Scorer], reading: Reading, folder: Path, spill: bool) -> FitJob:
     """What some scorers want to know of raw. ``spill``: `Dsir` keeps buckets for scoring."""
-    wanted: dict[str, NgramCounts | TextSample] = {}
+    wanted: dict[str, NgramCounts | TextSample | GramSums] = {}
     for name, model in models.items():
         if isinstance(model, Dsir):
             wanted[name] = NgramCounts(model, folder / name, reading.carry, spill)
+        elif isinstance(model, Leverage) and model.kernel == "linear":
+            wanted[name] = GramSums(model, folder / name)
         elif model.raw_sample is not None:
-            wanted[name] = TextSample(model.raw_sample, folder / name)
+            wanted[name] = TextSample(model.raw_sample, folder / name, with_vectors=model.vector_column is not None)
     identity = digest([reading.corpus.identity(partition) for partition in reading.corpus.partitions])
     return FitJob(reading, wanted, folder, identity)
 
@@ -92,12 +102,12 @@ def _look(job: FitJob, partition: Partition) -> dict[str, Any]:
     n_bytes = n_documents = 0
 
     def work(raw: Any) -> tuple[Any, dict[str, Any]]:
-        docs = documents(reading.corpus, partition, raw, reading.carry)
+        docs = documents(reading.corpus, partition, raw, reading.carry, reading.vectors)
         return docs, {name: of.look(docs) for name, of in job.wanted.items()}
 
     with ExitStack() as stack:
         parts: dict[str, Any] = {name: of.begin(stack, partition.index) for name, of in job.wanted.items()}
-        batches = raw_batches(reading.corpus, partition, reading.carry, reading.batch_bytes)
+        batches = raw_batches(reading.corpus, partition, reading.columns, reading.batch_bytes)
         for docs, looked in reading.engine.pipeline(work, batches):
             for name, part in parts.items():
                 part.add(docs, looked[name])
@@ -130,13 +140,18 @@ def fit_model(
         counts, about = wanted.total([part["wanted"][name] for part in found])
         model.fit_counts({target: model.count_target(of) for target, of in texts.items()}, counts)
         return about
+    if isinstance(wanted, GramSums):
+        assert isinstance(model, Leverage)
+        model.fit_gram(wanted.total([part["wanted"][name] for part in found]), texts)
+        return model.about()
     if wanted is None:
         model.fit(target=texts)
         return {}
     assert isinstance(wanted, TextSample)
     model.fit(target=texts, raw=wanted.texts(len(found)), workers=job.reading.engine.workers)
     level = wanted.sample.lowest
-    return {"level": level, f"n_{wanted.unit}": int(wanted.sample.totals[level:].sum())}
+    about = {"level": level, f"n_{wanted.unit}": int(wanted.sample.totals[level:].sum())}
+    return about | (model.about() if isinstance(model, Leverage) else {})
 
 
 def write_quarantine(path: Path, counted: Iterable[dict[str, Any]]) -> int:

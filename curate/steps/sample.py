@@ -17,7 +17,7 @@ from curate.scorers.base import RawSample
 from curate.steps.documents import Documents
 
 N_LEVELS = 24
-SCHEMA = pa.schema([("level", pa.int64()), ("text", pa.large_string())])
+SCHEMA = pa.schema([("level", pa.int64()), ("text", pa.large_string()), ("vector", pa.large_list(pa.float32()))])
 
 
 class FitSample:
@@ -52,15 +52,15 @@ class FitSample:
 
 
 class TextSample:
-    """Texts of raw, for scorers that are fitted to a sample of it."""
+    """Texts of raw, for scorers that are fitted to a sample of it; with the vectors of a column where that is asked."""
 
-    def __init__(self, sample: RawSample, folder: Path) -> None:
-        self.unit, self.folder = sample.unit, folder
+    def __init__(self, sample: RawSample, folder: Path, *, with_vectors: bool = False) -> None:
+        self.unit, self.folder, self.with_vectors = sample.unit, folder, with_vectors
         self.sample = FitSample(sample.quota)
 
     def identity(self) -> list[Any]:
         """What determines the sample beside the documents."""
-        return ["sample", self.unit, str(self.sample.quota)]
+        return ["sample", self.unit, str(self.sample.quota), self.with_vectors]
 
     def look(self, docs: Documents) -> tuple[np.ndarray, np.ndarray]:
         """``(levels, sizes)`` of documents; one without text is of no size. Called by many threads."""
@@ -79,15 +79,20 @@ class TextSample:
         """Where the texts of a partition are."""
         return self.folder / f"part-{index:05d}.texts.arrow"
 
-    def texts(self, n_partitions: int) -> Iterator[pa.Array]:
-        """The sampled texts, some at a time."""
+    def texts(self, n_partitions: int) -> Iterator[Any]:
+        """The sampled texts, some at a time; with the vectors of a column ``(texts, float32[n_docs, dim])``."""
         lowest = self.sample.lowest
         for index in range(n_partitions):
             with pa.OSFile(str(self.path(index))) as source:
                 reader = pa.ipc.open_file(source)
                 for i in range(reader.num_record_batches):
                     batch = reader.get_batch(i)
-                    yield batch["text"].filter(pa.array(batch["level"].to_numpy() >= lowest))
+                    batch = batch.filter(pa.array(batch["level"].to_numpy() >= lowest))
+                    vectors = batch["vector"]
+                    if len(vectors) and not vectors.null_count:
+                        yield batch["text"], vectors.flatten().to_numpy().reshape(len(vectors), -1)
+                    else:
+                        yield batch["text"]
 
 
 class _Sampling:
@@ -106,7 +111,11 @@ class _Sampling:
         taken = (sizes > 0) & (level >= self._of.sample.lowest)
         if taken.any():
             texts = docs.texts.filter(pa.array(taken)).cast(pa.large_string())
-            self._sink.write_batch(pa.record_batch([pa.array(level[taken]), texts], schema=SCHEMA))
+            vectors = pa.nulls(len(texts), SCHEMA.field("vector").type)
+            if self._of.with_vectors and docs.vectors is not None:
+                ends = pa.array(np.arange(len(texts) + 1) * docs.vectors.shape[1])
+                vectors = pa.LargeListArray.from_arrays(ends, pa.array(docs.vectors[taken].ravel()))
+            self._sink.write_batch(pa.record_batch([pa.array(level[taken]), texts, vectors], schema=SCHEMA))
 
     def end(self) -> dict[str, Any]:
         return {"sizes_by_level": self._by_level.tolist()}

@@ -81,20 +81,20 @@ def _read_exactly(stream: Any, view: memoryview) -> None:
 
 
 def _from_text(job: ScoreJob, partition: Partition) -> Iterator[pa.Table]:
-    corpus, carry = job.reading.corpus, job.reading.carry
+    corpus, reading = job.reading.corpus, job.reading
 
     def work(raw: Any) -> tuple[pa.Table, pa.Table | None]:
-        docs = documents(corpus, partition, raw, carry)
+        docs = documents(corpus, partition, raw, reading.carry, reading.vectors)
         carried = docs.carried
-        if domains := job.reading.domains:
+        if domains := reading.domains:
             carried = carried | {CLUSTER: domains.clusters(docs.texts, docs.n_bytes > 0)}
-        scores, n_tokens = job.model.score_documents(docs.texts)
+        scores, n_tokens = job.model.score_documents(docs.texts, docs.vectors)
         numbers = {"row": docs.rows, "n_tokens": n_tokens, "n_bytes": docs.n_bytes}
         table = _table(job, partition, docs.ids, numbers, scores, docs.has_text, carried)
         set_aside = rows_at(raw, docs, job.guess.likely(scores[:, 0], docs, n_tokens)) if job.guess else None
         return table, set_aside
 
-    batches = raw_batches(corpus, partition, carry, job.reading.batch_bytes, whole_rows=job.guess is not None)
+    batches = raw_batches(corpus, partition, reading.columns, reading.batch_bytes, whole_rows=job.guess is not None)
     with EarlyFile(early_path(job.early, partition), job.key) as early:
         for table, set_aside in job.reading.engine.pipeline(work, batches):
             early.add(set_aside)
