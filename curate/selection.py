@@ -643,7 +643,7 @@ class _Session:
             found.lengths,
             lengths,
             scored.model.features.n,
-            chances=decision.summary,
+            draw=decision.summary,
             top_k=spec.draw == "topk" and spec.per is None and not separate,
         )
         manifest = _manifest(scored, recipe, found, kept, entries, diagnostics, nats, found_warnings)

@@ -131,6 +131,10 @@ def test_a_gumbel_draw_goes_by_the_transformed_scores(run, tmp_path) -> None:
     best = sorted(range(len(keys)), key=lambda i: -keys[i])[:20]
     assert kept_ids(tmp_path / "out") == sorted(documents[i][0] for i in best)
     assert "inclusion" not in ledger(tmp_path / "out")[0]
+    strength = tilt(np.array([d[1] for d in documents]), SOFT["max_kl"]).strength
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["stats"]["spent"]["weights"] == {"max_kl": 0.8, "strength": pytest.approx(strength)}
+    assert "chances" not in manifest["stats"]["spent"]
 
 
 # ---- the same answer, whoever computes it
@@ -353,6 +357,7 @@ def test_the_command_says_what_was_spent_and_can_be_repeated(run, tmp_path) -> N
     assert found.exit_code == 0, found.output
     assert "spent    0.4" in found.output or "spent    0.5" in found.output
     assert "chances add up to 20.0 documents" in found.output
+    assert "weights max kl 0.5, strength 0.0" in found.output
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert "--draw pivotal" in manifest["command"]
     assert "--max-kl 0.5" in manifest["command"]

@@ -23,7 +23,7 @@ class Spent:
     (`selection_bound`); documents of 65,536 tokens or more are counted to 1%.
     ``chances``: of a draw by chances, what they add up to in the budget's unit (``expected``), for how many documents
     they are 1 (``n_certain``) or next to 0 (``n_never``: weights do not speak for these), Kish's
-    ``effective_sample_size`` of them, and how scores became ``weights``.
+    ``effective_sample_size`` of them. ``weights``: how scores became weights, and what was found for that.
     ``mean_rank``, ``best_of``, ``best_of_nats``: of a top-k, the mean quantile of its scores; that is what the best
     of so many random documents has on average, for so many nats.
     """
@@ -32,6 +32,7 @@ class Spent:
     ngrams_at_most: float | None
     n: int
     chances: Mapping[str, Any] = field(default_factory=dict)
+    weights: Mapping[str, Any] = field(default_factory=dict)
     mean_rank: float | None = None
     best_of: int | None = None
     best_of_nats: float | None = None
@@ -56,7 +57,7 @@ def spent(
     selected: LengthHistogram,
     n: int,
     *,
-    chances: Mapping[str, Any] | None = None,
+    draw: Mapping[str, Any] | None = None,
     top_k: bool = False,
 ) -> Spent:
     """What was spent.
@@ -65,22 +66,27 @@ def spent(
     ----------
     n_eligible : documents with a score. n_selected : from 1 up.
     raw, selected : lengths in tokens. n : the highest order of n-grams.
-    chances : what a draw by chances found out about them. top_k : whether the best scores were taken.
+    draw : what the draw found out about weights and chances. top_k : whether the best scores were taken.
     """
-    about = dict(chances or {})
+    about = dict(draw or {})
     documents = float(about.pop("kl", math.log(n_eligible / n_selected)))
+    weights = about.pop("weights", {})
     all_of_it, kept = n_ngrams(raw, n), n_ngrams(selected, n)
     bound = selection_bound(all_of_it, kept) if kept else None
     if not top_k:
-        return Spent(documents, bound, n, about)
+        return Spent(documents, bound, n, about, weights)
     rank = 1 - n_selected / n_eligible / 2
     best_of = max(1, round(rank / (1 - rank)))  # the best of n has a mean rank of n / (n + 1)
-    return Spent(documents, bound, n, about, rank, best_of, best_of_n_kl(best_of))
+    return Spent(documents, bound, n, about, weights, rank, best_of, best_of_n_kl(best_of))
 
 
 def weights_text(weights: Mapping[str, Any]) -> str:
     """How scores became weights as words, from a recipe; empty where they are as they were."""
-    return "".join(f", {name.replace('_', ' ')} {value}" for name, value in weights.items())
+    return "".join(f", {name.replace('_', ' ')} {_word(value)}" for name, value in weights.items())
+
+
+def _word(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def spent_text(of: Mapping[str, Any]) -> list[str]:
@@ -88,6 +94,8 @@ def spent_text(of: Mapping[str, Any]) -> list[str]:
     grams = "tokens" if of["n"] == 1 else f"n-grams of up to {of['n']} tokens"
     bound = f", at most {of['ngrams_at_most']:.2f} in {grams}" if "ngrams_at_most" in of else ""
     lines = [f"{of['documents']:.2f} nats from the documents with a score{bound}"]
+    if "weights" in of:
+        lines.append(f"weights{weights_text(of['weights'])[1:]}")
     if "best_of" in of:
         lines.append(
             f"mean rank {of['mean_rank']:.3f}, as the best of {of['best_of']:,} random documents has for "

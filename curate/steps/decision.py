@@ -102,7 +102,7 @@ class Decision(ABC):
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What the draw found out about chances, if it goes by any."""
+        """What the draw found out about weights and chances, if it goes by any."""
         return {}
 
 
@@ -113,6 +113,10 @@ class Cuts(Decision):
     groups: tuple[str, ...]
     cuts: tuple[dict[int, Cut], ...]  # one a target so far
     weighting: Weighting | None = None  # of scores, for a draw by weight
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return {"weights": self.weighting.as_dict()} if self.weighting else {}
 
     @property
     def columns(self) -> list[str]:
