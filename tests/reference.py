@@ -387,7 +387,7 @@ def greedy_cover(texts, target, *, sizes, ties, budget, room, rounds, taken_befo
     """The documents taken, in order: by what a byte of each adds to those taken, found anew in every round.
 
     An n-gram of the target that has the weight w of its order, t of the target and n of what was taken is worth
-    ``w sqrt(t) log((n + 2) / (n + 1))``; a document has its longest n-grams, each once, and with each all that it
+    ``w t**(3/4) log((n + 2) / (n + 1))``; a document has its longest n-grams, each once, and with each all that it
     ends in.
     ``taken_before``: the share of all documents that counts as taken.
     """
@@ -405,7 +405,10 @@ def greedy_cover(texts, target, *, sizes, ties, budget, room, rounds, taken_befo
 
         def gain(gram):
             parts = (gram[-order:] for order in range(3, len(gram) + 1))
-            return sum(weights[len(g)] * math.sqrt(known[g]) * np.log((counts[g] + 2) / (counts[g] + 1)) for g in parts)
+            return sum(
+                weights[len(g)] * math.sqrt(known[g] * math.sqrt(known[g])) * np.log((counts[g] + 2) / (counts[g] + 1))
+                for g in parts
+            )
 
         scores = {doc: sum(map(gain, dict.fromkeys(grams[doc]))) / max(1, len(texts[doc])) for doc in live}
         new = []
