@@ -162,6 +162,14 @@ def test_recall_is_the_share_of_own_rows_among_the_nearest() -> None:
     assert recall(queries, index, np.array([2, 2]), 99) == 1
 
 
+def test_vectors_of_no_direction_are_similar_to_nothing() -> None:
+    index = np.array([[0.0, 0], [1, 0.5], [-1, 0]])
+    assert recall(np.array([[-0.2, 1.0]]), index, np.array([1]), 1) == 1
+    assert accuracy(np.array([[-0.2, 1.0]]), np.array(["b"]), index, np.array(["a", "b", "c"])) == 1
+    with pytest.raises(UsageError, match="all 2 vectors of the index are zero"):
+        recall(np.ones((1, 2)), np.zeros((2, 2)), np.array([0]), 1)
+
+
 def test_accuracy_is_the_share_of_nearest_with_the_same_label() -> None:
     gallery, labels = np.array([[1.0, 0], [0, 1]]), np.array(["a", "b"])
     queries = np.array([[2.0, 0.1], [0.1, 3], [3, 1]])
