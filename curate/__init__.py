@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from curate.compare import compare as compare
     from curate.cutting import passages as passages
+    from curate.discovery import domains as domains
     from curate.errors import CurateError as CurateError
     from curate.evidence import Evidence as Evidence
     from curate.evidence import evaluate as evaluate
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from curate.selection import draw as draw
     from curate.selection import score as score
     from curate.selection import select as select
+    from curate.upgrade import align as align
     from curate.verification import verify as verify
 
 # Public names and where they live; imported on first use, so that `import curate` is quick.
@@ -42,7 +44,9 @@ _PUBLIC = {
     "Scoring": "curate.selection",
     "Selection": "curate.selection",
     "ZipFit": "curate.scorers",
+    "align": "curate.upgrade",
     "compare": "curate.compare",
+    "domains": "curate.discovery",
     "draw": "curate.selection",
     "duckdb": "curate.frames.duckdb",
     "evaluate": "curate.evidence",

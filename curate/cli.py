@@ -455,8 +455,8 @@ def domains(raw: tuple[str, ...], k: str, quiet: bool, as_json: bool, **rest: An
     Example:
       curate domains samples/raw --out domains
     """
-    from curate.domains import as_dict
-    from curate.domains import domains as run
+    from curate.discovery import as_dict
+    from curate.discovery import domains as run
 
     if k != "auto" and not k.isdecimal():
         raise UsageError(f"--k {k}: must be auto or a whole number")
@@ -492,10 +492,11 @@ def align(old: str, new: str, as_json: bool, **rest: Any) -> None:
     Example:
       curate align old.parquet new.parquet --label-column source --out upgrade
     """
-    from curate.align import align_files, as_dict
     from curate.report.terminal import upgrade_text
+    from curate.upgrade import align as run
+    from curate.upgrade import as_dict
 
-    found = align_files(old, new, **rest)
+    found = run(old, new, **rest)
     _print_json(as_dict(found)) if as_json else click.echo(upgrade_text(found))
 
 

@@ -132,7 +132,7 @@ def select(
     weights : how scores become weights, by name: ``transform``, ``max_kl``, ``min_ess``, ``regularise``,
         ``calibrate``, see `curate.sampling.transforms.WeightSpec`; with any, draw is by default by weight.
     per, proportions : a column whose values each get their part of the budget; by default as in raw.
-    domains : folder that `curate.domains.domains` wrote: documents are assigned to its clusters, for per="cluster".
+    domains : folder that `curate.domains` wrote: documents are assigned to its clusters, for per="cluster".
     holdout : share of the target that is not fitted to, for `evaluate`; None: all of it is.
     on_bad_row : "raise", or "quarantine": rows that cannot be read go to ``quarantine.parquet``.
     format : "parquet" or "jsonl.zst". shard_size : bytes of text in a shard.

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.align import align_files
+import curate
 from curate.cli import main
 from curate.errors import InputError, UsageError
 from curate.features.alignment import (
@@ -162,6 +162,14 @@ def test_recall_is_the_share_of_own_rows_among_the_nearest() -> None:
     assert recall(queries, index, np.array([2, 2]), 99) == 1
 
 
+def test_vectors_of_no_direction_are_similar_to_nothing() -> None:
+    index = np.array([[0.0, 0], [1, 0.5], [-1, 0]])
+    assert recall(np.array([[-0.2, 1.0]]), index, np.array([1]), 1) == 1
+    assert accuracy(np.array([[-0.2, 1.0]]), np.array(["b"]), index, np.array(["a", "b", "c"])) == 1
+    with pytest.raises(UsageError, match="all 2 vectors of the index are zero"):
+        recall(np.ones((1, 2)), np.zeros((2, 2)), np.array([0]), 1)
+
+
 def test_accuracy_is_the_share_of_nearest_with_the_same_label() -> None:
     gallery, labels = np.array([[1.0, 0], [0, 1]]), np.array(["a", "b"])
     queries = np.array([[2.0, 0.1], [0.1, 3], [3, 1]])
@@ -230,7 +238,7 @@ def files(tmp_path):
 
 
 def test_an_upgrade_that_sees_better_is_accepted_and_what_is_written_maps_new_to_old(files, tmp_path) -> None:
-    found = align_files(*files, out=tmp_path / "out", label_column="kind")
+    found = curate.align(*files, out=tmp_path / "out", label_column="kind")
     (before, _), (after, own) = found.accuracies
     assert found.accepted
     assert before < after
@@ -246,7 +254,7 @@ def test_an_upgrade_that_sees_better_is_accepted_and_what_is_written_maps_new_to
 
 
 def test_the_old_embedder_in_the_place_of_the_new_one_is_no_upgrade(files, tmp_path) -> None:
-    found = align_files(files[0], files[0], out=tmp_path / "out", label_column="kind")
+    found = curate.align(files[0], files[0], out=tmp_path / "out", label_column="kind")
     assert found.recalls[0.0] == 1
     assert found.relaxation == 0
     assert found.accepted is False
@@ -257,7 +265,7 @@ def test_without_labels_there_is_a_map_and_no_verdict(files, tmp_path) -> None:
     assert done.exit_code == 0, done.output
     assert "not tested" in done.output
     assert "300 documents in both" in done.output
-    assert align_files(*files, out=tmp_path / "out").accepted is None
+    assert curate.align(*files, out=tmp_path / "out").accepted is None
 
 
 def test_the_verdict_is_printed_with_its_figures(files, tmp_path) -> None:
@@ -266,10 +274,10 @@ def test_the_verdict_is_printed_with_its_figures(files, tmp_path) -> None:
 
 
 def test_the_order_of_the_files_does_not_matter(files, tmp_path) -> None:
-    one = align_files(*files, out=tmp_path / "one", label_column="kind")
+    one = curate.align(*files, out=tmp_path / "one", label_column="kind")
     table = pq.read_table(files[0])
     pq.write_table(table.take(np.random.default_rng(1).permutation(300)), tmp_path / "shuffled.parquet")
-    other = align_files(tmp_path / "shuffled.parquet", files[1], out=tmp_path / "other", label_column="kind")
+    other = curate.align(tmp_path / "shuffled.parquet", files[1], out=tmp_path / "other", label_column="kind")
     assert (other.relaxation, other.recalls, other.accuracies[1]) == (one.relaxation, one.recalls, one.accuracies[1])
 
 
@@ -287,10 +295,10 @@ def test_the_order_of_the_files_does_not_matter(files, tmp_path) -> None:
 def test_files_that_cannot_be_aligned_are_told(files, tmp_path, change, message) -> None:
     pq.write_table(change(pq.read_table(files[0])), files[0])
     with pytest.raises(InputError, match=message):
-        align_files(*files, out=tmp_path / "out", label_column="kind")
+        curate.align(*files, out=tmp_path / "out", label_column="kind")
 
 
 def test_a_file_that_is_no_parquet_is_told(files, tmp_path) -> None:
     files[0].write_text("nothing")
     with pytest.raises(InputError, match=r"old.parquet: not a Parquet file"):
-        align_files(*files, out=tmp_path / "out")
+        curate.align(*files, out=tmp_path / "out")

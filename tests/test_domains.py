@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import curate
 from curate.cli import main
-from curate.domains import as_dict, domains
+from curate.discovery import as_dict, domains
 from curate.errors import InputError, RunError, UsageError
 from curate.features import HashedVectors
 from curate.features.domains import AGREEMENT, Domains, Stability, choose_k, fit_domains, stability

@@ -109,14 +109,12 @@ def recall(queries: np.ndarray, index: np.ndarray, rows: np.ndarray, k: int) -> 
     ----------
     queries : float[n, dim]. index : float[n_index, dim]. rows : int64[n], the row that a query is of.
     """
-    found = nearest(_unit(queries), _unit(index), min(k, len(index))).rows
-    return float((found == rows[:, None]).any(axis=1).mean())
+    return float((_most_similar(queries, index, k) == rows[:, None]).any(axis=1).mean())
 
 
 def accuracy(queries: np.ndarray, labels: np.ndarray, gallery: np.ndarray, gallery_labels: np.ndarray) -> float:
     """The share of queries whose nearest vector of the gallery by cosine has their label."""
-    found = nearest(_unit(queries), _unit(gallery), 1).rows[:, 0]
-    return float((gallery_labels[found] == labels).mean())
+    return float((gallery_labels[_most_similar(queries, gallery, 1)[:, 0]] == labels).mean())
 
 
 def compatibility(accuracies: np.ndarray) -> float:
@@ -133,6 +131,14 @@ def compatibility(accuracies: np.ndarray) -> float:
     later, earlier = np.tril_indices(len(accuracies), -1)
     better = accuracies[later, earlier] > accuracies[earlier, earlier]
     return float(better.mean()) if len(better) else float("nan")
+
+
+def _most_similar(queries: np.ndarray, index: np.ndarray, k: int) -> np.ndarray:
+    """int64[n, at most k] rows of the index, the most similar by cosine first; never those that are zero."""
+    there = np.flatnonzero(index.any(axis=1))
+    if not len(there):
+        raise UsageError(f"all {len(index):,} vectors of the index are zero: nothing can be looked up in it")
+    return there[nearest(_unit(queries), _unit(index[there]), min(k, len(there))).rows]
 
 
 def _unit(x: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curate.domains import Found, domains
+from curate.discovery import Found, domains
 from curate.features import HashedVectors
 from curate.features.neighbours import nearest
 from curate.metrics.agreement import adjusted_rand, mutual_information, purity

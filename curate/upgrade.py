@@ -47,7 +47,7 @@ class Upgrade:
     accepted: bool | None
 
 
-def align_files(
+def align(
     old: str | os.PathLike[str],
     new: str | os.PathLike[str],
     *,
