@@ -93,7 +93,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     report = {
         **quality.environment(),
         "setup": {
-            "heldout": {t.name: {"documents": len(t.heldout.ids)} for t in targets},
             "budget": quality.parse_size(arguments.budget),
             "seeds": seeds,
             "passage_bytes": SIZE,
