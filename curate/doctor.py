@@ -24,6 +24,7 @@ EXTRAS = {
     "evaluate": "pyppmd",
     "lang": "pycld2",
     "encoder": "model2vec",
+    "transformer": "sentence-transformers",
     "faiss": "faiss-cpu",
 }
 

@@ -1,6 +1,7 @@
 """Neighbours are those of the definition, and k-means keeps its invariants, whatever is installed to compute them."""
 
 import importlib.util
+import sys
 from unittest import mock
 
 import numpy as np
@@ -76,8 +77,10 @@ def test_a_backend_that_there_is_not_is_refused() -> None:
         nearest(np.zeros((1, 3)), np.zeros((1, 3)), 1, backend="gpu")
 
 
-@pytest.mark.skipif(HAS_FAISS, reason="faiss is installed")
-def test_without_faiss_numpy_answers_unless_faiss_is_asked_for() -> None:
+def test_without_faiss_numpy_answers_unless_faiss_is_asked_for(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    monkeypatch.setattr(neighbours, "installed", lambda module: False)
+    neighbours.load_faiss.cache_clear()
     assert nearest(np.ones((1, 2)), np.eye(2), 1).rows.tolist() == [[0]]
     with pytest.raises(MissingExtraError, match=r"pip install 'curate-data\[faiss\]'"):
         nearest(np.ones((1, 2)), np.eye(2), 1, backend="faiss")

@@ -586,7 +586,7 @@ def test_bad_rows_are_listed_after_a_kill_between_scoring_and_the_quarantine(tmp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(selection_module, "_write_quarantine", stop)
+        patch.setattr(selection_module, "write_quarantine", stop)
         with pytest.raises(KeyboardInterrupt):
             select(tmp_path / "raw", tmp_path / "out", on_bad_row="quarantine", spill=False)
     result = select(tmp_path / "raw", tmp_path / "out", on_bad_row="quarantine", spill=False)

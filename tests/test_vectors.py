@@ -1,6 +1,5 @@
 """Vectors of documents are those of the definition; what cannot be used is told with its place."""
 
-import importlib.util
 import math
 import sys
 import types
@@ -143,10 +142,20 @@ def test_a_path_without_an_encoder_says_what_is_missing(tmp_path) -> None:
         EncoderVectors(str(tmp_path / "none"))(strings(["a"]))
 
 
-@pytest.mark.skipif(importlib.util.find_spec("model2vec") is not None, reason="model2vec is installed")
-def test_an_encoder_without_its_package_says_what_to_install(tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("package", "modules", "extra"),
+    [
+        ("model2vec", None, "encoder"),
+        ("model2vec", '[{"type": "sentence_transformers.models.StaticEmbedding"}]', "encoder"),
+        ("sentence_transformers", '[{"type": "sentence_transformers.models.Transformer"}]', "transformer"),
+    ],
+)
+def test_an_encoder_without_its_package_says_what_to_install(tmp_path, monkeypatch, package, modules, extra) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(MissingExtraError, match=r"pip install 'curate-data\[encoder\]'"):
+    if modules:
+        (tmp_path / "modules.json").write_text(modules)
+    with pytest.raises(MissingExtraError, match=rf"{package}, .* pip install 'curate-data\[{extra}\]'"):
         EncoderVectors(str(tmp_path))(strings(["a"]))
 
 

@@ -15,6 +15,7 @@ from curate.errors import InputError, UsageError
 
 BACKENDS = ("auto", "faiss", "numpy")
 SPARE = 8  # candidates beyond k, whose order is decided in double precision
+FAISS_FROM = 1_000  # centres: with fewer one matrix product is quicker
 _BLOCK = 1 << 23  # distances at a time
 
 
@@ -149,7 +150,8 @@ def kmeans(
     if not 1 <= k <= len(x):
         raise UsageError(f"k={k:,}: there are {len(x):,} points to make clusters of")
     x = np.ascontiguousarray(x, np.float64)
-    assign = _faiss_labels if _uses_faiss(backend) else labels_of
+    by_faiss = _uses_faiss(backend) and (backend == "faiss" or k >= FAISS_FROM)
+    assign = _faiss_labels if by_faiss else labels_of
     best: KMeans | None = None
     for run in range(n_init):
         found = _lloyd(x, _plus_plus(x, k, np.random.default_rng([seed, run])), n_iter, tolerance, assign)

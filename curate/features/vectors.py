@@ -208,6 +208,6 @@ def _load_encoder(folder: Path) -> Any:
         static = require("model2vec", extra="encoder", purpose=purpose).StaticModel
         model = static.from_pretrained(folder, max_length=None, force_download=False)
         return lambda texts: model.encode(texts, use_multiprocessing=False)
-    transformer = require("sentence_transformers", extra="encoder", purpose=purpose).SentenceTransformer
+    transformer = require("sentence_transformers", extra="transformer", purpose=purpose).SentenceTransformer
     model = transformer(str(folder), local_files_only=True)
     return lambda texts: model.encode(texts, show_progress_bar=False, convert_to_numpy=True)
