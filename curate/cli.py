@@ -136,7 +136,8 @@ _drawing = _options(
     click.option(
         "--transform",
         metavar="NAME",
-        help="Weights by the divergence that a selection makes small: kl, js, hellinger, chi2, jeffreys, tv, alpha=A.",
+        help="Weights by the divergence that a selection makes small: kl, js, hellinger, chi2, jeffreys, tv, alpha=A; "
+        "proportional to the score for leverage, where that is the default.",
     ),
     click.option("--max-kl", type=float, metavar="NATS", help="Tilt raw towards high scores by so many nats at most."),
     click.option(

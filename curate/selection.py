@@ -34,7 +34,7 @@ from curate.metrics.weights import LengthHistogram
 from curate.progress import Progress
 from curate.sampling.budget import Budget, parse_budget, parse_bytes
 from curate.sampling.draws import BY_CHANCE, DRAWS, WEIGHTED
-from curate.sampling.transforms import PLAIN, WeightSpec
+from curate.sampling.transforms import PLAIN, PROPORTIONAL, WeightSpec
 from curate.scorers import Dsir, Fusion, Scorer, load_scorer, scorer
 from curate.steps.count import NgramCounts
 from curate.steps.decide import DecideJob, decide
@@ -250,6 +250,13 @@ def _draw_spec(
 ) -> DrawSpec:
     """The draw that was asked for, or the one that suits the scores and weights."""
     how = WeightSpec(**(weights or {}))
+    if model.scores_are_weights and how.needs_log_ratios and how.transform == "kl" and draw in (None, *WEIGHTED):
+        how = replace(how, transform=PROPORTIONAL)
+    if how.transform == PROPORTIONAL and not model.scores_are_weights:
+        raise UsageError(
+            f"--transform {PROPORTIONAL} is for scores that are weights, and those of {model.method} are not: "
+            "take method leverage, or another transform"
+        )
     if draw is None:
         draw = model.default_draw
         if not how.is_plain and (draw not in WEIGHTED or how.calibrate):

@@ -200,7 +200,7 @@ def test_a_draw_by_weight_needs_log_weights(tmp_path, options):
     made = scorer(options["method"])
     found = select(tmp_path / "raw", tmp_path / "out", **options)
     assert found.manifest["recipe"]["draw"]["draw"] == made.default_draw
-    if made.log_weights:
+    if made.log_weights or made.scores_are_weights:
         assert select(tmp_path / "raw", tmp_path / "out-gumbel", draw="gumbel", **options).n_selected == 25
     else:
         with pytest.raises(UsageError, match="no log weights"):

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
-from corpora import FORMATS, kept_ids, rows, scores, select, sharded, tree, write
+from corpora import FORMATS, kept_ids, ledger, rows, scores, select, sharded, tree, write
 from killing import killed_at_every_commit
 
 from curate.cli import main
@@ -15,6 +15,7 @@ from curate.errors import InputError, UsageError
 from curate.features.vectors import HashedVectors
 from curate.leverage import leverage_scores
 from curate.plan import estimate
+from curate.sampling.inclusion import inclusion
 from curate.scorers import Leverage, load_scorer, scorer
 from curate.selection import Resources
 
@@ -46,6 +47,25 @@ def test_scores_are_the_exact_leverage_scores_and_sum_to_the_effective_dimension
     fit = json.loads((tmp_path / "out" / "manifest.json").read_text())["stats"]["fit"]
     assert fit["effective_dimension"] == pytest.approx(model.effective_dimension_, abs=0.01)
     assert fit["n_documents_fitted"] == 120
+
+
+def test_documents_are_kept_with_chances_in_proportion_to_their_scores(tmp_path) -> None:
+    raw = sharded(tmp_path / "raw", ROWS, 3)
+    select(raw, tmp_path / "out", method="leverage", settings={"dim": 64}, budget=30)
+    kept = [row for row in ledger(tmp_path / "out") if row["kept"]]
+    chances = {row["doc_id"]: row["inclusion"] for row in ledger(tmp_path / "out")}
+    found = by_id(tmp_path / "out")
+    expected = inclusion(np.log([found[row["id"]] for row in ROWS]), 30)
+    assert [chances[row["id"]] for row in ROWS] == pytest.approx(expected)
+    assert len(kept) == 30
+    weights = 1 / np.array([row["inclusion"] for row in kept])
+    assert [row["weight"] for row in kept] == pytest.approx(weights / weights.sum())
+
+
+def test_scores_that_are_no_weights_are_not_sampled_in_proportion_to(tmp_path) -> None:
+    write(tmp_path / "raw" / "a.jsonl", ROWS)
+    with pytest.raises(UsageError, match="take method leverage"):
+        select(tmp_path / "raw", tmp_path / "out", weights={"transform": "proportional"})
 
 
 def test_what_there_is_a_lot_of_scores_low_and_what_is_alone_high() -> None:

@@ -9,6 +9,8 @@ import numpy as np
 from curate.errors import UsageError
 from curate.leverage.dictionary import Dictionary
 from curate.leverage.similarity import Similarity
+from curate.sampling.inclusion import inclusion
+from curate.sampling.pivotal import systematic
 
 
 def recursive(
@@ -52,13 +54,13 @@ def recursive(
         )
         if top:
             chances = capped(scores, n_samples)
-            kept = _systematic(chances, rng)
+            kept = systematic(chances, rng.random())  # in an order that is random
         else:
             chances = np.minimum(1, oversampling * scores)
-            kept = rng.random(size) < chances
-            if not kept.any():
+            kept = np.flatnonzero(rng.random(size) < chances)
+            if not len(kept):
                 chances = np.full(size, min(1.0, n_samples / size))
-                kept = np.arange(size) < n_samples  # a random part, since the order is random
+                kept = np.arange(min(size, n_samples))  # a random part, for the same reason
         rows, weights = level[kept], 1 / chances[kept]
         if not top:
             level_ridge = tail_ridge(similarity, x[rows], weights, rank)
@@ -82,18 +84,10 @@ def tail_ridge(similarity: Similarity, points: np.ndarray, weights: np.ndarray, 
 
 def capped(scores: np.ndarray, n: int) -> np.ndarray:
     """Chances ``min(1, c score)`` with the sum n; where too few scores are above 0 the others share what is left."""
-    scores = np.where(np.count_nonzero(scores > 0) <= n, scores + 1e-12 + 1e-9 * scores.max(), scores)
-    falling = np.sort(scores)[::-1]
-    sums = np.cumsum(falling[::-1])[::-1]
-    factors = (n - np.arange(n)) / sums[:n]  # with the j largest at 1
-    first = int(np.flatnonzero(factors * falling[:n] <= 1 + 1e-12)[0])
-    return np.minimum(1, factors[first] * scores)
-
-
-def _systematic(chances: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """bool[n]: a sample with these chances, of their sum in size; in the order of rows, which is random here."""
-    ends = np.floor(np.cumsum(chances) - rng.random() + 1e-9)
-    return np.diff(ends, prepend=-1.0) > 0
+    if np.count_nonzero(scores > 0) <= n:
+        scores = scores + 1e-12 + 1e-9 * scores.max()
+    with np.errstate(divide="ignore"):
+        return inclusion(np.log(scores), n)
 
 
 def _dictionary(

@@ -26,6 +26,7 @@ TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "jeffreys": lambda s: np.logaddexp(0.0, s),
     "tv": lambda s: np.minimum(s, 0.0),  # a surrogate: that of total variation is 0 or infinite
 }
+PROPORTIONAL = "proportional"  # scores are weights themselves, 0 or more, as ridge leverage scores are
 REGULARISERS = ("chi2", "mixed")
 PRECISION = 1e-13  # of a parameter, relative to the range of the scores
 
@@ -35,12 +36,16 @@ def transform(scores: np.ndarray, name: str) -> np.ndarray:
 
     Parameters
     ----------
-    scores : float64[n_docs], log ratios of target to raw, nats. name : of `TRANSFORMS`, or "alpha=A" for A * scores.
+    scores : float64[n_docs], log ratios of target to raw, nats. name : of `TRANSFORMS`, or "alpha=A" for A * scores;
+        "proportional" for scores that are weights.
 
     Raises
     ------
     UsageError : no transform of that name.
     """
+    if name == PROPORTIONAL:
+        with np.errstate(divide="ignore"):
+            return np.log(np.asarray(scores, np.float64))
     if name in TRANSFORMS:
         return TRANSFORMS[name](np.asarray(scores, np.float64))
     return _alpha(name) * np.asarray(scores, np.float64)
@@ -49,7 +54,7 @@ def transform(scores: np.ndarray, name: str) -> np.ndarray:
 def _alpha(name: str) -> float:
     kind, equals, value = name.partition("=")
     if kind != "alpha" or not equals:
-        raise unknown("transform", name, (*TRANSFORMS, "alpha=A"))
+        raise unknown("transform", name, (*TRANSFORMS, "alpha=A", PROPORTIONAL))
     return _number(value, f"--transform {name}", "the Amari order, such as alpha=0.5")
 
 
@@ -116,6 +121,8 @@ class WeightSpec:
     @property
     def needs_log_ratios(self) -> bool:
         """Whether scores must be log weights; else any that are higher for the better will do."""
+        if self.transform == PROPORTIONAL:
+            return False
         return (self.max_kl is None and self.regularise is None) or self.transform != "kl"
 
     def __str__(self) -> str:

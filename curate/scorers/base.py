@@ -47,6 +47,7 @@ class Scorer(ABC):
 
     method: ClassVar[str]
     log_weights: ClassVar[bool]  # whether scores are log weights, nats, that a Gumbel draw may sample by
+    scores_are_weights: ClassVar[bool] = False  # 0 or more, that a draw may sample in proportion to
     default_draw: ClassVar[str] = "topk"
     needs_target: ClassVar[bool] = True
     needs: ClassVar[tuple[str, str] | None] = None  # a package, and the extra that brings it

@@ -34,6 +34,7 @@ class Fusion:
     """
 
     log_weights = False
+    scores_are_weights = False
     default_draw = "topk"
     separate_targets = False
 

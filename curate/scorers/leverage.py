@@ -64,6 +64,8 @@ class Leverage(Scorer):
 
     method = "leverage"
     log_weights = False
+    scores_are_weights = True
+    default_draw = "pivotal"
     needs_target = False
 
     def __init__(

@@ -238,6 +238,7 @@ class Judge:
         linear = scores()
         return {
             "random": self.random,
+            "random, by chance": self.by_chance(np.ones(len(texts))),  # the same draws as of leverage
             "leverage": self.by_chance(linear),
             "leverage, ridge 0.001": self.by_chance(scores(ridge_per_document=0.001)),
             "leverage, 1024 dimensions": self.by_chance(scores(dim=1024)),
