@@ -332,7 +332,7 @@ def flooded(judge: Judge) -> Judge:
         template = int(rng.choice(templates))
         said = judge.texts[template].split(" ")
         for at in np.flatnonzero(rng.random(len(said)) < 1 / 30):
-            said[at] = str(rng.choice(words))
+            said[at] = words[rng.integers(len(words))]
         ids.append(f"flood{len(ids)}")
         texts.append(" ".join(said))
         clusters.append(judge.clusters[template])
