@@ -20,6 +20,7 @@ import curate.steps.fit as fit
 
 raw, out = Path(sys.argv[1]), Path(sys.argv[2])
 LEFT = ("_work", ".curate.lock")
+both = json.loads(sys.argv[4])
 options = {"name": "x", "budget": 30, "shard_size": 1_500, "workers": 2, **json.loads(sys.argv[3])}
 real_replace, real_look, target = os.replace, fit._look, raw.parent / "target.parquet"
 state = {"left": None, "after": False, "looked": []}
@@ -48,7 +49,7 @@ wanted = tree(out / "warm")
 found, k, killed = [], 0, True
 while killed:
     k += 1
-    for after in (False, True):
+    for after in (False, True) if both else (k % 2 == 0,):
         folder = out / f"{k}{after}"
         child = os.fork()
         if not child:
@@ -76,16 +77,16 @@ print(json.dumps(found))
 """
 
 
-def killed_at_every_commit(folder: Path, **options: Any) -> list[dict[str, Any]]:
-    """Kill `select` before and after each of its renames, resume it, and check that nothing shows; returns the kills.
+def killed_at_every_commit(folder: Path, *, both: bool = False, **options: Any) -> list[dict[str, Any]]:
+    """Kill `select` at each of its renames, resume it, and check that nothing shows; returns the kills.
 
-    ``options`` are of `select`.
+    ``both``: before and after each, else before one and after the next. ``options`` are of `select`.
     """
     sharded(folder / "raw", rows(60), 4, "parquet")
     write(folder / "target.parquet", target_rows())
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, "-c", DRIVER, folder / "raw", folder / "out", json.dumps(options)],
+        [sys.executable, "-c", DRIVER, folder / "raw", folder / "out", json.dumps(options), json.dumps(both)],
         capture_output=True, text=True, check=False, timeout=300,
         env=os.environ | {"PYTHONPATH": path},
     )  # fmt: skip

@@ -38,7 +38,7 @@ COMMON = {"name": "x", "budget": 30, "shard_size": 1_500}
 
 @pytest.mark.parametrize("spill", ["spill", "reread"])
 def test_a_run_killed_at_any_commit_resumes_to_the_same_bytes(tmp_path, spill):
-    found = killed_at_every_commit(tmp_path, spill=spill == "spill")
+    found = killed_at_every_commit(tmp_path, both=True, spill=spill == "spill")
     assert len(found) > 30
 
 
