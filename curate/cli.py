@@ -278,7 +278,7 @@ def select(
     if dry_run:
         from curate.plan import ESTIMATED_BY, estimate
 
-        found = estimate(raw, **{key: wanted[key] for key in ESTIMATED_BY})
+        found = estimate(raw, **{key: (wanted | {"weights": weights})[key] for key in ESTIMATED_BY})
         _print_json(asdict(found)) if as_json else click.echo(found.as_text())
         return
     from curate.selection import select as run

@@ -174,9 +174,10 @@ def _begin(folder: Path, key: str, overwrite: bool) -> dict[str, Any] | None:
         raise RunError(
             f"{folder}: domains of another corpus or with other settings; choose another folder or pass --overwrite"
         )
-    for name in (SUMMARY, MODEL, "arrays.npz"):  # the summary first: from then on it is not complete
-        (folder / name).unlink(missing_ok=True)
+    (folder / SUMMARY).unlink(missing_ok=True)  # from now on it is not complete
     shutil.rmtree(folder / "clusters", ignore_errors=True)
+    for name in ("arrays.npz", MODEL):  # the model last: by it the folder is known to be ours
+        (folder / name).unlink(missing_ok=True)
     return None
 
 

@@ -14,12 +14,13 @@ from typing import Any
 from curate.engines import LocalEngine
 from curate.engines.allocator import BASE_BYTES
 from curate.engines.resources import Resources
+from curate.features.domains import Domains
 from curate.io.corpus import Corpus, scan
 from curate.io.targets import Paths, Targets, listed_paths, named_targets
 from curate.report.terminal import size, table
 from curate.sampling.budget import parse_budget, parse_bytes
 from curate.scorers import Dsir, Fusion, Leverage, Scorer, scorer
-from curate.selection import check_target, estimated_spill, vector_column
+from curate.selection import check_draw, check_target, draw_spec, estimated_spill, vector_column
 from curate.steps.cover import CANDIDATES, SLICE_BYTES
 from curate.steps.documents import Documents, documents, raw_batches
 from curate.steps.holdout import checked_fraction, target_texts
@@ -34,6 +35,10 @@ ESTIMATED_BY = (
     "settings",
     "budget",
     "draw",
+    "threshold",
+    "per",
+    "domains",
+    "weights",
     "text_column",
     "id_column",
     "target_text_column",
@@ -96,6 +101,10 @@ def estimate(
     settings: Mapping[str, Any] | None = None,
     budget: str | None = "10%",
     draw: str | None = None,
+    threshold: float | None = None,
+    per: str | None = None,
+    domains: str | None = None,
+    weights: Mapping[str, Any] | None = None,
     text_column: str = "text",
     id_column: str = "id",
     target_text_column: str | None = None,
@@ -112,7 +121,11 @@ def estimate(
     """
     model = scorer(method, **dict(settings or {}))
     check_target(named_targets(target), model, checked_fraction(holdout))
-    covering = draw == "cover"
+    spec = draw_spec(model, budget, draw, 0, threshold, per, None, weights)
+    check_draw(spec, named_targets(target), model)
+    if domains is not None:
+        Domains.load(domains)
+    covering = spec.draw == "cover"
     with LocalEngine(workers) as engine:
         start = time.perf_counter()
         corpus = scan(

@@ -52,6 +52,7 @@ from curate.steps.scoretable import ScoreTable, Statistics, add_sizes, duplicate
 from curate.steps.write import WriteJob, WriteSpec, output_schema, plan_shards, write_shard
 
 FORMAT = 1  # of the score table and what names it
+FEW_OF_BUDGET = 0.9  # below it a run says that much of its budget could not be spent
 LITTLE_MEMORY = 1_500_000_000  # below it memory is saved at the cost of some speed
 LARGER_TARGET = {
     "bytegrams": "--set target_bytes takes more, at 150 bytes of memory each",
@@ -148,7 +149,7 @@ def select(
     ------
     CurateError : in one of its kinds, see `curate.errors`; what is finished is kept for the next try.
     """
-    spec = _draw_spec(scorer(method, **dict(settings or {})), budget, draw, seed, threshold, per, proportions, weights)
+    spec = draw_spec(scorer(method, **dict(settings or {})), budget, draw, seed, threshold, per, proportions, weights)
     writing = WriteSpec(format, parse_bytes(shard_size))
     resources = Resources(workers, parse_bytes(memory_limit), spill)
     job = _ScoringSpec(
@@ -232,13 +233,13 @@ def draw(
     if scored is None:
         raise RunError(f"{run}: no scores there; run curate score or curate select first")
     job = _ScoringSpec(**scored["spec"])
-    spec = _draw_spec(scorer(job.method, **job.settings), budget, draw, seed, threshold, per, proportions, weights)
+    spec = draw_spec(scorer(job.method, **job.settings), budget, draw, seed, threshold, per, proportions, weights)
     resources = Resources(workers, parse_bytes(memory_limit))
     session = _Session(out or run, resources, Progress(progress))
     return session.select(job, spec, WriteSpec(format, parse_bytes(shard_size)), name, run, overwrite)
 
 
-def _draw_spec(
+def draw_spec(
     model: Scorer | Fusion,
     budget: str | int | Budget | None,
     draw: str | None,
@@ -302,12 +303,17 @@ def check_draw(spec: DrawSpec, target: Mapping[str, Any], model: Scorer | Fusion
 
     Raises
     ------
-    UsageError : it covers a target, and there is none, or each is to have its own budget.
+    UsageError : it covers a target, and there is none, or scores are not for it, or each is to have its own budget.
     """
     if spec.draw != "cover":
         return
     if not target:
         raise UsageError("draw 'cover' covers a target, and none is given (--target PATH); or take --draw topk")
+    if not model.needs_target:
+        raise UsageError(
+            f"draw 'cover' takes its candidates by nearness to the target, which scores of {model.method} are not: "
+            "take a method that looks at the target (bytegrams)"
+        )
     if model.separate_targets:
         raise UsageError(
             "draw 'cover' covers all targets together: leave out separate_targets, or select for each by itself"
@@ -654,6 +660,8 @@ class _Session:
             top_k=spec.draw == "topk" and spec.per is None and not separate,
         )
         manifest = _manifest(scored, recipe, found, kept, entries, diagnostics, nats, found_warnings)
+        if self.domains:
+            manifest["domains"] = self.domains.identity()
         from curate.report.card import croissant_json, dataset_card
 
         for path, text in (
@@ -874,7 +882,20 @@ def _data_warnings(
             texts.append(
                 f"the budget ({spec.budget}) is more than there is: all {n:,} documents with a score were kept"
             )
-    return texts
+            return texts
+    return texts + _much_less(found, spec, kept)
+
+
+def _much_less(found: Statistics, spec: DrawSpec, kept: Sequence[dict[str, Any]]) -> list[str]:
+    """Say so when much of the budget could not be spent."""
+    if spec.budget is None or spec.draw == "threshold":
+        return []
+    unit = spec.budget.size_column or "n_documents"
+    asked, got = spec.budget.total(found.n_documents), sum(part[unit] for part in kept)
+    if got >= FEW_OF_BUDGET * asked:
+        return []
+    why = "groups that have less than their part" if spec.per else "documents that have no weight or no score"
+    return [f"only {got:,} of {asked:,} {unit.removeprefix('n_')} of the budget were selected: there are {why}"]
 
 
 def _manifest(

@@ -113,6 +113,24 @@ def test_missing_arguments_are_exit_2():
     assert curate("nonsense").exit_code == 2
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["--max-kl", "1", "--draw", "topk"], ["--domains", "nowhere", "--per", "cluster"], ["--draw", "threshold"]],
+)
+def test_a_dry_run_refuses_what_a_run_would(raw, target, tmp_path, words):
+    asked = ("select", raw, "--target", target, "--out", tmp_path / "out", *words)
+    dry, wet = curate(*asked, "--dry-run"), curate(*asked)
+    assert dry.exit_code == wet.exit_code != 0
+    assert dry.stderr == wet.stderr
+
+
+def test_a_budget_that_is_hardly_spent_is_told_of(raw, target, tmp_path):
+    words = ("--per", "source", "--proportion", "maths=1", "--budget", "90%", "--out", tmp_path / "out")
+    result = curate("select", raw, "--target", target, *SMALL, *words)
+    assert result.exit_code == 0
+    assert "of the budget were selected: there are groups that have less than their part" in result.stderr
+
+
 @pytest.mark.parametrize("command", ["select", "score"])
 def test_without_a_target_a_method_that_needs_one_says_so(raw, tmp_path, command):
     result = curate(command, raw, "--out", tmp_path / "out")

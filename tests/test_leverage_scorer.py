@@ -1,7 +1,11 @@
 """Method leverage: exact scores of a corpus in one pass, by hashed vectors, a column or an encoder; no target."""
 
 import json
+import os
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -244,3 +248,35 @@ def test_leverage_scores_do_not_depend_on_the_format(tmp_path, settings) -> None
         select(sharded(tmp_path / form, of, 2, form), tmp_path / f"o-{form}", method="leverage", settings=settings)
         found.append(by_id(tmp_path / f"o-{form}"))
     assert all(one == found[0] for one in found)
+
+
+ON_THREADS = """
+import sys
+from pathlib import Path
+from corpora import select
+select(sys.argv[1], Path(sys.argv[2]), method="leverage", budget=20, settings={"dim": 256}, name="x")
+"""
+
+
+def test_the_threads_of_linear_algebra_change_no_byte(tmp_path) -> None:
+    raw = sharded(tmp_path / "raw", ROWS, 2)
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    for threads in "12":
+        of = os.environ | {"OPENBLAS_NUM_THREADS": threads, "PYTHONPATH": path}
+        subprocess.run([sys.executable, "-c", ON_THREADS, raw, tmp_path / threads], env=of, check=True)
+    assert tree(tmp_path / "1") == tree(tmp_path / "2")
+
+
+@pytest.mark.parametrize("weights", [{"max_kl": 1.0}, {"regularise": "chi2:1"}, {"min_ess": 0.97}, {"min_ess": 1.0}])
+def test_documents_with_a_score_of_0_are_weighed_like_others(tmp_path, weights) -> None:
+    made = [row | {"embedding": [0.0, 0.0] if i % 5 == 0 else [1.0, float(i)]} for i, row in enumerate(ROWS)]
+    raw = sharded(tmp_path / "raw", made, 2, "parquet")
+    settings = {"vectors": "embedding"}
+    found = select(raw, tmp_path / "out", method="leverage", settings=settings, weights=weights, budget=20)
+    assert found.n_selected == 20
+
+
+def test_leverage_chooses_no_candidates_to_cover_a_target(tmp_path) -> None:
+    raw = sharded(tmp_path / "raw", ROWS, 2)
+    with pytest.raises(UsageError, match="not: take a method that looks at the target"):
+        select(raw, tmp_path / "out", method="leverage", draw="cover", budget=20)

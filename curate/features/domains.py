@@ -108,6 +108,11 @@ class Domains:
             kind = {"hashed": HashedVectors, "encoder": EncoderVectors}[settings.pop("kind")]
             with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
                 mean, basis, centres = (arrays[name] for name in ("mean", "basis", "centres"))
+            dim = settings.get("dim", len(mean))
+            shapes = (dim,), (dim, basis.shape[1]), (len(centres), basis.shape[1])
+            for name, array, shape in zip(("mean", "basis", "centres"), (mean, basis, centres), shapes, strict=True):
+                if array.shape != shape or array.dtype != np.float64 or not np.isfinite(array).all():
+                    raise ValueError(f"array {name!r} is {array.dtype}{list(array.shape)}")
             found = cls(kind(**settings), mean, basis, centres, tuple(state["names"]))
         except FileNotFoundError as error:
             raise InputError(f"{folder}: no domains there; make them with curate domains RAW --out {folder}") from error
@@ -140,9 +145,17 @@ def fit_domains(
     ------
     UsageError : fewer documents differ than there are to be clusters. InputError : no documents.
     """
+    from threadpoolctl import threadpool_limits
+
     if not len(texts):
         raise InputError("no document with text: there is nothing to find domains in")
-    found = vectors(texts).astype(np.float64)
+    with threadpool_limits(1):  # several threads find other last bits
+        return _fitted(vectors(texts).astype(np.float64), vectors, k, seed % (1 << 64))
+
+
+def _fitted(
+    found: np.ndarray, vectors: HashedVectors | EncoderVectors, k: int | None, seed: int
+) -> tuple[Domains, tuple[Stability, ...]]:
     mean = found.mean(axis=0)
     basis = _principal(found - mean, N_COMPONENTS)
     x = Domains(vectors, mean, basis, np.zeros((1, basis.shape[1]))).project(found)

@@ -74,8 +74,11 @@ class Gram:
 
     def directions(self, ridge: float) -> Directions:
         """Ready to score: ``ridge`` is absolute."""
+        from threadpoolctl import threadpool_limits
+
         check_ridge(ridge)
-        values, vectors = np.linalg.eigh(self.matrix)
+        with threadpool_limits(1):  # several threads find other last bits
+            values, vectors = np.linalg.eigh(self.matrix)
         axes = np.rint(vectors * AXIS_UNIT)
         return Directions(axes, np.maximum(values, 0.0), ridge, self.n_points)
 

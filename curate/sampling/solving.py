@@ -31,6 +31,7 @@ class ExactSums:
         return self
 
     def _add(self, values: np.ndarray, groups: np.ndarray | None) -> None:
+        assert np.isfinite(values).all(), "only finite numbers can be added up"
         mantissas, exponents = np.frexp(values)
         whole = np.ldexp(np.where(exponents >= _LOWEST, mantissas, 0.0), 53)
         assert exponents.max(initial=0) < _HIGHEST, "too large to be added up"

@@ -28,6 +28,7 @@ TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 PROPORTIONAL = "proportional"  # scores are weights themselves, 0 or more, as ridge leverage scores are
 REGULARISERS = ("chi2", "mixed")
+LOWEST_WEIGHT = 1e-12  # of scores that are weights, so that one of 0 has a logarithm; next to none
 PRECISION = 1e-13  # of a parameter, relative to the range of the scores
 
 
@@ -44,8 +45,7 @@ def transform(scores: np.ndarray, name: str) -> np.ndarray:
     UsageError : no transform of that name.
     """
     if name == PROPORTIONAL:
-        with np.errstate(divide="ignore"):
-            return np.log(np.asarray(scores, np.float64))
+        return np.log(np.maximum(np.asarray(scores, np.float64), LOWEST_WEIGHT))
     if name in TRANSFORMS:
         return TRANSFORMS[name](np.asarray(scores, np.float64))
     return _alpha(name) * np.asarray(scores, np.float64)

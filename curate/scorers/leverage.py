@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from curate.errors import UsageError, unknown
+from curate.errors import InputError, UsageError, unknown
 from curate.features.ngrams import NgramFeatures
 from curate.features.vectors import ColumnVectors, EncoderVectors, HashedVectors
 from curate.leverage import (
@@ -181,6 +181,10 @@ class Leverage(Scorer):
         for some in batches:
             texts, given = some if isinstance(some, tuple) else (some, None)
             found, taken, _ = self.looked_at(texts, given)
+            if len(vectors) and len(found) and found.shape[1] != vectors.shape[1]:
+                raise InputError(
+                    f"vectors have {vectors.shape[1]} dimensions in one part and {found.shape[1]} in another"
+                )
             new = keyed_hashes(texts, self.seed, SAMPLE)[taken]
             if not len(new):
                 continue
