@@ -170,6 +170,17 @@ _drawing = _options(
     click.option("--shard-size", default="128MB", show_default=True, help="Bytes of text in a shard."),
     click.option("--name", help="Of the dataset; by default TARGET-METHOD."),
 )
+_of_a_selection = _options(
+    click.option("--raw", "-r", multiple=True, help="What the selection was made from; of a run that is known."),
+    click.option("--target-text-column", help="Column of the text in the target, when it is another."),
+    click.option("--text-column", help="Column of the text; by default that of the run, or text."),
+    click.option("--id-column", help="Column of the id; by default that of the run, or id."),
+    click.option(
+        "--on-bad-row",
+        type=click.Choice(["raise", "quarantine"]),
+        help="Stop at a row that cannot be read, or leave it out and count it; by default as in the run.",
+    ),
+)
 _running = _options(
     click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads; by default one a core."),
     click.option("--memory-limit", default="2GB", show_default=True, help="Memory to stay within."),
@@ -504,15 +515,7 @@ def align(old: str, new: str, as_json: bool, **rest: Any) -> None:
 @main.command()
 @click.argument("target")
 @click.argument("selected")
-@click.option("--raw", "-r", multiple=True, help="What the selection was made from; of a run that is known.")
-@click.option("--target-text-column", help="Column of the text in the target, when it is another.")
-@click.option("--text-column", help="Column of the text; by default that of the run, or text.")
-@click.option("--id-column", help="Column of the id; by default that of the run, or id.")
-@click.option(
-    "--on-bad-row",
-    type=click.Choice(["raise", "quarantine"]),
-    help="Stop at a row that cannot be read, or leave it out and count it; by default as in the run.",
-)
+@_of_a_selection
 @click.option("--sample", default="16MB", show_default=True, help="Text of each corpus that is looked at, at least.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of resampling and permutations.")
 @click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads; by default one a core.")
@@ -546,15 +549,7 @@ def compare(target: str, selected: str, raw: tuple[str, ...], sample: str, quiet
 @click.option(
     "--target", "--heldout", "-t", multiple=True, required=True, help="Examples of what is wanted, or text held out."
 )
-@click.option("--raw", "-r", multiple=True, help="What the selection was made from; of a run that is known.")
-@click.option("--target-text-column", help="Column of the text in the target, when it is another.")
-@click.option("--text-column", help="Column of the text; by default that of the run, or text.")
-@click.option("--id-column", help="Column of the id; by default that of the run, or id.")
-@click.option(
-    "--on-bad-row",
-    type=click.Choice(["raise", "quarantine"]),
-    help="Stop at a row that cannot be read, or leave it out and count it; by default as in the run.",
-)
+@_of_a_selection
 @click.option(
     "--set",
     "-s",

@@ -19,8 +19,8 @@ from curate.progress import Progress
 from curate.sampling.noise import UNIFORM, uniform
 from curate.scorers.leverage import Leverage, add_to, sum_of
 from curate.steps.documents import Documents, documents, raw_batches
+from curate.survey.corpus import BATCH_BYTES
 
-BATCH_BYTES = 4_000_000
 BEGINNING = 240  # characters of a text that are shown
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 

@@ -200,10 +200,7 @@ def _passages_of(job: _Job, partition: Partition, batch: Batch) -> tuple[pa.Tabl
     table = without_views(batch.table.select(others)).take(index)
     ids = docs.ids.cast(pa.large_string()).take(index)
     start, stop = pa.array(cut.start), pa.array(cut.stop)
-    span = pc.binary_join_element_wise(
-        start.cast(pa.large_string()), stop.cast(pa.large_string()), pa.scalar("-", pa.large_string())
-    )
-    names = pc.binary_join_element_wise(ids, span, pa.scalar("#", pa.large_string()))
+    names = _joined("#", ids, _joined("-", start.cast(pa.large_string()), stop.cast(pa.large_string())))
     columns = {job.corpus.id_column: names, job.corpus.text_column: cut.texts}
     columns |= {name: table[name] for name in others}
     columns |= dict(zip(ADDED, (ids, start, stop), strict=True))

@@ -26,6 +26,7 @@ from curate.io.targets import Paths, listed_paths
 from curate.progress import Progress
 from curate.steps.documents import documents, raw_batches
 from curate.survey import survey
+from curate.survey.corpus import BATCH_BYTES
 from curate.survey.names import distinctive
 from curate.survey.sample import FEATURES, N_FINE
 
@@ -33,7 +34,6 @@ FORMAT = 1
 SUMMARY = "summary.json"  # the last file that is written: what has none is not complete
 N_FITTED = 10_000  # documents that clusters are found in
 SAMPLE_BYTES = 24_000_000
-BATCH_BYTES = 4_000_000
 N_EXAMPLES = 3
 N_NAMES = 4
 SCHEMA = pa.schema(

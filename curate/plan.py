@@ -120,9 +120,10 @@ def estimate(
     CurateError : as a real run would, for what it comes across.
     """
     model = scorer(method, **dict(settings or {}))
-    check_target(named_targets(target), model, checked_fraction(holdout))
+    named = named_targets(target)
+    check_target(named, model, checked_fraction(holdout))
     spec = draw_spec(model, budget, draw, 0, threshold, per, None, weights)
-    check_draw(spec, named_targets(target), model)
+    check_draw(spec, named, model)
     if domains is not None:
         Domains.load(domains)
     covering = spec.draw == "cover"
@@ -131,10 +132,7 @@ def estimate(
         corpus = scan(
             listed_paths(raw), text_column=text_column, id_column=id_column, on_bad_row=on_bad_row, over=engine.map
         )
-        targets = {
-            name: scan(paths, text_column=target_text_column or text_column)
-            for name, paths in named_targets(target).items()
-        }
+        targets = {name: scan(paths, text_column=target_text_column or text_column) for name, paths in named.items()}
         scan_seconds = time.perf_counter() - start
         limit = parse_bytes(memory_limit)
         batch_bytes = Resources(workers, limit).batch_bytes(engine)

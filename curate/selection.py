@@ -152,19 +152,8 @@ def select(
     spec = draw_spec(scorer(method, **dict(settings or {})), budget, draw, seed, threshold, per, proportions, weights)
     writing = WriteSpec(format, parse_bytes(shard_size))
     resources = Resources(workers, parse_bytes(memory_limit), spill)
-    job = _ScoringSpec(
-        listed_paths(raw),
-        named_targets(target),
-        method,
-        dict(settings or {}),
-        text_column,
-        id_column,
-        target_text_column,
-        on_bad_row,
-        per,
-        checked_fraction(holdout),
-        None if domains is None else os.fspath(domains),
-    )
+    columns = (text_column, id_column, target_text_column)
+    job = _ScoringSpec.asked(raw, target, method, settings, columns, on_bad_row, per, holdout, domains)
     return _Session(out, resources, Progress(progress)).select(job, spec, writing, name, scores_from, overwrite)
 
 
@@ -190,19 +179,8 @@ def score(
 ) -> Scoring:
     """Fit a scorer and score every document, without drawing; `draw` goes on from there."""
     resources = Resources(workers, parse_bytes(memory_limit), spill)
-    job = _ScoringSpec(
-        listed_paths(raw),
-        named_targets(target),
-        method,
-        dict(settings or {}),
-        text_column,
-        id_column,
-        target_text_column,
-        on_bad_row,
-        per,
-        checked_fraction(holdout),
-        None if domains is None else os.fspath(domains),
-    )
+    columns = (text_column, id_column, target_text_column)
+    job = _ScoringSpec.asked(raw, target, method, settings, columns, on_bad_row, per, holdout, domains)
     return _Session(out, resources, Progress(progress)).score(job, overwrite)
 
 
@@ -291,6 +269,32 @@ class _ScoringSpec:
     per: str | None
     holdout: float | None = None
     domains: str | None = None
+
+    @classmethod
+    def asked(
+        cls,
+        raw: Paths,
+        target: Targets | None,
+        method: str,
+        settings: Mapping[str, Any] | None,
+        columns: tuple[str, str, str | None],
+        on_bad_row: str,
+        per: str | None,
+        holdout: float | None,
+        domains: str | os.PathLike[str] | None,
+    ) -> _ScoringSpec:
+        """From the arguments of `select` and `score`. ``columns``: of raw's text, its id, and the target's text."""
+        return cls(
+            listed_paths(raw),
+            named_targets(target),
+            method,
+            dict(settings or {}),
+            *columns,
+            on_bad_row,
+            per,
+            checked_fraction(holdout),
+            None if domains is None else os.fspath(domains),
+        )
 
     def __post_init__(self) -> None:
         if self.on_bad_row not in ("raise", "quarantine"):

@@ -17,8 +17,8 @@ from curate.progress import Progress
 from curate.sampling.noise import HOLDOUT, TIE, keyed_hashes
 from curate.steps.documents import documents, raw_batches
 from curate.steps.holdout import held_out_texts, normalised
+from curate.survey.corpus import BATCH_BYTES
 
-BATCH_BYTES = 4_000_000
 SEPARATOR = b"\n\n"
 FEW_HELD_OUT = 20
 Texts = Mapping[tuple[int, int], bytes]  # by partition and row in the file

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -59,9 +59,12 @@ class ExactSums:
         return found
 
 
-def merged(sums: list[ExactSums], more: list[ExactSums]) -> list[ExactSums]:
-    """Two lists of sums of the same things, or one where the other is empty."""
-    return [a.merge(b) for a, b in zip(sums, more, strict=True)] if sums and more else sums or more
+def merged(parts: Iterable[list[ExactSums]]) -> list[ExactSums]:
+    """Lists of sums of the same things, added up; an empty one adds nothing."""
+    total: list[ExactSums] = []
+    for sums in parts:
+        total = [a.merge(b) for a, b in zip(total, sums, strict=True)] if total and sums else total or sums
+    return total
 
 
 Function = Callable[[np.ndarray], np.ndarray]

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 640  # 128 tokens of five bytes
 HIGHEST_ORDER = 8
+TARGET_BYTES = 4_000_000  # of each target, unless more is asked for
 
 
 class ByteGrams(Scorer):
@@ -83,7 +84,7 @@ class ByteGrams(Scorer):
         tokenizer: str | None = None,
         temperature: float = 1.0,
         sample_bytes: int = 64_000_000,
-        target_bytes: int = 4_000_000,
+        target_bytes: int = TARGET_BYTES,
         separate_targets: bool = False,
         target_proportions: Sequence[float] | float | None = None,
     ) -> None:

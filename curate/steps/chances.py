@@ -136,10 +136,7 @@ class _Rows:
             by = arrays[columns.index("budgeted")] if groups else None
             return [ExactSums(n_groups).add(np.asarray(term, float), by) for term in function(*arrays)]
 
-        total: list[ExactSums] = []
-        for found in self.over(columns, of):
-            total = merged(total, found)
-        return [sums.totals() for sums in total]
+        return [sums.totals() for sums in merged(self.over(columns, of))]
 
     def score_sums(self) -> Sums:
         return lambda function: [float(total[0]) for total in self.sums([self.value], function)]

@@ -28,6 +28,7 @@ from curate.sampling.budget import Budget
 from curate.sampling.cover import PRIOR, ROUNDS, Coverage, Matches, greedy_cover
 from curate.sampling.noise import TIE, keyed_hashes, mix
 from curate.scorers.base import encoded, texts_within
+from curate.scorers.bytegrams import TARGET_BYTES
 from curate.steps.decision import Cuts, Listed
 from curate.steps.documents import documents, raw_batches
 from curate.steps.draw import draw_table
@@ -40,7 +41,6 @@ FORMAT = 1  # of the files of candidates
 CANDIDATES = 8  # budgets; on the pool 5 or 16 make no difference
 SLICE_BYTES = 50_000_000  # of text: matches take four times as much, twice
 GROUP_BYTES = 32_000_000  # of text that is dealt into slices at once, by all workers together
-TARGET_BYTES = 4_000_000  # as of method bytegrams
 SCHEMA = pa.schema(
     [
         ("place", pa.int64()),  # in the part of the score table

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from curate.engines import LocalEngine
 from curate.errors import InputError, UsageError, unknown
@@ -73,18 +74,14 @@ def _weighting(table: ScoreTable, spec: DrawSpec, found: Statistics, engine: Loc
     column = one_score(table, spec)
 
     def over(function: Callable[[np.ndarray], Sequence[np.ndarray]]) -> list[float]:
-        def of(part: Path) -> list[ExactSums]:
-            sums: list[ExactSums] = []
-            for rows in batches(part, [column]):
-                scores = numpy(rows[column])
-                terms = [ExactSums().add(np.asarray(t, float)) for t in function(scores[~np.isnan(scores)])]
-                sums = merged(sums, terms)
-            return sums
+        def terms(rows: pa.Table) -> list[ExactSums]:
+            scores = numpy(rows[column])
+            return [ExactSums().add(np.asarray(t, float)) for t in function(scores[~np.isnan(scores)])]
 
-        total: list[ExactSums] = []
-        for sums in engine.ordered(of, table.parts):
-            total = merged(total, sums)
-        return [float(sums.totals()[0]) for sums in total]
+        def of(part: Path) -> list[ExactSums]:
+            return merged(map(terms, batches(part, [column])))
+
+        return [float(sums.totals()[0]) for sums in merged(engine.ordered(of, table.parts))]
 
     moments = found.moments[0]
     return weighting(spec.weights, over, moments.n, moments.minimum, moments.maximum)

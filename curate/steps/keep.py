@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -21,6 +20,7 @@ from curate.io.run import digest, read_json, write_json
 from curate.io.schemas import dumped, inferred, loaded, merged
 from curate.io.tables import batches, regrouped
 from curate.metrics.weights import LengthHistogram
+from curate.sampling.solving import ExactSums
 from curate.steps.decision import Decision, chosen_scores
 from curate.steps.early import LINE, early_path, early_tables
 from curate.steps.scoretable import add_sizes, sizes_by
@@ -204,8 +204,11 @@ def numbers_of(job: KeepJob, partition: int) -> Any:
 
 def total_weight(job: KeepJob, found: Sequence[dict[str, Any]]) -> float:
     """The sum of the weights of all kept documents, the same in whatever order they are."""
-    kept = (index for index, part in enumerate(found) if part["n_documents"])
-    return math.fsum(weight for index in kept for weight in numbers_of(job, index)["weights"])
+    total = ExactSums()
+    for index, part in enumerate(found):
+        if part["n_documents"]:
+            total.add(numbers_of(job, index)["weights"])
+    return float(total.totals()[0])
 
 
 @dataclass(frozen=True)
