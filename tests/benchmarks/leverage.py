@@ -398,6 +398,9 @@ def main() -> None:
     found: dict[str, Any] = json.loads(args.json.read_text()) if args.json and args.json.exists() else {}
     found["machine"] = {"cores": os.cpu_count(), "system": platform.system(), "processor": platform.machine()}
     found["versions"] = {"python": platform.python_version(), "numpy": np.__version__, "polars": pl.__version__}
+    if "speed" in parts:  # first: the peak of a process begins with that of the one it is started from
+        pairs = (pair.rpartition("=") for pair in args.corpora.split(","))
+        found["speed"] = speed({path: float(gb) for path, _, gb in pairs}, args.runs)
     judge = pool_judge(args.pool) if {"dictionaries", "selections", "flood"} & set(parts) else None
     if judge is not None and "dictionaries" in parts:
         found["dictionaries"] = dictionaries(judge.texts)
@@ -407,9 +410,6 @@ def main() -> None:
     if judge is not None and "flood" in parts:
         flood = flooded(judge)
         found["flood"] = settings | {"arms": selections(flood, args.pool, flood.arms())}
-    if "speed" in parts:
-        pairs = (pair.rpartition("=") for pair in args.corpora.split(","))
-        found["speed"] = speed({path: float(gb) for path, _, gb in pairs}, args.runs)
     if args.json:
         args.json.write_text(json.dumps(found, indent=2) + "\n")
 
