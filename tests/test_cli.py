@@ -41,23 +41,36 @@ def run(raw, target, tmp_path) -> Path:
 # ---- help
 
 
-@pytest.mark.parametrize("name", [None, *main.commands])
+def commands(group: click.Group, above: str = "") -> dict[str, click.Command]:
+    """All commands by their words, those of groups too."""
+    found: dict[str, click.Command] = {}
+    for name, command in group.commands.items():
+        found[f"{above}{name}"] = command
+        if isinstance(command, click.Group):
+            found |= commands(command, f"{above}{name} ")
+    return found
+
+
+EVERY_COMMAND = commands(main)
+
+
+@pytest.mark.parametrize("name", [None, *EVERY_COMMAND])
 def test_every_command_has_help_with_an_example(name):
-    result = curate(*([name] if name else []), "--help")
+    result = curate(*(name.split() if name else []), "--help")
     assert result.exit_code == 0
     example = result.output.split("Example:")[1].strip().splitlines()[0].strip()
     assert example.startswith(f"curate {name or ''}".strip())
 
 
-@pytest.mark.parametrize("name", list(main.commands))
+@pytest.mark.parametrize("name", list(EVERY_COMMAND))
 def test_the_options_in_every_example_are_there(name):
-    command = main.commands[name]
+    command = EVERY_COMMAND[name]
     example = command.help.split("Example:")[1].strip().splitlines()[0].split(">>")[0]
-    command.make_parser(click.Context(command)).parse_args(shlex.split(example)[2:])
+    command.make_parser(click.Context(command)).parse_args(shlex.split(example)[1 + len(name.split()) :])
 
 
 def test_every_option_says_what_it_is():
-    for name, command in main.commands.items():
+    for name, command in EVERY_COMMAND.items():
         for parameter in command.params:
             if isinstance(parameter, click.Option):
                 assert parameter.help, f"{name} {parameter.name}"

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 import click
 
 from curate import __version__
+from curate.cli.curriculum import curriculum
+from curate.cli.options import (
+    bars,
+    drawing,
+    of_a_selection,
+    print_json,
+    reading,
+    running,
+    scoring,
+    settings_of,
+    shares_of,
+    targets_of,
+)
 from curate.errors import CurateError, UsageError
 
 EPILOG = "Results go to stdout, progress to stderr. Documentation: README.md"
@@ -54,214 +65,18 @@ def main() -> None:
     """
 
 
-Command = Callable[..., Any]
-
-
-def _options(*options: Command) -> Callable[[Command], Command]:
-    def add(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
-
-
-_reading = _options(
-    click.option(
-        "--text-column", "--text-key", "--text-field", default="text", show_default=True, help="Column of the text."
-    ),
-    click.option(
-        "--id-column",
-        "--id-key",
-        "--id-field",
-        default="id",
-        show_default=True,
-        help="Column of the id; without it an id is FILE#ROW.",
-    ),
-    click.option(
-        "--on-bad-row",
-        type=click.Choice(["raise", "quarantine"]),
-        default="raise",
-        show_default=True,
-        help="Stop at a row that cannot be read, or set it aside in quarantine.parquet.",
-    ),
-)
-_scoring = _options(
-    click.option(
-        "--target",
-        "-t",
-        "targets",
-        multiple=True,
-        metavar="[NAME=]PATH",
-        help="Examples of what is wanted; repeat for several. Most methods need some.",
-    ),
-    click.option("--target-text-column", help="Column of the text in the targets, when it is another."),
-    click.option(
-        "--holdout",
-        type=float,
-        metavar="SHARE",
-        help="Part of the target that is not fitted to (0.2), for curate evaluate to measure with.",
-    ),
-    click.option(
-        "--method", default="dsir", show_default=True, help="Scorer, or several fused: dsir+primed; see curate methods."
-    ),
-    click.option(
-        "--set",
-        "-s",
-        "settings",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="A setting of the scorer (of one that is fused: dsir.n=3); repeat for several.",
-    ),
-    click.option("--tokenizer", metavar="MODEL", help="SentencePiece model: counts its pieces instead of words."),
-    click.option(
-        "--domains",
-        type=click.Path(),
-        metavar="DIR",
-        help="What curate domains found: documents get a column cluster, for --per cluster.",
-    ),
-    click.option("--per", metavar="COLUMN", help="Draw within each value of a column (such as source)."),
-)
-_drawing = _options(
-    click.option(
-        "--budget", "-b", default=None, help="How much: 10000 (documents), 10%, 500MB, 2B-tokens.  [default: 10%]"
-    ),
-    click.option(
-        "--draw",
-        type=click.Choice(["gumbel", "topk", "threshold", "uniform", "cover", "pivotal", "systematic", "poisson"]),
-        help="Sample by weight, take the best, all above a threshold, at random, or of the best those that together "
-        "cover the target; the last three keep each document with a known chance.  [default: gumbel for dsir and "
-        "bytegrams, else topk]",
-    ),
-    click.option(
-        "--transform",
-        metavar="NAME",
-        help="Weights by the divergence that a selection makes small: kl, js, hellinger, chi2, jeffreys, tv, alpha=A; "
-        "proportional to the score for leverage, where that is the default.",
-    ),
-    click.option("--max-kl", type=float, metavar="NATS", help="Tilt raw towards high scores by so many nats at most."),
-    click.option(
-        "--min-ess", type=float, metavar="SHARE", help="Clip weights until they are worth that share of the documents."
-    ),
-    click.option(
-        "--regularise", metavar="KIND:BETA", help="Weights at the price of a penalty: chi2:BETA or mixed:BETA."
-    ),
-    click.option(
-        "--calibrate",
-        metavar="COLUMN",
-        help="Weigh by a score's quantile in its group, such as source, or in all; needs --max-kl.",
-    ),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of the draw."),
-    click.option("--threshold", type=float, help="Lowest score, for --draw threshold."),
-    click.option(
-        "--proportion",
-        "proportions",
-        multiple=True,
-        metavar="VALUE=SHARE",
-        help="Share of the budget for a value of --per; by default as in raw.",
-    ),
-    click.option(
-        "--format",
-        type=click.Choice(["parquet", "jsonl.zst"]),
-        default="parquet",
-        show_default=True,
-        help="Of the shards.",
-    ),
-    click.option("--shard-size", default="128MB", show_default=True, help="Bytes of text in a shard."),
-    click.option("--name", help="Of the dataset; by default TARGET-METHOD."),
-)
-_of_a_selection = _options(
-    click.option("--raw", "-r", multiple=True, help="What the selection was made from; of a run that is known."),
-    click.option("--target-text-column", help="Column of the text in the target, when it is another."),
-    click.option("--text-column", help="Column of the text; by default that of the run, or text."),
-    click.option("--id-column", help="Column of the id; by default that of the run, or id."),
-    click.option(
-        "--on-bad-row",
-        type=click.Choice(["raise", "quarantine"]),
-        help="Stop at a row that cannot be read, or leave it out and count it; by default as in the run.",
-    ),
-)
-_running = _options(
-    click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads; by default one a core."),
-    click.option("--memory-limit", default="2GB", show_default=True, help="Memory to stay within."),
-    click.option("--overwrite", is_flag=True, help="Replace what another recipe left in the folder."),
-    click.option("--quiet", "-q", is_flag=True, help="No progress bars."),
-    click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
-)
-
-
-def _progress(quiet: bool) -> bool | None:
-    return False if quiet else None
-
-
-def _pairs(items: tuple[str, ...], option: str) -> dict[str, str]:
-    pairs = {}
-    for item in items:
-        key, equals, value = item.partition("=")
-        if not equals or not key:
-            raise UsageError(f"{option} {item}: must be KEY=VALUE")
-        pairs[key] = value
-    return pairs
-
-
-def _settings(items: tuple[str, ...], tokenizer: str | None) -> dict[str, Any]:
-    settings: dict[str, Any] = {key: _value(value) for key, value in _pairs(items, "--set").items()}
-    if tokenizer:
-        settings["tokenizer"] = tokenizer
-    return settings
-
-
-def _value(text: str) -> Any:
-    """A number, true, false, none, a list of numbers, or text."""
-    lowered = text.lower()
-    if lowered in ("true", "false", "none"):
-        return {"true": True, "false": False, "none": None}[lowered]
-    for kind in (int, float):
-        try:
-            return kind(text.replace("_", ""))
-        except ValueError:
-            continue
-    if "," in text:
-        return [_value(part) for part in text.split(",")]
-    return text
-
-
-def _targets(items: tuple[str, ...], option: str = "--target") -> Any:
-    """Paths, or paths by name when names were given."""
-    if not any("=" in item.partition("/")[0] for item in items):
-        return list(items)
-    named: dict[str, list[str]] = {}
-    for item in items:
-        name, equals, path = item.partition("=")
-        if not equals:
-            raise UsageError(f"{option} {item}: name all targets or none")
-        named.setdefault(name, []).append(path)
-    return named
-
-
-def _shares(items: tuple[str, ...]) -> dict[str, float] | None:
-    try:
-        return {key: float(value) for key, value in _pairs(items, "--proportion").items()} or None
-    except ValueError as error:
-        raise UsageError(f"--proportion: a share must be a number ({error})") from error
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
-
-
 @main.command()
 @click.argument("raw", nargs=-1, required=True)
 @click.option("--out", "-o", required=True, type=click.Path(file_okay=False), help="Folder for the selection.")
-@_scoring
-@_drawing
-@_reading
+@scoring
+@drawing
+@reading
 @click.option("--scores-from", type=click.Path(), help="An earlier run whose scores are used again.")
 @click.option("--dry-run", "--dryrun", is_flag=True, help="Print the plan with time, memory and disk, and stop.")
 @click.option(
     "--engine", type=click.Choice(["local"]), default="local", show_default=True, help="Where partitions are worked on."
 )
-@_running
+@running
 def select(
     raw: tuple[str, ...],
     out: str,
@@ -284,17 +99,17 @@ def select(
       curate select samples/raw --target samples/targets/gsm8k/train.jsonl --budget 10% --out out
     """
     weights = _weights(rest)
-    wanted = {"target": _targets(targets), "out": out, "settings": _settings(settings, tokenizer), **rest}
+    wanted = {"target": targets_of(targets), "out": out, "settings": settings_of(settings, tokenizer), **rest}
     wanted["budget"] = _budget(rest)
     if dry_run:
         from curate.plan import ESTIMATED_BY, estimate
 
         found = estimate(raw, **{key: (wanted | {"weights": weights})[key] for key in ESTIMATED_BY})
-        _print_json(asdict(found)) if as_json else click.echo(found.as_text())
+        print_json(asdict(found)) if as_json else click.echo(found.as_text())
         return
     from curate.selection import select as run
 
-    result = run(raw, **wanted, weights=weights, proportions=_shares(proportions), progress=_progress(quiet))
+    result = run(raw, **wanted, weights=weights, proportions=shares_of(proportions), progress=bars(quiet))
     _show_selection(result, as_json)
 
 
@@ -311,7 +126,7 @@ def _budget(options: dict[str, Any]) -> str | None:
 
 def _show_selection(result: Any, as_json: bool) -> None:
     if as_json:
-        _print_json({"out": str(result.out), "seconds": result.seconds, **result.manifest})
+        print_json({"out": str(result.out), "seconds": result.seconds, **result.manifest})
         return
     from curate.report.terminal import selection_text
 
@@ -323,9 +138,9 @@ def _show_selection(result: Any, as_json: bool) -> None:
 @main.command()
 @click.argument("raw", nargs=-1, required=True)
 @click.option("--out", "-o", required=True, type=click.Path(file_okay=False), help="Folder for the scores.")
-@_scoring
-@_reading
-@_running
+@scoring
+@reading
+@running
 def score(raw: tuple[str, ...], targets: tuple[str, ...], settings: tuple[str, ...], tokenizer: str | None,
           quiet: bool, as_json: bool, **rest: Any) -> None:  # fmt: skip
     """Fit a scorer and score every document of RAW, without drawing.
@@ -337,10 +152,10 @@ def score(raw: tuple[str, ...], targets: tuple[str, ...], settings: tuple[str, .
     from curate.selection import score as run
 
     result = run(
-        raw, target=_targets(targets), settings=_settings(settings, tokenizer), progress=_progress(quiet), **rest
+        raw, target=targets_of(targets), settings=settings_of(settings, tokenizer), progress=bars(quiet), **rest
     )
     if as_json:
-        _print_json(asdict(result))
+        print_json(asdict(result))
         return
     left_out = ", ".join(f"{n:,} {reason}" for reason, n in sorted(result.reasons.items()))
     click.echo(
@@ -353,8 +168,8 @@ def score(raw: tuple[str, ...], targets: tuple[str, ...], settings: tuple[str, .
 @click.argument("run", type=click.Path(exists=True, file_okay=False))
 @click.option("--out", "-o", type=click.Path(file_okay=False), help="Folder for the selection; by default RUN itself.")
 @click.option("--per", metavar="COLUMN", help="Draw within each value of a column (such as source).")
-@_drawing
-@_running
+@drawing
+@running
 def draw(run: str, proportions: tuple[str, ...], quiet: bool, as_json: bool, **rest: Any) -> None:
     """Draw from the scores of RUN again: another budget, draw or seed, in seconds.
 
@@ -366,7 +181,7 @@ def draw(run: str, proportions: tuple[str, ...], quiet: bool, as_json: bool, **r
 
     rest["budget"] = _budget(rest)
     rest["weights"] = _weights(rest)
-    result = again(run, proportions=_shares(proportions), progress=_progress(quiet), **rest)
+    result = again(run, proportions=shares_of(proportions), progress=bars(quiet), **rest)
     _show_selection(result, as_json)
 
 
@@ -407,9 +222,9 @@ def evaluate(
     """
     from curate.evidence import evaluate as measure
 
-    found = measure(run, heldout=_targets(heldout, "--heldout") if heldout else None, progress=_progress(quiet), **rest)
+    found = measure(run, heldout=targets_of(heldout, "--heldout") if heldout else None, progress=bars(quiet), **rest)
     if as_json:
-        _print_json(found.as_dict())
+        print_json(found.as_dict())
     else:
         from curate.report.terminal import evidence_text
 
@@ -422,7 +237,7 @@ def evaluate(
 
 @main.command()
 @click.argument("raw", nargs=-1, required=True)
-@_reading
+@reading
 @click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads; by default one a core.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def scan(raw: tuple[str, ...], workers: int | None, as_json: bool, **rest: Any) -> None:
@@ -439,7 +254,7 @@ def scan(raw: tuple[str, ...], workers: int | None, as_json: bool, **rest: Any) 
     with LocalEngine(workers) as engine:
         corpus = find(raw, over=engine.map, **rest)
     if as_json:
-        _print_json(corpus.as_dict() | {"columns": columns_of(corpus), "passed_over": corpus.passed_over})
+        print_json(corpus.as_dict() | {"columns": columns_of(corpus), "passed_over": corpus.passed_over})
         return
     from curate.report.terminal import corpus_text
 
@@ -452,7 +267,7 @@ def scan(raw: tuple[str, ...], workers: int | None, as_json: bool, **rest: Any) 
 @click.option("-k", "--k", default="auto", show_default=True, metavar="auto|N", help="Number of domains.")
 @click.option("--encoder", type=click.Path(), metavar="DIR", help="Sentence encoder for the vectors.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the clustering.")
-@_reading
+@reading
 @click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads; by default one a core.")
 @click.option("--overwrite", is_flag=True, help="Replace other domains in the folder.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress bars.")
@@ -472,9 +287,9 @@ def domains(raw: tuple[str, ...], k: str, quiet: bool, as_json: bool, **rest: An
 
     if k != "auto" and not k.isdecimal():
         raise UsageError(f"--k {k}: must be auto or a whole number")
-    found = run(raw, k=None if k == "auto" else int(k), progress=_progress(quiet), **rest)
+    found = run(raw, k=None if k == "auto" else int(k), progress=bars(quiet), **rest)
     if as_json:
-        _print_json(as_dict(found))
+        print_json(as_dict(found))
         return
     from curate.report.terminal import domains_text
 
@@ -509,13 +324,13 @@ def align(old: str, new: str, as_json: bool, **rest: Any) -> None:
     from curate.upgrade import as_dict
 
     found = run(old, new, **rest)
-    _print_json(as_dict(found)) if as_json else click.echo(upgrade_text(found))
+    print_json(as_dict(found)) if as_json else click.echo(upgrade_text(found))
 
 
 @main.command()
 @click.argument("target")
 @click.argument("selected")
-@_of_a_selection
+@of_a_selection
 @click.option("--sample", default="16MB", show_default=True, help="Text of each corpus that is looked at, at least.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of resampling and permutations.")
 @click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads; by default one a core.")
@@ -535,9 +350,9 @@ def compare(target: str, selected: str, raw: tuple[str, ...], sample: str, quiet
     from curate.io.run import finite
     from curate.sampling.budget import parse_bytes
 
-    result = run(target, selected, raw=raw or None, sample_bytes=parse_bytes(sample), progress=_progress(quiet), **rest)
+    result = run(target, selected, raw=raw or None, sample_bytes=parse_bytes(sample), progress=bars(quiet), **rest)
     if as_json:
-        _print_json(finite(asdict(result)))
+        print_json(finite(asdict(result)))
         return
     from curate.report.terminal import comparison_text
 
@@ -549,7 +364,7 @@ def compare(target: str, selected: str, raw: tuple[str, ...], sample: str, quiet
 @click.option(
     "--target", "--heldout", "-t", multiple=True, required=True, help="Examples of what is wanted, or text held out."
 )
-@_of_a_selection
+@of_a_selection
 @click.option(
     "--set",
     "-s",
@@ -579,12 +394,12 @@ def coverage(selected: tuple[str, ...], raw: tuple[str, ...], settings: tuple[st
     result = run(
         selected[0] if len(selected) == 1 else selected,
         raw=raw or None,
-        settings=_settings(settings, None) or None,
-        progress=_progress(quiet),
+        settings=settings_of(settings, None) or None,
+        progress=bars(quiet),
         **rest,
     )
     if as_json:
-        _print_json(finite(asdict(result)))
+        print_json(finite(asdict(result)))
         return
     from curate.report.terminal import coverage_text
 
@@ -619,15 +434,15 @@ def report(paths: tuple[str, ...], sample: str, quiet: bool, **rest: Any) -> Non
     from curate.report.write import report as write
     from curate.sampling.budget import parse_bytes
 
-    click.echo(write(paths, sample_bytes=parse_bytes(sample), progress=_progress(quiet), **rest))
+    click.echo(write(paths, sample_bytes=parse_bytes(sample), progress=bars(quiet), **rest))
 
 
 @main.command()
 @click.argument("raw", nargs=-1, required=True)
 @click.option("--out", "-o", required=True, type=click.Path(file_okay=False), help="Folder for the passages.")
 @click.option("--size", default="200", show_default=True, help="Bytes of a passage, at least; up to twice as many.")
-@_reading
-@_running
+@reading
+@running
 def passages(raw: tuple[str, ...], quiet: bool, as_json: bool, **rest: Any) -> None:
     """Cut the documents of RAW into passages, to select these instead of whole documents.
 
@@ -637,9 +452,9 @@ def passages(raw: tuple[str, ...], quiet: bool, as_json: bool, **rest: Any) -> N
     """
     from curate.cutting import passages as cut
 
-    made = cut(raw, progress=_progress(quiet), **rest)
+    made = cut(raw, progress=bars(quiet), **rest)
     if as_json:
-        _print_json(asdict(made))
+        print_json(asdict(made))
         return
     mean = made.n_bytes / max(1, made.n_passages)
     click.echo(f"{made.n_documents:,} documents in {made.n_passages:,} passages of {mean:,.0f} bytes on average")
@@ -663,7 +478,7 @@ def verify(out: str, inputs: bool, as_json: bool) -> None:
 
     result = check(out, inputs=inputs)
     if as_json:
-        _print_json(asdict(result) | {"ok": result.ok})
+        print_json(asdict(result) | {"ok": result.ok})
     else:
         for problem in result.problems:
             click.echo(problem)
@@ -683,7 +498,7 @@ def methods(as_json: bool) -> None:
     from curate.methods import DRAWS, METHODS
 
     if as_json:
-        _print_json({"methods": [asdict(m) | {"settings": m.settings} for m in METHODS], "draws": DRAWS})
+        print_json({"methods": [asdict(m) | {"settings": m.settings} for m in METHODS], "draws": DRAWS})
         return
     for method in METHODS:
         click.echo(f"{method.name}\n  what      {method.what}\n  when      {method.when}")
@@ -708,7 +523,7 @@ def doctor(as_json: bool) -> None:
 
     found = checks()
     if as_json:
-        _print_json([asdict(check) for check in found])
+        print_json([asdict(check) for check in found])
     else:
         for check in found:
             click.echo(f"{'ok' if check.ok else 'XX'}  {check.name:<22} {check.found}")
@@ -729,3 +544,6 @@ def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None
     click.echo(kind(main, {}, "curate", "_CURATE_COMPLETE").source())
+
+
+main.add_command(curriculum)

@@ -1,0 +1,76 @@
+"""The files of a curriculum: what is written is read, and what makes no sense is refused."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curate.errors import CorruptError, InputError
+from curate.io.curriculum import Curriculum, read_curriculum, write_curriculum
+
+NAMES = st.text(st.characters(codec="utf-8"), max_size=8)
+WEIGHTS = st.dictionaries(NAMES, st.floats(1e-6, 1e6), min_size=1, max_size=6)
+
+
+@given(st.lists(WEIGHTS, min_size=1, max_size=3))
+def test_what_is_written_is_read(tmp_path_factory, stages):
+    folder = tmp_path_factory.mktemp("c")
+    made = Curriculum.of(stages, method="mix", column="source")
+    write_curriculum(folder, made)
+    found = read_curriculum(folder)
+    assert [found.stage(k) for k in range(found.n_stages)] == [made.stage(k) for k in range(len(stages))]
+    assert found.about == {"method": "mix", "column": "source"}
+    for k in range(len(stages)):
+        assert sum(found.stage(k).values()) == pytest.approx(1)
+        name = "weights.json" if len(stages) == 1 else f"weights-stage-{k}.json"
+        assert json.loads((folder / name).read_text()) == found.stage(k)
+
+
+def test_more_numbers_travel_with_the_weights(tmp_path):
+    made = Curriculum("doc_id", pa.array(["a", "b"]), [0, 0], [1, 3], {"pass_rate": np.array([0.5, np.nan])})
+    write_curriculum(tmp_path, made)
+    found = read_curriculum(tmp_path / "curriculum.parquet")
+    assert found.stage() == {"a": 0.25, "b": 0.75}
+    np.testing.assert_array_equal(found.columns["pass_rate"], [0.5, np.nan])
+    assert not (tmp_path / "weights.json").exists()  # of documents there may be millions
+
+
+def test_fewer_stages_leave_no_weights_of_the_old_ones(tmp_path):
+    write_curriculum(tmp_path, Curriculum.of([{"a": 1}, {"b": 1}]))
+    write_curriculum(tmp_path, Curriculum.of({"a": 1}))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["curriculum.parquet", "weights.json"]
+
+
+@pytest.mark.parametrize(
+    ("stages", "weights", "message"),
+    [
+        ([0, 0], [1, -1], "'b': weight -1"),
+        ([0, 0], [1, np.nan], "'b': weight nan"),
+        ([0, 0], [0, 0], "stage 0: all weights are 0"),
+        ([0, 2], [1, 1], "ascending"),
+        ([1, 0], [1, 1], "ascending"),
+    ],
+)
+def test_weights_that_make_no_sense_are_refused(stages, weights, message):
+    with pytest.raises(InputError, match=message):
+        Curriculum("group", pa.array(["a", "b"]), stages, weights)
+
+
+def test_a_name_twice_in_a_stage_is_refused():
+    with pytest.raises(InputError, match="'a' occurs more than once"):
+        Curriculum("group", pa.array(["a", "a"]), [0, 0], [1, 1])
+
+
+def test_a_file_that_is_no_curriculum_is_told(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        read_curriculum(tmp_path)
+    (tmp_path / "curriculum.parquet").write_bytes(b"PAR1")
+    with pytest.raises(CorruptError):
+        read_curriculum(tmp_path)
+    pq.write_table(pa.table({"group": ["a"], "weight": [1.0]}), tmp_path / "curriculum.parquet")
+    with pytest.raises(InputError, match="'stage'"):
+        read_curriculum(tmp_path)
