@@ -655,3 +655,17 @@ def dictionary_epsilon(k, rows, weights, ridge):
     of = sum((w * np.outer(phi[:, i], phi[:, i]) for i, w in zip(rows, weights, strict=True)), np.zeros_like(k))
     low = np.linalg.inv(np.linalg.cholesky(m + ridge * np.eye(len(k))))
     return np.linalg.norm(low @ (of - m) @ low.T, 2)
+
+
+# ---- curricula
+
+
+def shared(owed, weights, size):
+    """Positions of a round, one by one to the group that is owed most."""
+    owed = [o + size * w if w else 0 for o, w in zip(owed, weights, strict=True)]
+    count = [0] * len(owed)
+    for _ in range(size):
+        best = max((i for i in range(len(owed)) if weights[i]), key=lambda i: (owed[i], -i))
+        owed[best] -= 2**32
+        count[best] += 1
+    return owed, count
