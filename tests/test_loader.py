@@ -210,6 +210,13 @@ def test_what_makes_no_sense_is_told(stream, curriculum, more, error, message):
         stream(curriculum, **more)
 
 
+@pytest.mark.parametrize(("world", "batch_size"), [(2, 4), (3, 5), (1, 83), (4, 50)])
+def test_without_the_last_step_all_ranks_have_as_many_batches(stream, world, batch_size):
+    streams = [stream(rank=r, world=world, batch_size=batch_size, drop_last=True) for r in range(world)]
+    lengths = {len(list(one)) for one in streams} | {len(one) for one in streams}
+    assert lengths == {N // (world * batch_size) * batch_size}
+
+
 def test_a_stream_without_end_goes_on(stream):
     made = stream(THIRDS, epochs=None)
     assert len(list(itertools.islice(made, 1000))) == 1000
@@ -247,6 +254,16 @@ def test_an_update_that_comes_too_late_is_an_error(stream):
         list(walk)
 
 
+def test_an_update_may_be_a_folder(stream, tmp_path):
+    made = stream(THIRDS)
+    write_curriculum(tmp_path, Curriculum.of({"news": 1, "maths": 0}))
+    made.update(tmp_path, from_step=0)
+    assert {d["group"] for d in made} == {"news"}
+    write_curriculum(tmp_path, Curriculum.of([{"news": 1}, {"maths": 1}]))
+    with pytest.raises(UsageError, match="one stage"):
+        made.update(tmp_path, from_step=0)
+
+
 def test_updates_that_make_no_sense_are_refused(stream):
     made = stream(THIRDS, epochs=6)
     with pytest.raises(UsageError, match="did you mean 'news'"):
@@ -258,10 +275,13 @@ def test_updates_that_make_no_sense_are_refused(stream):
         stream().update({"all": 1}, from_step=3)
 
 
-def test_a_state_of_something_else_is_refused(stream):
+def test_a_state_of_something_else_is_refused(stream, cache, tmp_path):
     state = stream(THIRDS, seed=1).state_dict()
     with pytest.raises(RunError, match="another corpus, curriculum, seed"):
         stream(THIRDS, seed=2).load_state_dict(state)
+    other = write(tmp_path / "a.jsonl", [row | {"id": "x" + row["id"]} for row in rows(N)])
+    with pytest.raises(RunError, match="another corpus"):
+        CurriculumStream(other, THIRDS, column="source", seed=1, round_size=16, cache=cache).load_state_dict(state)
 
 
 # ---- the store

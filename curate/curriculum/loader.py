@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 import warnings
@@ -24,6 +25,7 @@ from curate.io.corpus import hash_file
 from curate.io.curriculum import GROUPS, Curriculum, read_curriculum
 from curate.io.run import digest, read_json, write_json
 from curate.io.targets import Paths
+from curate.sampling.noise import MEMBERS, keyed_hashes
 
 VERSION = 1
 BLOCK = 4096  # positions that are looked at in one go
@@ -51,6 +53,7 @@ class CurriculumStream:
     column : holds a document's group; by default the curriculum says. columns : more columns to give out.
     batch_size : documents of a step on each rank. rank, world : which of how many processes this is.
     epochs : after how many times the number of documents to end; None: never.
+    drop_last : leave out the last step when it is not a whole one, so that all ranks have as many batches.
     stage_steps : steps of each stage but the last, or one number for all; for a curriculum of several stages.
     round_size : documents after which proportions are as exact as can be, and weights can change.
     transform : what is done to each document, a dict, before it is given out; such as a tokenizer.
@@ -75,6 +78,7 @@ class CurriculumStream:
         rank: int = 0,
         world: int = 1,
         epochs: int | None = 1,
+        drop_last: bool = False,
         stage_steps: int | Sequence[int] | None = None,
         round_size: int = 128,
         transform: Callable[[dict[str, Any]], Any] | None = None,
@@ -92,7 +96,7 @@ class CurriculumStream:
         self.batch_size, self.rank, self.world, self.epochs = batch_size, rank, world, epochs
         self.transform = transform
         self.columns = tuple(c for c in dict.fromkeys(columns) if c not in (text_column, id_column, "text", "doc_id"))
-        made, folder = _asked(curriculum, column)
+        made, folder = _asked(curriculum)
         column = column or (made.about.get("column") if made else None)
         by_column = made is not None and made.unit == "group" and column is not None
         more = (*self.columns, *([column] if by_column and column else []))
@@ -107,8 +111,11 @@ class CurriculumStream:
         self._divide(made, column if by_column else None, folder, seed)
         self.order = Order(self._members.sizes, int(self._members.sizes.sum()), seed=seed, round_size=round_size)
         self.n_samples = None if epochs is None else epochs * self.order.epoch
+        if self.n_samples is not None and drop_last:
+            self.n_samples -= self.n_samples % self.step_size
         self._planned = self._stages(made, stage_steps)
-        self._identity = digest([VERSION, self.names, self._members.sizes.tolist(), seed, round_size, self._of])
+        divided = [self._of, self.names, self._members.sizes.tolist(), self._members.checksum]
+        self._identity = digest([VERSION, seed, round_size, *divided])
         self._updates = _Updates()
         self._begin: tuple[Place, int, int] = (self.order.start, 0, 0)
         self._known = self.order.start  # a place on the way, from which others are found
@@ -196,8 +203,8 @@ class CurriculumStream:
 
     # ---- weights, and their changes
 
-    def update(self, weights: Mapping[str, float], from_step: int) -> None:
-        """Train by other weights from a step on; workers that are running see it too.
+    def update(self, weights: Mapping[str, float] | str | os.PathLike[str], from_step: int) -> None:
+        """Train by other weights, or those that a folder has now, from a step on; workers that are running see it too.
 
         The weights hold from the first round that starts at that step or later. Steps that a worker has begun
         cannot be changed: with a DataLoader name a step that is more than ``num_workers * prefetch_factor`` ahead.
@@ -209,7 +216,11 @@ class CurriculumStream:
         """
         if not self._has_groups:
             raise UsageError("only weights of groups can be updated; give a curriculum of groups to begin with")
-        parts = self._parts(Curriculum.of(weights), 0)
+        made, _ = _asked(weights)
+        assert made is not None
+        if made.unit != "group" or made.n_stages > 1:
+            raise UsageError("an update must have weights of groups, and one stage of them")
+        parts = self._parts(made, 0)
         self._updates.add(from_step * self.step_size, parts)
 
     def _parts(self, made: Curriculum, stage: int) -> np.ndarray:
@@ -324,8 +335,9 @@ class CurriculumStream:
             self._of: Any = ALL
             code_of: Callable[[], Iterable[np.ndarray]] = partial(_codes_of_all, store)
         elif made.unit == "doc_id":
-            sha = digest([made.names.to_pylist(), made.stages.tolist(), made.weights.tolist()])
-            self._of, code_of = ["documents", sha], self._codes_of_weighted
+            arrays = (keyed_hashes(made.names, 0, MEMBERS), made.stages, made.weights)
+            sha = [hashlib.sha256(array.tobytes()).hexdigest() for array in arrays]
+            self._of, code_of = ["documents", *sha], self._codes_of_weighted
         elif column is not None:
             self._of, code_of = ["column", column, names], partial(codes_of_column, store, column, names)
         elif folder is not None:
@@ -369,7 +381,7 @@ class CurriculumStream:
         return self._ends[stage]
 
 
-def _asked(curriculum: Weighing, column: str | None) -> tuple[Curriculum | None, Path | None]:
+def _asked(curriculum: Weighing) -> tuple[Curriculum | None, Path | None]:
     """The curriculum, and its folder when it has one."""
     if curriculum is None or isinstance(curriculum, Curriculum):
         return curriculum, None

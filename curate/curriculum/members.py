@@ -28,12 +28,13 @@ class Members:
     ----------
     docs : int64[n_members], documents of the first group, then of the second, ...; within a group by a hash of the id.
     sizes : int64[n_groups].
-    n_left_out : documents that are in none of the groups.
+    n_left_out : documents that are in none of the groups. checksum : of the ids, in whatever files they are.
     """
 
     docs: np.ndarray
     sizes: np.ndarray
     n_left_out: int
+    checksum: int
 
     @property
     def starts(self) -> np.ndarray:
@@ -51,14 +52,15 @@ def members(store: Store, code_of: Callable[[], Iterable[np.ndarray]], n_groups:
     if not path.exists():
         with locked(store.folder):
             codes = np.concatenate([*code_of(), np.empty(0, np.int32)])
-            hashes = [keyed_hashes(ids, seed, MEMBERS) for ids in store.column("doc_id")]
-            order = np.lexsort((np.concatenate([*hashes, np.empty(0, np.uint64)]), codes))
-            order = order[np.count_nonzero(codes < 0) :]
+            parts = [keyed_hashes(ids, seed, MEMBERS) for ids in store.column("doc_id")]
+            hashes = np.concatenate([*parts, np.empty(0, np.uint64)])
+            order = np.lexsort((hashes, codes))[np.count_nonzero(codes < 0) :]
+            checksum = hashes[order].sum(keepdims=True).astype(np.int64)
             with atomic(path) as part, open(part, "wb") as stream:
-                np.save(stream, np.concatenate([np.bincount(codes[order], minlength=n_groups), order]))
+                np.save(stream, np.concatenate([checksum, np.bincount(codes[order], minlength=n_groups), order]))
     found = np.load(path, mmap_mode="r")
-    sizes = np.array(found[:n_groups])
-    return Members(found[n_groups:], sizes, store.n_docs - int(sizes.sum()))
+    sizes = np.array(found[1 : n_groups + 1])
+    return Members(found[n_groups + 1 :], sizes, store.n_docs - int(sizes.sum()), int(found[0]))
 
 
 def codes_of_column(store: Store, column: str, names: list[str]) -> Iterable[np.ndarray]:
