@@ -34,6 +34,8 @@ def tempered(p: np.ndarray, temperature: float) -> np.ndarray:
     """
     if not temperature > 0:
         raise UsageError(f"--temperature {temperature:g}: must be above 0; 1 leaves proportions as they are")
+    if temperature == 1:
+        return p
     with np.errstate(divide="ignore"):
         log_p = np.log(p) / temperature
     return proportions(np.exp(log_p - log_p.max()))

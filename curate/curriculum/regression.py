@@ -17,6 +17,7 @@ import numpy as np
 
 from curate.curriculum.proportions import capped, proportions, tempered
 from curate.errors import InputError, UsageError, unknown
+from curate.io.corpus import require_distinct
 from curate.metrics.calibration import mid_ranks
 
 # Of 0.001 and 0.01 and square roots, in cross-validation over the 512 published proxies the likeliest by 20 to 130
@@ -29,14 +30,16 @@ MIN_PROXIES = 8
 RISK = 1.0  # standard deviations that are added to a predicted loss
 N_CANDIDATES = 20_000
 N_BEST = 100
+ROUNDS = 40  # of small changes
 _PRIOR_PRECISION = 0.04  # of the logarithms of length scales, variance and noise
+_FAR = 40.0  # a logarithm that no length scale or variance has
 _STEPS = 60
 _CONSTANT = 100.0  # variance of the mean, of losses with a variance of 1
 
 
 @dataclass(frozen=True)
 class LossModel:
-    """What a proxy's loss is predicted from: a Gaussian process with a squared exponential kernel over log(p + FLOOR).
+    """What a proxy's loss is predicted from: a Gaussian process with a squared exponential kernel over log(p + floor).
 
     Attributes
     ----------
@@ -51,6 +54,7 @@ class LossModel:
     centre: np.ndarray
     scale: np.ndarray  # of the features, length scales included
     features: np.ndarray
+    floor: float
     variance: float
     noise: float
     inverse: np.ndarray  # of the covariance of the proxies' losses
@@ -59,7 +63,15 @@ class LossModel:
     std_loss: float
 
     @classmethod
-    def fit(cls, mixtures: np.ndarray, losses: np.ndarray, sources: Sequence[str], column: str = "loss") -> LossModel:
+    def fit(
+        cls,
+        mixtures: np.ndarray,
+        losses: np.ndarray,
+        sources: Sequence[str],
+        column: str = "loss",
+        *,
+        floor: float = FLOOR,
+    ) -> LossModel:
         """Fit to proxies: length scale of each source, variance and noise by marginal likelihood.
 
         Parameters
@@ -80,7 +92,7 @@ class LossModel:
         if not np.isfinite(losses).all() or losses.std() == 0:
             raise InputError(f"{column}: losses must be numbers that differ; the proxy models have nothing to tell")
         mean, std = float(losses.mean()), float(losses.std())
-        raw = np.log(mixtures + FLOOR)
+        raw = np.log(mixtures + floor)
         centre, spread = raw.mean(axis=0), raw.std(axis=0)
         x, y = (raw - centre) / np.where(spread > 0, spread, 1.0), (losses - mean) / std
         with threadpool_limits(1):  # several threads find other last bits
@@ -98,6 +110,7 @@ class LossModel:
             centre,
             np.where(spread > 0, spread, 1.0) * lengths,
             x / lengths,
+            floor,
             variance,
             noise,
             inverse,
@@ -110,7 +123,7 @@ class LossModel:
         """``(mean, standard deviation)`` of the loss of a proxy on each mixture; float64[n_mixtures]."""
         from threadpoolctl import threadpool_limits
 
-        x = (np.log(np.atleast_2d(mixtures) + FLOOR) - self.centre) / self.scale
+        x = (np.log(np.atleast_2d(mixtures) + self.floor) - self.centre) / self.scale
         with threadpool_limits(1):
             k = self.variance * np.exp(-_half_squares(x, self.features)) + _CONSTANT
             known = np.einsum("ij,ij->i", k @ self.inverse, k)
@@ -129,6 +142,8 @@ def _covariance(x: np.ndarray, variance: float, noise: float) -> np.ndarray:
 
 def _cost(theta: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
     """Minus the log marginal likelihood with a weak prior, and its gradient (Rasmussen and Williams, eq. 5.9)."""
+    if np.abs(theta).max() > _FAR:
+        return np.inf, np.zeros_like(theta)
     scaled, variance, noise = x / np.exp(theta[:-2]), float(np.exp(theta[-2])), float(np.exp(theta[-1]))
     smooth = variance * np.exp(-_half_squares(scaled, scaled))
     try:
@@ -250,6 +265,7 @@ def best_mixture(
     risk: float = RISK,
     seed: int = 0,
     n_candidates: int = N_CANDIDATES,
+    rounds: int = ROUNDS,
 ) -> Best:
     """The mixture with the lowest predicted loss plus ``risk`` standard deviations.
 
@@ -260,6 +276,7 @@ def best_mixture(
     ----------
     models : with the weight of each in the mean that is made small.
     proxies : float64[n_proxies, n_sources]. natural : float64[n_sources]. caps : as of `design`.
+    rounds : of small changes; without any it is the better of the mean and the best one.
     """
     weights = np.array([weight for _, weight in models])
     weights = weights / weights.sum()
@@ -274,7 +291,7 @@ def best_mixture(
 
     tried = np.concatenate([design(natural, n_candidates, seed=seed, caps=caps), [_within(p, caps) for p in proxies]])
     best = tried[np.argsort(cost(tried), kind="stable")[:N_BEST]]
-    mixture = _improved(cost, np.array([best.mean(axis=0), best[0]]), caps, np.random.default_rng(seed))
+    mixture = _improved(cost, np.array([best.mean(axis=0), best[0]]), caps, np.random.default_rng(seed), rounds)
     (loss,), (std,) = predicted(mixture[None])
     (natural_loss,), _ = predicted(natural[None])
     return Best(mixture, float(loss), float(std), float(natural_loss), float(predicted(proxies)[0].min()))
@@ -293,8 +310,7 @@ def _improved(
     starts: np.ndarray,
     caps: np.ndarray | None,
     rng: np.random.Generator,
-    *,
-    rounds: int = 40,
+    rounds: int,
     tries: int = 200,
 ) -> np.ndarray:
     """The better of some mixtures, changed at random by less and less, going to the mean of what is best each time."""
@@ -334,31 +350,21 @@ def read_proxies(mixtures: str | os.PathLike[str], losses: str | os.PathLike[str
     ------
     InputError : tables that cannot be read or do not go together; a row that is no mixture.
     """
-    import polars as pl
-
     left, right = _table(mixtures), _table(losses)
-    shared = [name for name in left.columns if name in right.columns]
+    shared = [name for name in left.column_names if name in right.column_names]
     if len(shared) > 1:
         raise InputError(
             f"{losses}: shares {', '.join(map(repr, shared))} with {mixtures}; must be one column, the name of a proxy"
         )
     if shared:
-        for path, table in ((mixtures, left), (losses, right)):
-            if table[shared[0]].is_duplicated().any():
-                twice = table[shared[0]].filter(table[shared[0]].is_duplicated())[0]
-                raise InputError(f"{path}: proxy {twice!r} occurs more than once in column {shared[0]!r}")
-        left = left.with_columns(pl.col(shared[0]).cast(pl.String))
-        right = right.with_columns(pl.col(shared[0]).cast(pl.String))
-        missing = sorted(set(left[shared[0]].to_list()) ^ set(right[shared[0]].to_list()), key=str)
+        rows, of = (_rows_by(table, shared[0], path) for table, path in ((left, mixtures), (right, losses)))
+        missing = sorted(rows.keys() ^ of.keys())
         if missing:
-            raise InputError(
-                f"proxy {missing[0]!r} is in only one of {mixtures} and {losses} (of {len(missing):,} such)"
-            )
-        right = left.select(shared[0]).join(right, on=shared[0], how="left", maintain_order="left").drop(shared[0])
-        left = left.drop(shared[0])
-    elif left.height != right.height:
+            raise InputError(f"proxy {missing[0]!r} is in only one of {mixtures} and {losses} ({len(missing):,} such)")
+        left, right = left.drop_columns(shared), right.take([of[name] for name in rows]).drop_columns(shared)
+    elif left.num_rows != right.num_rows:
         raise InputError(
-            f"{mixtures} has {left.height:,} rows, {losses} has {right.height:,}, and no column is in both"
+            f"{mixtures} has {left.num_rows:,} rows, {losses} has {right.num_rows:,}, and no column is in both"
         )
     p = _numbers(left, mixtures)
     sums = p.sum(axis=1)
@@ -369,19 +375,42 @@ def read_proxies(mixtures: str | os.PathLike[str], losses: str | os.PathLike[str
             f"{mixtures} row {row}: no mixture; must be numbers from 0 on that add up to 1, not {sums[row]:g}"
         )
     values = _numbers(right, losses)
-    return Proxies(tuple(left.columns), p / sums[:, None], dict(zip(right.columns, values.T, strict=True)))
+    return Proxies(tuple(left.column_names), p / sums[:, None], dict(zip(right.column_names, values.T, strict=True)))
 
 
 def _table(path: str | os.PathLike[str]) -> Any:
-    import polars as pl
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from pyarrow import csv
 
-    file = Path(path)
     try:
-        return pl.read_parquet(file) if file.suffix == ".parquet" else pl.read_csv(file, infer_schema_length=None)
+        if Path(path).suffix == ".parquet":
+            table = pq.read_table(path)
+        else:
+            table = csv.read_csv(path, parse_options=csv.ParseOptions(newlines_in_values=True))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{path}: cannot be read as a table ({error})") from error
+    require_distinct(str(path), table.column_names)
+    if not table.num_rows:
+        raise InputError(f"{path}: no rows; must have one for each proxy")
+    return table
+
+
+def _rows_by(table: Any, column: str, path: str | os.PathLike[str]) -> dict[str, int]:
+    """Rows by the name of the proxy, in their order.
+
+    Raises
+    ------
+    InputError : a name that occurs twice.
+    """
+    rows: dict[str, int] = {}
+    for row, name in enumerate(map(str, table[column].to_pylist())):
+        if name in rows:
+            raise InputError(f"{path}: proxy {name!r} occurs more than once in column {column!r}")
+        rows[name] = row
+    return rows
 
 
 def _numbers(table: Any, path: str | os.PathLike[str]) -> np.ndarray:
@@ -389,18 +418,24 @@ def _numbers(table: Any, path: str | os.PathLike[str]) -> np.ndarray:
 
     Raises
     ------
-    InputError : a column that is not of numbers.
+    InputError : a column that is not of numbers, a row without one.
     """
-    for name, kind in table.schema.items():
-        if not kind.is_numeric():
+    import pyarrow as pa
+
+    if not table.num_columns:
+        raise InputError(f"{path}: no columns but the name of the proxy")
+    columns = []
+    for field in table.schema:
+        if not (pa.types.is_integer(field.type) or pa.types.is_floating(field.type)):
             raise InputError(
-                f"{path}: column {name!r} is not of numbers; leave it out, or name it alike in both tables"
+                f"{path}: column {field.name!r} is not of numbers; leave it out, or name it alike in both tables"
             )
-    values = table.to_numpy().astype(np.float64)
+        columns.append(table[field.name].to_numpy().astype(np.float64))
+    values = np.column_stack(columns)
     wrong = ~np.isfinite(values)
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
-        raise InputError(f"{path} row {row}: column {table.columns[column]!r} holds no number")
+        raise InputError(f"{path} row {row}: column {table.column_names[column]!r} holds no number")
     return values
 
 

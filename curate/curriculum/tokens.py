@@ -276,6 +276,7 @@ def kl_lower_bound(
         _with_rest(np.take_along_axis(np.exp(np.asarray(a, np.float64)), o, 1))
         for a, o in ((top_log_probs, of_p), (reference_log_probs, of_q))
     )
+    q[:, -1] = np.maximum(q[:, -1], 1e-12)  # a rest that rounding leaves to one alone is no infinite divergence
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.maximum(0.0, _sum(p, np.log(p) - np.log(q)))
 
