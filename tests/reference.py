@@ -693,3 +693,62 @@ def byte_cost(text, texts, order, escape):
     whole = b"\n\n" + text
     each = (byte_chance(whole[i], whole[:i][-order:], texts, order, escape) for i in range(2, len(whole)))
     return -sum(map(math.log2, each))
+
+
+# ---- mixtures and token masks
+
+
+def capped(p, caps):
+    """Cut off at the cap, give what was cut off to the others in their proportions, until nothing is above its cap."""
+    p, done = list(p), set()
+    while above := {i for i in range(len(p)) if i not in done and p[i] > caps[i] * (1 + 1e-12)}:
+        done |= above
+        for i in above:
+            p[i] = caps[i]
+        left, open_ = 1 - sum(p[i] for i in done), [i for i in range(len(p)) if i not in done]
+        total = sum(p[i] for i in open_)
+        for i in open_:
+            p[i] = p[i] * max(left, 0) / total if total else 0.0
+    return p
+
+
+def softmax(logits):
+    top = max(logits)
+    odds = [math.exp(x - top) for x in logits]
+    return [x / sum(odds) for x in odds]
+
+
+def token_entropy(logits):
+    return -sum(p * math.log(p) for p in softmax(logits) if p > 0)
+
+
+def token_kl(logits, reference):
+    return sum(
+        p * math.log(p / q) if q else math.inf for p, q in zip(softmax(logits), softmax(reference), strict=True) if p
+    )
+
+
+def top_k(values, share):
+    """Places of the int(share * n) highest values above 0; of equal ones the earlier."""
+    best = sorted(range(len(values)), key=lambda i: (-values[i], i))[: int(share * len(values) + 1e-9)]
+    return {i for i in best if values[i] > 0}
+
+
+def packed(known, left, n_left):
+    """The least entropy: what is left in as few tokens as it may, none likelier than the least likely of the known."""
+    p, most = list(known), min(known)
+    for _ in range(n_left):
+        p.append(min(left, most))
+        left = max(0.0, left - p[-1])
+    return -sum(x * math.log(x) for x in p if x > 0)
+
+
+def gaussian_process(x, y, new, kernel, noise):
+    """``(means, variances)`` at new places, noise included, given y at x."""
+    k = np.array([[kernel(a, b) for b in x] for a in x]) + noise * np.eye(len(x))
+    means, variances = [], []
+    for place in new:
+        here = np.array([kernel(place, b) for b in x])
+        means.append(here @ np.linalg.solve(k, y))
+        variances.append(kernel(place, place) + noise - here @ np.linalg.solve(k, here))
+    return means, variances

@@ -19,6 +19,7 @@ from curate.metrics.divergences import (
     alpha_divergence,
     divergence,
     divergences,
+    kl_mix,
     probabilities,
     renyi_divergence,
 )
@@ -222,3 +223,27 @@ def test_distributions_over_different_buckets_are_refused() -> None:
 def test_a_name_without_a_divergence_is_refused(name, message) -> None:
     with pytest.raises(UsageError, match=message):
         divergence(name)
+
+
+# ---- a mix of both
+
+
+def test_the_mix_of_both_divergences_of_the_worked_example() -> None:
+    p, q = np.array([0.7, 0.2, 0.1]), np.array([0.4, 0.4, 0.2])
+    assert kl_mix(p, q, 0) == pytest.approx(0.183786897, abs=5e-10)
+    assert kl_mix(p, q, 1) == pytest.approx(0.192041993, abs=5e-10)
+    assert kl_mix(p, q, 0.2) == pytest.approx(0.185437917, abs=5e-10)
+
+
+@given(two_counts, st.floats(0, 1))
+def test_a_mix_of_divergences_is_that_of_the_exchanged_with_the_other_share(counts, share) -> None:
+    p, q = (np.array(c, float) / sum(c) for c in counts)
+    assert kl_mix(p, q, share) == pytest.approx(kl_mix(q, p, 1 - share))
+
+
+def test_a_direction_without_a_share_is_not_infinite() -> None:
+    p, q = np.array([0.5, 0.5]), np.array([1.0, 0.0])
+    assert kl_mix(p, q, 1) == pytest.approx(math.log(2))
+    assert kl_mix(p, q, 0.5) == math.inf
+    with pytest.raises(UsageError, match="0 to 1"):
+        kl_mix(p, q, 1.5)

@@ -187,6 +187,22 @@ def renyi_divergence(p: np.ndarray, q: np.ndarray, order: float) -> float:
     return float(np.logaddexp.reduce(order * u + log_q)) / (order - 1)
 
 
+def kl_mix(p: np.ndarray, q: np.ndarray, reverse_share: float) -> float:
+    """reverse_share KL(q || p) + (1 - reverse_share) KL(p || q), nats; p of a teacher or target, q of a student.
+
+    The loss of distillation over growing lengths: forward KL, which covers all that p does, counts most for long ones.
+
+    Raises
+    ------
+    UsageError : a share that is not from 0 to 1. InputError : as for `Divergence`.
+    """
+    if not 0 <= reverse_share <= 1:
+        raise UsageError(f"the share of the reverse KL is 0 to 1, not {reverse_share}")
+    forward = KL(p, q) if reverse_share < 1 else 0.0  # 0 times infinity is nothing
+    reverse = KL(q, p) if reverse_share > 0 else 0.0
+    return reverse_share * reverse + (1 - reverse_share) * forward
+
+
 @dataclass(frozen=True)
 class Measured:
     """A divergence between samples beside its ``floor``, what two samples of one distribution would give."""

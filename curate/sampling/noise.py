@@ -9,11 +9,8 @@ import numpy as np
 # What a hash is for; each purpose is independent of the others. Those from EVIDENCE on are its arms'.
 FIT, GUMBEL, UNIFORM, TIE, HOLDOUT, EVIDENCE = range(1, 7)
 ORDER, PAIR = 1001, 1002
-<<<<<<< HEAD
 TRAIN, TRAIN_ROUND, MEMBERS = 2001, 2002, 2003
-=======
 HALF = 1201  # of a model that does not read what it judges
->>>>>>> offline
 
 
 def keyed_hashes(doc_ids: Any, seed: int, purpose: int) -> np.ndarray:
