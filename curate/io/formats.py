@@ -434,7 +434,7 @@ def _csv(
     if not probe.removeprefix(_BOM).strip():
         return
     header = _csv_header(path, probe)
-    if text_column not in header:
+    if text_column and text_column not in header:
         raise InputError(no_column(path, text_column, header))
     require_distinct(path, header)
     wanted = header if columns is None else [c for c in columns if c in header]
