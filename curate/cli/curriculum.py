@@ -35,6 +35,7 @@ def _begun(command: Any) -> Any:
 @click.option("--sigma", type=float, default=0.35, show_default=True, help="How sharp: smaller keeps nearer to centre.")
 @click.option("--centre", type=float, default=0.5, show_default=True, help="Pass rate with the largest weight.")
 @click.option("--alpha", type=float, default=0.9, show_default=True, help="Share of the old pass rate in an update.")
+@click.option("--id-column", default="id", show_default=True, help="Of the corpus; without it an id is FILE#ROW.")
 @click.option("--small-groups", is_flag=True, help="Pass rates as (s + 1) / (n + 2), for few tries each.")
 @_begun
 def gaussian(grades: tuple[str, ...], raw: tuple[str, ...], as_json: bool, **rest: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ def gaussian(
     out: str | os.PathLike[str],
     raw: Paths | None = None,
     column: str | None = None,
+    id_column: str = "id",
     sigma: float = SIGMA,
     centre: float = CENTRE,
     alpha: float = ALPHA,
@@ -68,6 +69,7 @@ def gaussian(
     ----------
     grades : files with ``group`` or ``doc_id`` and ``pass_rate`` (of ``n`` tries) or ``successes`` of ``n``.
     raw, column : a corpus whose groups (or, without a column, documents) get weights too, ungraded ones as at 0.5.
+    id_column : of the ids in the corpus; without it an id is ``FILE#ROW``.
     sigma, centre : of `curate.curriculum.gaussian.gaussian_weights`.
     alpha : share of the old pass rate that an update keeps.
     small_groups : pass rates as (s + 1) / (n + 2), for few tries each.
@@ -82,26 +84,13 @@ def gaussian(
     memory(alpha)
     if not listed_paths(grades) and raw is None:
         raise UsageError("nothing to weigh; give graded files, or a corpus with --from")
-    unit, graded = read_grades(grades) if listed_paths(grades) else ("group" if column else "doc_id", None)
-    if raw is not None:
-        start = pl.DataFrame({"name": _names(raw, column)})
-        if (unit == "group") != (column is not None):
-            raise UsageError(f"grades are of {unit}s; " + ("leave out --column" if column else "say which --column"))
-        if graded is not None:
-            _refuse_strangers(graded, start, unit)
-            start = start.join(graded, on="name", how="left")
-        else:
-            start = start.with_columns(value=pl.lit(None, pl.Float64), n=pl.lit(0, pl.Int64))
-        start = start.with_columns(pl.col("n").fill_null(0))
-    else:
-        assert graded is not None
-        start = graded
+    unit, start = _graded(listed_paths(grades), raw, column, id_column)
     settings = {"sigma": sigma, "centre": centre, "alpha": alpha, "small_groups": small_groups, "column": column}
     return _begin(State.of("gaussian", unit, settings, start), Path(out), overwrite)
 
 
 def ucb(
-    groups: Sequence[str] = (),
+    groups: Collection[str] = (),
     *,
     out: str | os.PathLike[str],
     raw: Paths | None = None,
@@ -129,11 +118,11 @@ def ucb(
         raise UsageError("--from needs --column: which column of the corpus holds the group")
     if window < 1:
         raise UsageError(f"window {window}: must be 1 or more")
-    names = pl.Series("name", groups, pl.String) if raw is None else _names(raw, column)
+    names = pl.Series("name", list(groups), pl.String) if raw is None else _names(raw, column)
     if names.n_unique() < len(names):
         raise UsageError(f"group {names.filter(names.is_duplicated())[0]!r} is named twice; name each once")
     require_sampling(len(names), temperature, min_prob)
-    start = pl.DataFrame({"name": names}).with_columns(value=pl.lit(None, pl.Float64), n=pl.lit(0, pl.Int64))
+    start = pl.DataFrame({"name": names}).with_columns(value=None, n=0)
     settings = {"window": window, "temperature": temperature, "min_prob": min_prob, "column": column}
     return _begin(State.of("ucb", "group", settings, start), Path(out), overwrite)
 
@@ -218,9 +207,9 @@ def _write(out: Path, state: State) -> Curriculum:
     return made
 
 
-def _names(raw: Paths, column: str | None) -> pl.Series:
+def _names(raw: Paths, column: str | None, id_column: str = "id") -> pl.Series:
     """Groups of a corpus, the values of a column, or the ids of its documents; each once, sorted."""
-    corpus = scan(listed_paths(raw), text_column="")
+    corpus = scan(listed_paths(raw), text_column="", id_column=id_column)
     found: list[pl.Series] = []
     for partition in corpus.partitions:
         own: list[pl.Series] = []
@@ -241,10 +230,24 @@ def _names(raw: Paths, column: str | None) -> pl.Series:
     return names
 
 
-def _refuse_strangers(graded: pl.DataFrame, start: pl.DataFrame, unit: str) -> None:
-    strangers = graded.join(start, on="name", how="anti").sort("name")
+def _graded(grades: list[str], raw: Paths | None, column: str | None, id_column: str) -> tuple[str, pl.DataFrame]:
+    """``(unit, start)``: name, value (pass rate, null where there is none), n of what is graded or in the corpus."""
+    if grades:
+        unit, graded = read_grades(grades)
+    else:
+        schema = {"name": pl.String, "value": pl.Float64, "n": pl.Int64}
+        unit, graded = "group" if column else "doc_id", pl.DataFrame(schema=schema)
+    if raw is None:
+        return unit, graded
+    if (unit == "group") != (column is not None):
+        raise UsageError(
+            f"grades are of {unit}s: " + ("leave out --column" if column else "say which --column has them")
+        )
+    names = pl.DataFrame({"name": _names(raw, column, id_column)})
+    strangers = graded.join(names, on="name", how="anti").sort("name")
     if strangers.height:
         raise InputError(
             f"{strangers.height:,} of {graded.height:,} graded {unit}s are not in the corpus, such as "
             f"{strangers['name'][0]!r}; give the corpus that was graded"
         )
+    return unit, names.join(graded, on="name", how="left").with_columns(pl.col("n").fill_null(0))

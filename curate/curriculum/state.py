@@ -66,9 +66,10 @@ class State:
 
     @classmethod
     def of(cls, method: str, unit: str, settings: Mapping[str, Any], start: pl.DataFrame) -> State:
-        """Before any feedback."""
+        """Before any feedback; ``start`` in any order."""
         kept = pl.DataFrame(SCHEMA.empty_table())
-        return cls(method, unit, dict(settings), start.sort("name"), kept.select("name", "worker", "n"), kept, {})
+        start = start.select("name", pl.col("value").cast(pl.Float64), pl.col("n").cast(pl.Int64)).sort("name")
+        return cls(method, unit, dict(settings), start, kept.select("name", "worker", "n"), kept, {})
 
     @property
     def names(self) -> pl.Series:
