@@ -299,7 +299,7 @@ def test_an_update_killed_at_any_file_leaves_a_state_that_loads_and_goes_on(fold
     assert bytes_of(folder) == {n: (new if i < done else old)[n] for i, n in enumerate(new)}  # each is old or new
     update(folder, second)
     assert bytes_of(folder) == new
-    assert {p.name for p in Path(folder).iterdir()} == {*new, ".state.lock"}
+    assert {p.name for p in Path(folder).iterdir()} == {*new, ".lock"}
 
 
 def test_the_command_line_shows_weights_and_what_they_come_from(tmp_path):

@@ -170,7 +170,7 @@ def test_the_seed_of_string_hashes_does_not_matter(tmp_path):
         )
         found.append({p.name: p.read_bytes() for p in out.iterdir()})
     assert found[0] == found[1]
-    assert set(found[0]) == {"state.parquet", "curriculum.parquet", "weights.json", ".state.lock"}
+    assert set(found[0]) == {"state.parquet", "curriculum.parquet", "weights.json", ".lock"}
 
 
 def test_groups_are_named_once_and_at_all(tmp_path):

@@ -25,15 +25,18 @@ from curate.curriculum.gaussian import (
     posterior_mean,
     require_shape,
 )
-from curate.curriculum.state import STATE, State, add, merge, owned, read_state, write_state
+from curate.curriculum.state import STATE, State, add, merge, read_state, write_state
+from curate.curriculum.store import locked
 from curate.curriculum.ucb import TEMPERATURE, WINDOW, require_sampling, ucb_weights, upper_bounds
 from curate.errors import InputError, RunError, UsageError
 from curate.io.corpus import scan
-from curate.io.curriculum import CURRICULUM, Curriculum, write_curriculum
+from curate.io.curriculum import CURRICULUM, WEIGHTS, Curriculum, write_curriculum
 from curate.io.formats import BATCH_BYTES, BadRow, read
 from curate.io.targets import Paths, listed_paths
 from curate.kernels.text import one_chunk
 from curate.steps.documents import documents, raw_batches
+
+FILES = (STATE, CURRICULUM, WEIGHTS)
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,7 @@ def update(folder: str | os.PathLike[str], feedback: Paths = (), *, merge_from: 
     out = Path(folder)
     if not (out / STATE).exists():
         read_state(out)  # says what is missing, and leaves no folder behind
-    with owned(out):
+    with locked(out, FILES):
         state = read_state(out)
         if listed_paths(feedback):
             small = state.settings.get("small_groups", False)
@@ -187,7 +190,7 @@ def weights(state: State) -> Curriculum:
 
 
 def _begin(state: State, out: Path, overwrite: bool) -> Updated:
-    with owned(out):
+    with locked(out, FILES):
         there = read_state(out) if (out / STATE).exists() else None
         if there is not None and there.same_beginning(state):
             state = there  # a repeated command keeps the feedback that has come since

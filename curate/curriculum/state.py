@@ -6,14 +6,12 @@ how it is cut into updates, or whether a batch comes twice.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -21,12 +19,10 @@ import pyarrow.parquet as pq
 
 from curate.curriculum.gaussian import memory
 from curate.errors import CorruptError, InputError, RunError
-from curate.io.curriculum import CURRICULUM, WEIGHTS
 from curate.io.tables import write_table
 
 STATE = "state.parquet"
 FORMAT = 1
-_LOCK = ".state.lock"
 _ABOUT = b"curate_state"
 _ORDER = ("name", "step", "worker", "index")
 SCHEMA = pa.schema(
@@ -239,30 +235,3 @@ def read_state(folder: str | os.PathLike[str]) -> State:
         rows.filter(seen),
         counted,
     )
-
-
-@contextmanager
-def owned(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Own a folder's state, waiting for whoever has it; a killed owner's lock and half-written files are gone.
-
-    Raises
-    ------
-    RunError : the folder is none, or is on a file system without locks.
-    """
-    folder = Path(folder)
-    with _locked(folder):
-        for name in (STATE, CURRICULUM, WEIGHTS):
-            for stray in folder.glob(f".{name}.*.part"):
-                stray.unlink(missing_ok=True)
-        yield
-
-
-def _locked(folder: Path) -> TextIO:
-    """A file that is locked until it is closed. It stays, so that all who wait, wait for the same."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = open(folder / _LOCK, "a")  # noqa: SIM115 (the caller closes it)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-    except OSError as error:
-        raise RunError(f"{folder}: cannot be locked ({error.strerror}); choose a local folder") from error
-    return handle
