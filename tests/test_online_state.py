@@ -193,6 +193,15 @@ def test_the_name_of_a_file_is_its_worker_unless_a_column_says_so(tmp_path):
     assert set(found.rows["worker"]) == {"w0", "y/w0"}  # else one of them would be taken for a copy
 
 
+def test_a_line_that_is_still_being_written_is_told(folder, tmp_path):
+    path = tmp_path / "f.jsonl"
+    path.write_text('{"group": "a", "step": 1, "pass_rate": 1}\n{"group": "a", "st')
+    with pytest.raises(InputError, match=r"f.jsonl line 2: not JSON .* wait until the file is written to its end"):
+        update(folder, path)
+    path.write_text("")
+    assert "feedback: 0 rows counted" in curate("curriculum", "update", folder, "-f", path).output
+
+
 def test_the_gaussian_takes_no_advantages_and_needs_tries_for_small_groups(tmp_path):
     gaussian(write(tmp_path / "g.jsonl", [{"group": "a", "pass_rate": 1, "n": 2}]), out=tmp_path, small_groups=True)
     write(tmp_path / "f.jsonl", [{"group": "a", "step": 0, "advantage": 1}])

@@ -76,7 +76,7 @@ def ucb(groups: tuple[str, ...], raw: tuple[str, ...], as_json: bool, **rest: An
 @click.option("--feedback", "-f", multiple=True, metavar="FILE", help="What training reports; repeat for several.")
 @click.option("--merge", "merge_from", multiple=True, metavar="DIR", help="A curriculum that was updated elsewhere.")
 @click.option("--json", "as_json", is_flag=True, help="Print the weights as JSON.")
-def update(folder: str, as_json: bool, **rest: Any) -> None:
+def update(folder: str, feedback: tuple[str, ...], as_json: bool, **rest: Any) -> None:
     """Add feedback to the curriculum in FOLDER and renew its weights.
 
     Feedback has the columns group or doc_id, step, and one of advantage (of a sequence), pass_rate (of n rollouts) and
@@ -88,10 +88,10 @@ def update(folder: str, as_json: bool, **rest: Any) -> None:
     """
     from curate.curriculum.online import update as run
 
-    _show_updated(run(folder, **rest), as_json)
+    _show_updated(run(folder, feedback, **rest), as_json, fed=bool(feedback))
 
 
-def _show_updated(made: Any, as_json: bool) -> None:
+def _show_updated(made: Any, as_json: bool, fed: bool = False) -> None:
     of = made.curriculum
     if as_json:
         columns = {name: values.tolist() for name, values in of.columns.items()}
@@ -105,7 +105,7 @@ def _show_updated(made: Any, as_json: bool) -> None:
     from curate.report.terminal import weights_text
 
     click.echo(weights_text(of))
-    if made.n_rows or made.n_skipped:
+    if fed:
         skipped = f", {made.n_skipped:,} skipped: of steps that were counted before" if made.n_skipped else ""
         click.echo(f"feedback: {made.n_rows:,} rows counted{skipped}")
     click.echo(f"weights: {made.out}/curriculum.parquet")

@@ -51,7 +51,7 @@ def read_feedback(paths: Paths, *, unit: str, method: str, small_groups: bool = 
         two files with different rows.
     """
     files, warnings = [], []
-    corpus = scan(listed_paths(paths), text_column="")
+    corpus = scan(listed_paths(paths), text_column="", on_bad_row="quarantine")
     for columns in _files(corpus):
         signed = columns.number("advantage")
         if method == "gaussian":
@@ -88,7 +88,7 @@ def read_grades(paths: Paths) -> tuple[str, pl.DataFrame]:
 
     Grades of one name are put together, each counting as many times as its ``n``.
     """
-    corpus = scan(listed_paths(paths), text_column="")
+    corpus = scan(listed_paths(paths), text_column="", on_bad_row="quarantine")
     there = columns_of(corpus)
     unit = next((name for name in UNITS if name in there), None)
     if unit is None:
@@ -210,6 +210,8 @@ def _files(corpus: Corpus) -> Iterator[_Columns]:
     for partition in corpus.partitions:
         source = corpus.source(partition)
         for batch in read(corpus, partition, wanted):
+            for bad in batch.bad:
+                raise InputError(f"{bad.place}: {bad.reason}; mend it, or wait until the file is written to its end")
             columns = {name: _as_text(batch.table[name], source.path, name) for name in wanted}
             if len(batch.rows):
                 yield _Columns(source.path, source.name, partition.file, batch.rows, pl.DataFrame(columns))
