@@ -152,6 +152,12 @@ def test_what_has_no_grade_is_as_likely_as_what_is_solved_half_the_time(tmp_path
         gaussian(tmp_path / "h.jsonl", out=tmp_path / "other", raw=raw)
 
 
+def test_few_tries_are_allowed_for_only_where_it_is_said_how_many(tmp_path):
+    write(tmp_path / "g.jsonl", [{"doc_id": "a", "pass_rate": 1}])
+    with pytest.raises(InputError, match=r"g.jsonl line 1: no n; "):
+        gaussian(tmp_path / "g.jsonl", out=tmp_path / "out", small_groups=True)
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
@@ -164,6 +170,7 @@ def test_what_has_no_grade_is_as_likely_as_what_is_solved_half_the_time(tmp_path
         ({"pass_rate": 1, "n": 1.5}, "line 2: n must be a whole number above 0, not 1.5"),
         ({"pass_rate": 1, "successes": 3, "n": 3}, "line 2: more than one of"),
         ({"doc_id": None, "pass_rate": 1}, "line 2: no doc_id"),
+        ({"advantage": 1}, "line 2: an advantage does not say how often it was solved"),
     ],
 )
 def test_a_grade_that_makes_no_sense_is_refused_with_its_place(tmp_path, row, message):
@@ -187,6 +194,9 @@ def test_another_curriculum_in_the_folder_is_kept_unless_told_otherwise(tmp_path
 def test_nothing_to_weigh_is_refused(tmp_path):
     with pytest.raises(UsageError, match="nothing to weigh"):
         gaussian(out=tmp_path / "out")
+    write(tmp_path / "g.jsonl", [{"group": "a", "score": 1}])
+    with pytest.raises(InputError, match=r"no column pass_rate or successes .there are: group, score"):
+        gaussian(tmp_path / "g.jsonl", out=tmp_path / "out")
     write(tmp_path / "g.jsonl", [{"source": "a", "pass_rate": 1}])
     with pytest.raises(InputError, match=r"no column group or doc_id .there are: source, pass_rate"):
         gaussian(tmp_path / "g.jsonl", out=tmp_path / "out")

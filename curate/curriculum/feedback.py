@@ -21,6 +21,7 @@ from curate.io.formats import BadRow, read
 from curate.io.targets import Paths, listed_paths
 
 MEASURES = ("advantage", "pass_rate", "successes")
+_NO_RATE = "an advantage does not say how often it was solved; give pass_rate"
 _LARGEST = 2**53  # up to here every whole number is a float64
 _MANY = 16  # advantages that are all above 0 by chance once in 65,536 times
 
@@ -55,7 +56,7 @@ def read_feedback(paths: Paths, *, unit: str, method: str, small_groups: bool = 
     for columns in _files(corpus):
         signed = columns.number("advantage")
         if method == "gaussian":
-            columns.refuse(~np.isnan(signed), "an advantage does not say how often it was solved; give pass_rate")
+            columns.refuse(~np.isnan(signed), _NO_RATE)
         value, n = _pass_rates(columns, required=np.isnan(signed), counted=small_groups)
         if method == "ucb":
             value = np.where(np.isnan(signed), advantage_of_pass_rate(value), np.abs(signed))
@@ -83,7 +84,7 @@ def read_feedback(paths: Paths, *, unit: str, method: str, small_groups: bool = 
     return Feedback(rows.select(SCHEMA.names), n_copies, tuple(dict.fromkeys(warnings)))
 
 
-def read_grades(paths: Paths) -> tuple[str, pl.DataFrame]:
+def read_grades(paths: Paths, *, small_groups: bool = False) -> tuple[str, pl.DataFrame]:
     """``(unit, grades)`` of graded files: name, value (pass rate, null where there is none), n; sorted by name.
 
     Grades of one name are put together, each counting as many times as its ``n``.
@@ -91,12 +92,16 @@ def read_grades(paths: Paths) -> tuple[str, pl.DataFrame]:
     corpus = scan(listed_paths(paths), text_column="", on_bad_row="quarantine")
     there = columns_of(corpus)
     unit = next((name for name in UNITS if name in there), None)
-    if unit is None:
-        raise InputError(f"{corpus.files[0].source.path}: no column group or doc_id (there are: {', '.join(there)})")
+    for wanted in (UNITS, ("pass_rate", "successes")):
+        if not set(wanted) & set(there):
+            names = ", ".join(there) or "none"
+            raise InputError(f"{corpus.files[0].source.path}: no column {' or '.join(wanted)} (there are: {names})")
+    assert unit is not None
     files = []
     for columns in _files(corpus):
+        columns.refuse(~columns.missing("advantage"), _NO_RATE)
         ungraded = columns.missing("pass_rate") & columns.missing("successes")
-        value, n = _pass_rates(columns, required=~ungraded, counted=False)
+        value, n = _pass_rates(columns, required=~ungraded, counted=small_groups)
         weighed = {"solved": np.where(ungraded, 0.0, value * n), "n": np.where(ungraded, 0, n)}
         files.append(pl.DataFrame({"name": columns.required(unit), **weighed}))
     if not files:

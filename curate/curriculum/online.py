@@ -87,7 +87,7 @@ def gaussian(
     memory(alpha)
     if not listed_paths(grades) and raw is None:
         raise UsageError("nothing to weigh; give graded files, or a corpus with --from")
-    unit, start = _graded(listed_paths(grades), raw, column, id_column)
+    unit, start = _graded(listed_paths(grades), small_groups, raw, column, id_column)
     settings = {"sigma": sigma, "centre": centre, "alpha": alpha, "small_groups": small_groups, "column": column}
     return _begin(State.of("gaussian", unit, settings, start), Path(out), overwrite)
 
@@ -233,10 +233,12 @@ def _names(raw: Paths, column: str | None, id_column: str = "id") -> pl.Series:
     return names
 
 
-def _graded(grades: list[str], raw: Paths | None, column: str | None, id_column: str) -> tuple[str, pl.DataFrame]:
+def _graded(
+    grades: list[str], small_groups: bool, raw: Paths | None, column: str | None, id_column: str
+) -> tuple[str, pl.DataFrame]:
     """``(unit, start)``: name, value (pass rate, null where there is none), n of what is graded or in the corpus."""
     if grades:
-        unit, graded = read_grades(grades)
+        unit, graded = read_grades(grades, small_groups=small_groups)
     else:
         schema = {"name": pl.String, "value": pl.Float64, "n": pl.Int64}
         unit, graded = "group" if column else "doc_id", pl.DataFrame(schema=schema)
