@@ -752,3 +752,52 @@ def gaussian_process(x, y, new, kernel, noise):
         means.append(here @ np.linalg.solve(k, y))
         variances.append(kernel(place, place) + noise - here @ np.linalg.solve(k, here))
     return means, variances
+
+
+# ---- curricula that follow training
+
+
+def gaussian_weight(p, centre=0.5, sigma=0.35):
+    return math.exp(-((p - centre) ** 2) / (2 * sigma**2))
+
+
+def moving_average(start, pass_rates, alpha=0.9):
+    p = start
+    for rate in pass_rates:
+        p = alpha * p + (1 - alpha) * rate
+    return p
+
+
+def ucb_probabilities(windows, n, temperature=0.1):
+    """Of groups by the advantages in their windows and how many sequences there were of each."""
+    total = max(1, sum(n))
+    bounds = [
+        (sum(map(abs, own)) / len(own) if own else 0) + math.sqrt(2 * math.log(total + 1) / (count + 1))
+        for own, count in zip(windows, n, strict=True)
+    ]
+    odds = [math.exp((b - max(bounds)) / temperature) for b in bounds]
+    return [o / sum(odds) for o in odds]
+
+
+def floored(probabilities, min_prob):
+    """The fewest of the lowest are raised to the floor such that the rest, scaled to what is left, is not below it."""
+    order = sorted(range(len(probabilities)), key=lambda i: probabilities[i])
+    for n_raised in range(len(order)):
+        rest = order[n_raised:]
+        scale = (1 - min_prob * n_raised) / sum(probabilities[i] for i in rest)
+        if probabilities[rest[0]] * scale >= min_prob:
+            return [probabilities[i] * scale if i in rest else min_prob for i in range(len(order))]
+    return [min_prob] * len(order)
+
+
+def kept_feedback(rows, window, *, by_sequences):
+    """The latest of ``(name, step, worker, index, value, n)`` that fill the window of their name, and totals."""
+    kept, totals = [], Counter()
+    for name in sorted({row[0] for row in rows}):
+        filled = 0
+        for row in sorted((row for row in rows if row[0] == name), key=lambda row: row[1:4], reverse=True):
+            if filled < window:
+                kept.append(row)
+            filled += row[5] if by_sequences else 1
+            totals[name, row[2]] += row[5]
+    return sorted(kept), dict(totals)

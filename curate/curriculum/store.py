@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from curate.engines import LocalEngine
-from curate.errors import CorruptError, InputError, unknown
+from curate.errors import CorruptError, InputError, RunError, unknown
 from curate.io.columns import columns_of
 from curate.io.corpus import Corpus, Partition, scan
 from curate.io.paths import atomic, filesystem, find, is_url
@@ -175,13 +175,23 @@ def _opened(folder: Path) -> Store | None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Be the only one who makes files in a store; what a killed one left half done is deleted."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a") as lock:
+def locked(folder: Path, names: Sequence[str] = ("*",)) -> Iterator[None]:
+    """Be the only one who makes files in a folder; those of such names that a killed one left half done are deleted.
+
+    Raises
+    ------
+    RunError : the folder cannot be locked.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / ".lock", "a")  # noqa: SIM115 (closed below; it stays, so that all wait for the same file)
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for stray in folder.glob(".*.part"):
-            stray.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be locked ({error.strerror}); choose a local folder") from error
+    with lock:
+        for name in names:
+            for stray in folder.glob(f".{name}.*.part"):
+                stray.unlink(missing_ok=True)
         yield
 
 

@@ -115,6 +115,7 @@ def scan(
     Parameters
     ----------
     paths : files, folders, globs, URLs; `find` says how they are read.
+    text_column : "" for files whose rows need no text, such as tables of numbers.
     over : how to apply a function to many files, in order; an engine's ``map``.
 
     Returns
@@ -128,7 +129,7 @@ def scan(
     sources, passed_over = find(paths)
     files = tuple(over(inspect, sources))
     for file in files:
-        if file.source.format in ("parquet", "arrow"):
+        if text_column and file.source.format in ("parquet", "arrow"):
             _require_column(file.source, text_column)
     partitions = tuple(_partitions(files))
     return Corpus(files, partitions, text_column, id_column, on_bad_row, tuple(passed_over))

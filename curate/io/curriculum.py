@@ -112,13 +112,15 @@ def write_curriculum(folder: str | os.PathLike[str], curriculum: Curriculum) -> 
     schema = schema.with_metadata({_ABOUT: json.dumps(dict(curriculum.about), ensure_ascii=False).encode()})
     table = pa.table([curriculum.names, curriculum.stages, curriculum.weights, *more.values()], schema=schema)
     write_table(folder / CURRICULUM, schema, [table], unique=UNITS)
-    for old in [folder / WEIGHTS, *folder.glob("weights-stage-*.json")]:
-        if re.fullmatch(r"weights(-stage-\d+)?\.json", old.name):
-            old.unlink(missing_ok=True)
+    written = set()
     if curriculum.unit == "group":
         for stage in range(curriculum.n_stages):
             name = WEIGHTS if curriculum.n_stages == 1 else f"weights-stage-{stage}.json"
             write_json(folder / name, curriculum.stage(stage))
+            written.add(name)
+    for old in [folder / WEIGHTS, *folder.glob("weights-stage-*.json")]:
+        if old.name not in written and re.fullmatch(r"weights(-stage-\d+)?\.json", old.name):
+            old.unlink(missing_ok=True)  # last: a training loop that reads its weights now and then always finds them
 
 
 def read_curriculum(path: str | os.PathLike[str]) -> Curriculum:

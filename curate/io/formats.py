@@ -377,7 +377,7 @@ def _short(error: BaseException) -> str:
 def _require_text(raw: Lines, table: pa.Table, columns: Sequence[str] | None) -> None:
     """The first block of a file must have the text column somewhere."""
     name = raw.text_column
-    if not raw.first_of_file or not table.num_rows or (columns is not None and name not in columns):
+    if not name or not raw.first_of_file or not table.num_rows or (columns is not None and name not in columns):
         return
     if name in table.column_names and table[name].null_count < table.num_rows:
         return
@@ -434,7 +434,7 @@ def _csv(
     if not probe.removeprefix(_BOM).strip():
         return
     header = _csv_header(path, probe)
-    if text_column not in header:
+    if text_column and text_column not in header:
         raise InputError(no_column(path, text_column, header))
     require_distinct(path, header)
     wanted = header if columns is None else [c for c in columns if c in header]

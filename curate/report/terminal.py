@@ -6,14 +6,18 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from curate.features.domains import AGREEMENT, LADDER
 from curate.io.corpus import Corpus
+from curate.io.curriculum import Curriculum
 from curate.metrics.reduction import KLReduction
 from curate.metrics.spending import spent_text
 from curate.report.safe import label
 from curate.survey.comparison import Comparison
 
 SOURCES_SHOWN = 8
+WEIGHTS_SHOWN = 30
 
 
 def size(n: float) -> str:
@@ -53,6 +57,20 @@ def corpus_text(corpus: Corpus, columns: Sequence[str]) -> str:
     lines.append(f"columns: {', '.join(columns)}")
     if corpus.passed_over:
         lines.append(f"passed over, not data by their names: {', '.join(corpus.passed_over)}")
+    return "\n".join(lines)
+
+
+def weights_text(of: Curriculum) -> str:
+    """Weights of a curriculum of one stage, the largest first, with what each comes from."""
+    order = np.argsort(-of.weights, kind="stable")[:WEIGHTS_SHOWN]
+    rows = [(of.unit, "weight", *(name.replace("_", " ") for name in of.columns))]
+    for i in order.tolist():
+        values = [of.weights[i], *(column[i] for column in of.columns.values())]
+        numbers = [f"{v:,}" if isinstance(v, np.integer) else f"{v:.4f}" for v in values]
+        rows.append((label(of.names[i].as_py(), 40), *numbers))
+    lines = [table(rows, " " + "r" * (len(rows[0]) - 1))]
+    if len(of.names) > len(order):
+        lines.append(f"... and {len(of.names) - len(order):,} more")
     return "\n".join(lines)
 
 
