@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.curriculum.store import Store, locked
+from curate.curriculum.store import Store
 from curate.errors import InputError
 from curate.io.curriculum import CURRICULUM, Curriculum
-from curate.io.paths import atomic
+from curate.io.paths import atomic, locked
 from curate.io.run import digest
 from curate.io.tables import batches
 from curate.sampling.noise import MEMBERS, keyed_hashes

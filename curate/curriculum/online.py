@@ -26,12 +26,12 @@ from curate.curriculum.gaussian import (
     require_shape,
 )
 from curate.curriculum.state import STATE, State, add, merge, read_state, write_state
-from curate.curriculum.store import locked
 from curate.curriculum.ucb import TEMPERATURE, WINDOW, require_sampling, ucb_weights, upper_bounds
 from curate.errors import InputError, RunError, UsageError
 from curate.io.corpus import scan
 from curate.io.curriculum import CURRICULUM, WEIGHTS, Curriculum, write_curriculum
 from curate.io.formats import BATCH_BYTES, BadRow, read
+from curate.io.paths import locked
 from curate.io.targets import Paths, listed_paths
 from curate.kernels.text import one_chunk
 from curate.steps.documents import documents, raw_batches

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from curate.engines import LocalEngine
-from curate.errors import CorruptError, InputError, RunError, unknown
+from curate.errors import CorruptError, InputError, unknown
 from curate.io.columns import columns_of
 from curate.io.corpus import Corpus, Partition, scan
-from curate.io.paths import atomic, filesystem, find, is_url
+from curate.io.paths import atomic, filesystem, find, is_url, locked
 from curate.io.run import digest, read_json, write_json
 from curate.io.targets import Paths, listed_paths
 from curate.progress import Progress
@@ -172,27 +170,6 @@ def _opened(folder: Path) -> Store | None:
     if there is None:
         return None
     return Store(folder, tuple(there["columns"]), tuple(map(tuple, there["rows"])), there["n_bad_rows"])
-
-
-@contextmanager
-def locked(folder: Path, names: Sequence[str] = ("*",)) -> Iterator[None]:
-    """Be the only one who makes files in a folder; those of such names that a killed one left half done are deleted.
-
-    Raises
-    ------
-    RunError : the folder cannot be locked.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "a")  # noqa: SIM115 (closed below; it stays, so that all wait for the same file)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    except OSError as error:
-        raise RunError(f"{folder}: cannot be locked ({error.strerror}); choose a local folder") from error
-    with lock:
-        for name in names:
-            for stray in folder.glob(f".{name}.*.part"):
-                stray.unlink(missing_ok=True)
-        yield
 
 
 def _make(

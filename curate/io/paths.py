@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from uuid import uuid4
 import fsspec
 
 from curate._optional import require
-from curate.errors import CorruptError, CurateError, InputError, MissingExtraError, ResourceError, UsageError
+from curate.errors import CorruptError, CurateError, InputError, MissingExtraError, ResourceError, RunError, UsageError
 
 FORMATS = {
     "parquet": "parquet",
@@ -216,6 +217,27 @@ def atomic(path: Path) -> Iterator[Path]:
         raise
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path, names: Sequence[str] = ("*",)) -> Iterator[None]:
+    """Be the only one who makes files in a folder; those of such names that a killed one left half done are deleted.
+
+    Raises
+    ------
+    RunError : the folder cannot be locked.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / ".lock", "a")  # noqa: SIM115 (closed below; it stays, so that all wait for the same file)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be locked ({error.strerror}); choose a local folder") from error
+    with lock:
+        for name in names:
+            for stray in folder.glob(f".{name}.*.part"):
+                stray.unlink(missing_ok=True)
+        yield
 
 
 def refuse_inputs_below(out: Path, raw: list[str]) -> None:
