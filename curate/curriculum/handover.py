@@ -21,7 +21,7 @@ import zstandard
 
 from curate.curriculum.mds import COMPRESSIONS, SHARD_BYTES, MdsSpec, MdsWriter, encodings
 from curate.curriculum.membership import ByColumn, ByTable, Membership, write_lookup
-from curate.curriculum.mixes import MIXES, GroupFiles, Loader, write_mixes
+from curate.curriculum.mixes import MIXES, GroupFiles, Loader, clear_mixes, write_mixes
 from curate.curriculum.split import LEFT_OUT, SplitJob, by_bytes, split_partition, tables_of_group, whole_schema
 from curate.engines import LocalEngine
 from curate.engines.resources import Resources
@@ -229,7 +229,7 @@ def folder_names(names: Sequence[str]) -> dict[str, str]:
 
 def _folder_name(name: str) -> str:
     plain = re.sub(r"[^a-z0-9._-]+", "-", name.lower())[:NAME_LENGTH].strip("._-")
-    if plain == name and not re.search(r"-[0-9a-f]{16}$", name):
+    if plain and plain == name and not re.search(r"-[0-9a-f]{16}$", name):
         return name
     return f"{plain or 'group'}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
@@ -252,17 +252,19 @@ def _begin(folder: Path, key: str, overwrite: bool) -> dict[str, Any] | None:
         raise RunError(f"{folder}: holds files that are not an export of curate; choose another folder")
     for stray in folder.rglob(".*.part"):
         stray.unlink(missing_ok=True)
-    if before is not None and before["key"] != key:
-        if not overwrite:
-            raise RunError(f"{folder}: holds other documents, groups or formats; pass --overwrite, or another --out")
-        write_json(folder / EXPORT, before | {"complete": False})
-        for name in ("groups", "mds", WORK):
-            shutil.rmtree(folder / name, ignore_errors=True)
     if before is not None and before["key"] == key and before["complete"]:
         files = (folder / of["folder"] / name for of in before["groups"].values() for name in of["files"])
         if all(file.is_file() for file in files):
             return {name: value for name, value in before.items() if name != "complete"}
-    write_json(folder / EXPORT, {"key": key, "complete": False})
+    if before is not None and before["key"] != key and not overwrite:
+        raise RunError(f"{folder}: holds other documents, groups or formats; pass --overwrite, or another --out")
+    started = {"key": key, "complete": False}
+    if before is not None and (before["key"] != key or "clearing" in before):
+        write_json(folder / EXPORT, started | {"clearing": True})  # killed from here on, it goes on clearing
+        for name in ("groups", "mds", WORK):
+            shutil.rmtree(folder / name, ignore_errors=True)
+    clear_mixes(folder)
+    write_json(folder / EXPORT, started)
     return None
 
 

@@ -43,9 +43,8 @@ class Loader:
 
 def write_mixes(loader: Loader, mixes: Sequence[Mapping[str, float]]) -> tuple[Path, ...]:
     """A file a stage; what was there of other stages goes."""
+    clear_mixes(loader.out)
     stem, ending = MIXES[loader.to].split(".")
-    for old in loader.out.glob(f"{stem}*.{ending}"):
-        old.unlink()
     paths = []
     for stage, weights in enumerate(mixes):
         paths.append(loader.out / (MIXES[loader.to] if len(mixes) == 1 else f"{stem}-stage-{stage}.{ending}"))
@@ -55,6 +54,13 @@ def write_mixes(loader: Loader, mixes: Sequence[Mapping[str, float]]) -> tuple[P
         else:
             write_json(paths[-1], interleaving(loader, weights) if loader.to == "hf" else streams(loader, weights))
     return tuple(paths)
+
+
+def clear_mixes(folder: Path) -> None:
+    """Remove the files of proportions of any loader and stage."""
+    for stem, ending in (name.split(".") for name in MIXES.values()):
+        for old in [folder / f"{stem}.{ending}", *folder.glob(f"{stem}-stage-*.{ending}")]:
+            old.unlink(missing_ok=True)
 
 
 def interleaving(loader: Loader, weights: Mapping[str, float]) -> dict[str, Any]:
