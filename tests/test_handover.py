@@ -19,14 +19,12 @@ import curate
 from curate.cli import main
 from curate.curriculum import handover
 from curate.curriculum.handover import export, folder_names
-from curate.curriculum.membership import NONE, UNNAMED, ByTable, write_lookup
-from curate.curriculum.split import by_bytes
+from curate.curriculum.split import NONE, UNNAMED, ByTable, by_bytes
 from curate.errors import InputError, RunError, UsageError
 from curate.io.corpus import scan
 from curate.io.curriculum import Curriculum, write_curriculum
 from curate.io.formats import read
 from curate.steps.documents import documents
-from curate.steps.sorting import Sorter
 
 WEIGHTS = {"maths": 3.0, "cooking": 1.0, "news": 0.0}
 
@@ -128,18 +126,17 @@ def test_tables_of_so_many_bytes_are_the_same_wherever_they_were_cut_before(leng
 @given(st.dictionaries(st.text(max_size=6), st.sampled_from(["a", "b", "other", None]), max_size=40))
 @settings(max_examples=30)
 def test_a_looked_up_group_is_that_of_the_table(tmp_path_factory, groups):
-    folder = tmp_path_factory.mktemp("lookup")
+    folder = tmp_path_factory.mktemp("groups")
     twice = [*groups.items()] * 2
     table = {"doc_id": pa.array([i for i, _ in twice], pa.string()), "group": pa.array([g for _, g in twice])}
     pq.write_table(pa.table(table).cast(pa.schema([("doc_id", pa.string()), ("group", pa.string())])),
                    folder / "groups.parquet", row_group_size=7)  # fmt: skip
     names = pa.array(["a", "b"], pa.large_string())
-    write_lookup(folder / "groups.parquet", names, folder / "lookup", Sorter(folder, 100_000_000, 1))
     asked = [*groups, "not there"]
     corpus = scan([write(folder / "raw.jsonl", [{"id": i or "-", "text": "x"} for i in asked])])
     (batch,) = read(corpus, corpus.partitions[0], None)
     docs = documents(corpus, corpus.partitions[0], batch, ())
-    found, _ = ByTable(folder / "lookup", names).groups(docs)
+    found, _ = ByTable.read(folder / "groups.parquet", names).groups(docs)
     places = {"a": 0, "b": 1, "other": UNNAMED, None: NONE}
     expected = [places[groups.get(i or "-")] if (i or "-") in groups else NONE for i in asked]
     assert found.tolist() == expected
@@ -154,8 +151,11 @@ def test_groups_beside_the_curriculum_are_used_where_there_is_no_column(tmp_path
     assert {row["id"] for row in read_back(made, "odd")} == {f"d{i}" for i in range(1, 50, 2)}
     assert made.left_out["no_group"] == 10
     pq.write_table(pa.table({"doc_id": ["d1", "d2", "d1"], "group": ["odd", "odd", "even"]}), folder / "groups.parquet")
-    with pytest.raises(InputError, match="document 'd1' is in two groups"):
+    with pytest.raises(InputError, match="a doc_id occurs twice"):
         export(folder, raw, to="hf", out=tmp_path / "out2")
+    pq.write_table(pa.table({"doc_id": ["d1"], "domain": ["odd"]}), folder / "groups.parquet")
+    with pytest.raises(InputError, match="must have the columns doc_id and group"):
+        export(folder, raw, to="hf", out=tmp_path / "out2", overwrite=True)
 
 
 HOSTILE = ["../../etc/passwd", "/", "..", ".", "", " ", "a\0b", "A", "a", "con/x", "\u202e", "\u00e9", "e\u0301",
@@ -302,7 +302,7 @@ def test_a_group_without_documents_is_told_with_the_nearest_and_left_out_when_as
 
 
 def test_stages_share_the_files_of_groups_and_have_proportions_of_their_own(tmp_path, raw):
-    weights = curriculum(tmp_path / "curriculum", [{"maths": 1.0, "cooking": 0.0}, {"maths": 0.25, "cooking": 0.75}])
+    weights = curriculum(tmp_path / "curriculum", [{"maths": 1.0}, {"maths": 0.25, "cooking": 0.75}])
     made = export(weights, raw, to="hf", out=tmp_path / "out")
     assert [path.name for path in made.mixes] == ["interleave-stage-0.json", "interleave-stage-1.json"]
     assert [proportions(made, stage) for stage in (0, 1)] == [{"maths": 1.0}, {"maths": 0.25, "cooking": 0.75}]

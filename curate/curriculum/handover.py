@@ -20,9 +20,17 @@ import pyarrow.parquet as pq
 import zstandard
 
 from curate.curriculum.mds import COMPRESSIONS, SHARD_BYTES, MdsSpec, MdsWriter, encodings
-from curate.curriculum.membership import ByColumn, ByTable, Membership, write_lookup
 from curate.curriculum.mixes import MIXES, GroupFiles, Loader, clear_mixes, write_mixes
-from curate.curriculum.split import LEFT_OUT, SplitJob, by_bytes, split_partition, tables_of_group, whole_schema
+from curate.curriculum.split import (
+    LEFT_OUT,
+    ByColumn,
+    ByTable,
+    SplitJob,
+    by_bytes,
+    split_partition,
+    tables_of_group,
+    whole_schema,
+)
 from curate.engines import LocalEngine
 from curate.engines.resources import Resources
 from curate.errors import InputError, RunError, UsageError, unknown
@@ -36,7 +44,6 @@ from curate.io.targets import Paths, listed_paths
 from curate.progress import Progress
 from curate.sampling.budget import parse_bytes
 from curate.steps.fit import write_quarantine
-from curate.steps.sorting import Sorter
 from curate.steps.write import ROW_GROUP_BYTES, WriteSpec
 
 FORMAT = 1
@@ -119,24 +126,17 @@ def export(
             on_bad_row=on_bad_row or recipe.get("on_bad_row", "raise"),
             over=engine.map,
         )
-        table, column = _where(curriculum, made, column, corpus)
-        wanted = np.array([any(weights[name] > 0 for weights in stages) for name in names])
-        identity = [column, table and hash_file(str(table))[1], names, wanted.tolist(), to, spec_identity(spec)]
+        where = _where(curriculum, made, column, corpus)
+        wanted = np.array([any(weights.get(name, 0) > 0 for weights in stages) for name in names])
+        by = where if isinstance(where, str) else hash_file(str(where))
+        identity = [by, names, wanted.tolist(), to, spec_identity(spec)]
         key = digest([FORMAT, [corpus.identity(p) for p in corpus.partitions], identity])
         done = _begin(folder, key, overwrite)
         if done is None:
-            work = folder / WORK
-            work.mkdir(parents=True, exist_ok=True)
             large = pa.array(names, pa.large_string())
-            if column is None:
-                assert table is not None
-                sorter = Sorter(work, resources.memory_limit // 4, engine.workers)
-                write_lookup(table, large, work / "groups.lookup", sorter)
-                membership: Membership = ByTable(work / "groups.lookup", large)
-            else:
-                membership = ByColumn(column, large)
-            job = SplitJob(corpus, membership, wanted, work, key, resources.batch_bytes(engine))
-            done = _written(_Job(job, names, folder_names(names), spec, folder), engine, shown, skip_empty)
+            membership = ByColumn(where, large) if isinstance(where, str) else ByTable.read(where, large)
+            split = SplitJob(corpus, membership, wanted, folder / WORK, key, resources.batch_bytes(engine))
+            done = _written(_Job(split, names, folder_names(names), spec, folder), engine, shown, skip_empty)
     groups = {name: GroupFiles(**(of | {"files": tuple(of["files"])})) for name, of in done["groups"].items()}
     without = _empty([n for n, w in zip(names, wanted, strict=True) if w], groups, done["unnamed"], skip_empty)
     mixes = [_shared({n: w for n, w in weights.items() if w > 0 and n in groups}) for weights in stages]
@@ -196,18 +196,16 @@ def _refuse_place(folder: Path, to: str) -> None:
         raise UsageError(f"--out {folder}: Megatron cuts its list of paths at spaces; choose a folder without any")
 
 
-def _where(
-    path: str | os.PathLike[str], made: Curriculum, column: str | None, corpus: Corpus
-) -> tuple[Path | None, str | None]:
-    """``(table of groups, column)``, of which one is None: where it stands which group a document is in."""
+def _where(path: str | os.PathLike[str], made: Curriculum, column: str | None, corpus: Corpus) -> Path | str:
+    """Where it stands which group a document is in: a table, or the name of a column."""
     column = column or made.about.get("column")
     if column:
         if column not in (there := columns_of(corpus)):
             raise unknown("column of the documents", column, there)
-        return None, column
+        return column
     table = Path(path) / GROUPS if Path(path).is_dir() else Path(path).parent / GROUPS
     if table.is_file():
-        return table, None
+        return table
     raise UsageError(
         f"{path}: does not say which group a document is in; pass --column with the column of the documents that does, "
         f"or put a {GROUPS} with doc_id and group beside {CURRICULUM}"
@@ -271,6 +269,7 @@ def _begin(folder: Path, key: str, overwrite: bool) -> dict[str, Any] | None:
 def _written(job: _Job, engine: LocalEngine, shown: Progress, skip_empty: bool) -> dict[str, Any]:
     """Split the corpus and write the files of each group; returns what ``export.json`` says."""
     split, found = job.split, {}
+    split.folder.mkdir(parents=True, exist_ok=True)
     with shown.stage("split", sum(p.n_bytes for p in split.corpus.partitions)) as stage:
         for partition, one in engine.each(partial(split_partition, split), split.corpus.partitions):
             found[partition.index] = one

@@ -6,23 +6,75 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.curriculum.membership import NONE, UNNAMED, Membership
+from curate.curriculum.members import Known
 from curate.io.columns import schema_of
 from curate.io.corpus import Corpus, Partition
 from curate.io.formats import parse, read_raw
 from curate.io.paths import atomic
 from curate.io.run import read_json, write_json
 from curate.io.schemas import conformed, dumped, loaded, merged, without_views, writable
-from curate.steps.documents import documents
+from curate.steps.documents import Documents, documents
 
+NONE = -1  # the document has no group
+UNNAMED = -2  # it has one that the curriculum does not name
 NAMES_KEPT = 5  # of groups that the curriculum does not name, to show some
 LEFT_OUT = ("no_group", "unnamed", "weight_0", "no_text", "bad_row")  # why a document is in no group's files
+
+
+class Membership(Protocol):
+    """Says which group documents are in. ``carry``: columns of theirs that it needs."""
+
+    @property
+    def carry(self) -> tuple[str, ...]: ...
+
+    def groups(self, docs: Documents) -> tuple[np.ndarray, pa.Array]:
+        """``(int32[n_docs], large_string[n_docs])``: places among the names, `NONE`, `UNNAMED`; names or null."""
+        ...
+
+
+@dataclass(frozen=True)
+class ByColumn:
+    """The group is the value of a column; ``names`` are those of the curriculum."""
+
+    column: str
+    names: pa.Array
+
+    @property
+    def carry(self) -> tuple[str, ...]:
+        return (self.column,)
+
+    def groups(self, docs: Documents) -> tuple[np.ndarray, pa.Array]:
+        values = docs.carried[self.column]
+        return places(values, self.names), values
+
+
+@dataclass(frozen=True)
+class ByTable:
+    """The group of an id is looked up; ``known`` has its place among the names."""
+
+    known: Known
+    carry: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, path: Path, names: pa.Array) -> ByTable:
+        """Of ``groups.parquet``."""
+        return cls(Known.read(path, lambda t: places(t["group"].cast(pa.large_string()), names)))
+
+    def groups(self, docs: Documents) -> tuple[np.ndarray, pa.Array]:
+        found, place = self.known.get(docs.ids)
+        return np.where(found, place, NONE).astype(np.int32), pa.nulls(len(docs), pa.large_string())
+
+
+def places(values: Any, names: pa.Array) -> np.ndarray:
+    """int32[n]: where each value is among the names, `NONE` for null, `UNNAMED` where it is not."""
+    found = pc.fill_null(pc.index_in(values, names), UNNAMED)
+    return pc.if_else(pc.is_valid(values), found, NONE).to_numpy().astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -113,27 +165,27 @@ def _by_group(
     found.left_out["bad_row"] += len(docs.bad)
     if not len(docs):
         return
-    places, values = job.membership.groups(docs)
-    named = places >= 0
-    wanted = named & np.append(job.wanted, False)[places]
+    place, values = job.membership.groups(docs)
+    named = place >= 0
+    wanted = named & np.append(job.wanted, False)[place]
     with_text = docs.n_bytes > 0
     for reason, which in (
-        ("no_group", places == NONE), ("unnamed", places == UNNAMED), ("weight_0", named & ~wanted),
+        ("no_group", place == NONE), ("unnamed", place == UNNAMED), ("weight_0", named & ~wanted),
         ("no_text", wanted & ~with_text),
     ):  # fmt: skip
         found.left_out[reason] += int(which.sum())
-    if len(found.unnamed) < NAMES_KEPT and (unnamed := pa.array(places == UNNAMED)).true_count:
+    if len(found.unnamed) < NAMES_KEPT and (unnamed := pa.array(place == UNNAMED)).true_count:
         some = pc.unique(pc.drop_null(values.filter(unnamed)))[:NAMES_KEPT].to_pylist()
         found.unnamed = dict.fromkeys([*found.unnamed, *some][:NAMES_KEPT])
     rows = np.flatnonzero(wanted & with_text)
     if not len(rows):
         return
-    rows = rows[np.argsort(places[rows], kind="stable")]
+    rows = rows[np.argsort(place[rows], kind="stable")]
     own = {job.corpus.id_column: docs.ids, job.corpus.text_column: docs.texts}
     others = batch.table.drop_columns([name for name in own if name in batch.table.column_names])
     table = conformed(pa.table({**own, **dict(zip(others.column_names, others.columns, strict=True))}), schema)
     table = without_views(table).take(pa.array(rows))
-    ordered = places[rows]
+    ordered = place[rows]
     starts = np.flatnonzero(np.diff(ordered, prepend=-1))
     for start, stop in zip(starts, [*starts[1:], len(ordered)], strict=True):
         yield int(ordered[start]), table.slice(start, stop - start)
