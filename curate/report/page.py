@@ -87,6 +87,7 @@ width:.75em;height:.75em;margin-right:.4em;background:var(--colour)}
 .key .target{--colour:var(--target)}
 .key .target::before{transform:rotate(45deg) scale(.85)}
 .key .selected{--colour:var(--selected)}
+.key .weight{--colour:var(--muted)}
 .key .noise{--colour:var(--ink)}
 .key .noise::before{width:2px}
 .scroll{overflow-x:auto;max-width:100%}
