@@ -33,7 +33,7 @@ SERIES = ("raw", "target", "selected")
 WIDTH, HEIGHT = 350, 220  # fits a telephone without being made smaller
 OUTERMOST = 0.995
 NAME_WIDTH = 24
-STAGES_WITH_NUMBERS = 6
+STAGES_WITH_NUMBERS, LABELLED_STAGES = 6, 10
 FARTHEST = 3.0  # multiples of the distance of raw
 _SHAPES = ("circle", "diamond", "square")
 CONFIG: Spec = {
@@ -353,12 +353,13 @@ def stages_chart(groups: Sequence[GroupWeight], stages: Sequence[int]) -> Chart:
     rows = _unique([_short(g.group) or "(none)" for g in groups])
     most = max(max(g.weights) for g in groups)
     values = [
-        {"name": row, "stage": stage, "weight": weight, "dark": weight > most / 2}
+        {"name": row, "stage": stage, "weight": weight, "dark": weight > 0.6 * most}
         for row, g in zip(rows, groups, strict=True)
         for stage, weight in zip(stages, g.weights, strict=True)
     ]
     y = {**_rows("name"), "axis": {"grid": False, "ticks": False, "domain": False}}
-    x = {"field": "stage", "type": "ordinal", "title": "stage", "axis": {"labelAngle": 0, "labelOverlap": True}}
+    told = list(stages[:: -(-len(stages) // LABELLED_STAGES)])
+    x = {"field": "stage", "type": "ordinal", "title": "stage", "axis": {"labelAngle": 0, "values": told}}
     tooltip = [{"field": "name"}, {"field": "stage"}, {"field": "weight", "type": "quantitative", "format": ".1%"}]
     shade = {"field": "weight", "type": "quantitative", "legend": None,
              "scale": {"domain": [0, most], "range": [0.04, 1], "nice": False}}  # fmt: skip

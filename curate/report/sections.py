@@ -282,7 +282,7 @@ def _group_weights(made: Weighing, note: str) -> Table:
     head = ("group", *known, *(["weight"] if one else [f"stage {stage}" for stage in made.stages]))
     chart = charts.weights_chart(made.groups) if one else charts.stages_chart(made.groups, made.stages)
     if known:
-        note = f"{' and '.join(known).capitalize()}: the share of its documents that is of the group. {note}".strip()
+        note = f"{' and '.join(known).capitalize()}: each group's share of their documents. {note}".strip()
     return Table(f"Weight of each of {made.n_groups:,} groups", head, rows, chart, note, beside=True)
 
 
