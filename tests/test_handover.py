@@ -98,6 +98,23 @@ def test_columns_that_only_some_files_have_are_null_elsewhere(tmp_path, weights)
 
 
 @pytest.mark.parametrize("to", ["hf", "megatron", "mds"])
+def test_columns_of_mixed_kinds_are_carried_as_text(tmp_path, to):
+    weights = curriculum(tmp_path / "curriculum", {"x": 1.0})
+    metas = [{"a": 1, "z": [{"k": 1}]}, {"b": "q", "c": {"d": None}}, "flat", None]
+    given = [{"id": f"d{i}", "text": "t", "source": "x", "meta": meta} for i, meta in enumerate(metas)]
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    for i, row in enumerate(given):
+        write(folder / f"{i}.jsonl", [row])
+    made = export(weights, folder, to=to, out=tmp_path / "out")
+    assert made.groups["x"].documents == 4
+    if to != "mds":
+        found = [row["meta"] for row in read_back(made, "x")]
+        assert [json.loads(m) for m in found[:2]] == metas[:2]
+        assert found[2:] == metas[2:]
+
+
+@pytest.mark.parametrize("to", ["hf", "megatron", "mds"])
 def test_bytes_depend_on_neither_workers_nor_memory(tmp_path, raw, weights, to, monkeypatch):
     monkeypatch.setattr(handover, "ROW_GROUP_BYTES", 1_000)
     monkeypatch.chdir(tmp_path)
@@ -323,6 +340,9 @@ def test_a_run_is_handed_over_with_its_columns(tmp_path, weights):
     assert sum(of.documents for of in made.groups.values()) + made.left_out["weight_0"] == 30
     assert "tokens_body_document" in made.mixes[0].read_text()
     assert "--json-keys body" in made.how
+    curriculum(tmp_path / "run", WEIGHTS)  # and the curriculum in its own folder
+    again = export(tmp_path / "run", tmp_path / "run", to="megatron", out=tmp_path / "out")
+    assert again.groups == made.groups
 
 
 def test_megatron_gets_a_normalised_list_of_weights_and_prefixes(tmp_path, raw, weights):
