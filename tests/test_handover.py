@@ -257,9 +257,10 @@ def test_other_documents_are_not_mixed_with_those_there(tmp_path, raw, weights):
     assert made.groups["maths"].documents == 3
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["export.json", "mds", "streams.json"]
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "notes.txt").write_text("mine")
-    with pytest.raises(RunError, match="not an export"):
-        export(weights, raw, to="hf", out=tmp_path / "mine", overwrite=True)
+    for name, text in (("notes.txt", "mine"), ("export.json", '{"mine": 1}'), ("export.json", "[]")):
+        (tmp_path / "mine" / name).write_text(text)
+        with pytest.raises(RunError, match="not an export"):
+            export(weights, raw, to="hf", out=tmp_path / "mine", overwrite=True)
     with pytest.raises(UsageError, match="an input below --out"):
         export(weights, raw, to="hf", out=tmp_path / "raw")
 

@@ -80,7 +80,7 @@ def export(weights: str, shards: tuple[str, ...], to: str, quiet: bool, as_json:
 
 def _left_out(made: Any) -> list[str]:
     """What an export left out, in sentences."""
-    named = ", ".join(map(repr, made.unnamed))
+    named = ", ".join(map(repr, made.unnamed[:5]))
     why = {
         "no_group": "documents are in no group",
         "unnamed": f"documents are in groups that the curriculum does not name{f' (such as {named})' if named else ''}",

@@ -23,6 +23,7 @@ from curate.curriculum.mds import COMPRESSIONS, SHARD_BYTES, MdsSpec, MdsWriter,
 from curate.curriculum.mixes import MIXES, GroupFiles, Loader, clear_mixes, write_mixes
 from curate.curriculum.split import (
     LEFT_OUT,
+    NAMES_KEPT,
     ByColumn,
     ByTable,
     SplitJob,
@@ -246,7 +247,8 @@ def _begin(folder: Path, key: str, overwrite: bool) -> dict[str, Any] | None:
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder}: is a file; choose a folder")
     before = read_json(folder / EXPORT)
-    if before is None and folder.exists() and any(not p.name.endswith(".part") for p in folder.iterdir()):
+    ours = isinstance(before, dict) and {"key", "complete"} <= before.keys()
+    if not ours and folder.exists() and any(not p.name.endswith(".part") for p in folder.iterdir()):
         raise RunError(f"{folder}: holds files that are not an export of curate; choose another folder")
     for stray in folder.rglob(".*.part"):
         stray.unlink(missing_ok=True)
@@ -268,37 +270,38 @@ def _begin(folder: Path, key: str, overwrite: bool) -> dict[str, Any] | None:
 
 def _written(job: _Job, engine: LocalEngine, shown: Progress, skip_empty: bool) -> dict[str, Any]:
     """Split the corpus and write the files of each group; returns what ``export.json`` says."""
-    split, found = job.split, {}
-    split.folder.mkdir(parents=True, exist_ok=True)
-    with shown.stage("split", sum(p.n_bytes for p in split.corpus.partitions)) as stage:
-        for partition, one in engine.each(partial(split_partition, split), split.corpus.partitions):
-            found[partition.index] = one
-            stage.advance(partition.n_bytes)
-    parts = [found[p.index] for p in split.corpus.partitions]
-    documents = dict.fromkeys(job.names, 0)
-    for part in parts:
-        for place, of in part["groups"].items():
-            documents[job.names[int(place)]] += of["documents"]
-    unnamed = list(dict.fromkeys(name for part in parts for name in part["unnamed"]))[:5]
-    state = {
-        "key": split.key,
-        "left_out": {reason: sum(part["left_out"][reason] for part in parts) for reason in LEFT_OUT},
-        "unnamed": unnamed,
-    }
-    wanted = [name for name, wanted in zip(job.names, split.wanted, strict=True) if wanted]
-    _empty(wanted, {name for name in wanted if documents[name]}, unnamed, skip_empty)
+    parts = _split(job.split, engine, shown)
+    there = {job.names[int(place)] for part in parts for place in part["groups"]}
+    unnamed = list(dict.fromkeys(name for part in parts for name in part["unnamed"]))[:NAMES_KEPT]
+    _empty([n for n, wanted in zip(job.names, job.split.wanted, strict=True) if wanted], there, unnamed, skip_empty)
     write_quarantine(job.out / "quarantine.parquet", parts)
     schema, nulls = whole_schema(parts), {name for part in parts for name in part["nulls"]}
     for part in parts:
         if part["groups"]:  # what it lacks is null there
             nulls |= set(schema.names) - set(loaded(part["schema"]).names)
-    places = [place for place, name in enumerate(job.names) if documents[name]]
+    places = [place for place, name in enumerate(job.names) if name in there]
     files: dict[int, dict[str, Any]] = {}
     with shown.stage("write", len(places), in_bytes=False) as stage:
         for place, one in engine.each(partial(_write_group, job, parts, schema, frozenset(nulls)), places):
             files[place] = one
             stage.advance(1)
-    return state | {"groups": {job.names[place]: files[place] for place in places}}
+    return {
+        "key": job.split.key,
+        "groups": {job.names[place]: files[place] for place in places},
+        "left_out": {reason: sum(part["left_out"][reason] for part in parts) for reason in LEFT_OUT},
+        "unnamed": unnamed,
+    }
+
+
+def _split(split: SplitJob, engine: LocalEngine, shown: Progress) -> list[dict[str, Any]]:
+    """What `split_partition` found, by partition."""
+    split.folder.mkdir(parents=True, exist_ok=True)
+    found: dict[int, dict[str, Any]] = {}
+    with shown.stage("split", sum(p.n_bytes for p in split.corpus.partitions)) as stage:
+        for partition, one in engine.each(partial(split_partition, split), split.corpus.partitions):
+            found[partition.index] = one
+            stage.advance(partition.n_bytes)
+    return [found[p.index] for p in split.corpus.partitions]
 
 
 def _empty(wanted: Sequence[str], there: Collection[str], unnamed: Sequence[str], skip: bool) -> list[str]:
@@ -312,7 +315,8 @@ def _empty(wanted: Sequence[str], there: Collection[str], unnamed: Sequence[str]
     if empty and (not skip or len(empty) == len(wanted)):
         near = difflib.get_close_matches(empty[0], unnamed, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        others = f" (those of documents that it does not name: {', '.join(map(repr, unnamed))})" if unnamed else ""
+        some = ", ".join(map(repr, unnamed[:5]))
+        others = f" (groups of documents that it does not name: {some})" if unnamed else ""
         way = "; name the groups as the documents do" if len(empty) == len(wanted) else ", or pass --skip-empty"
         raise InputError(
             f"{len(empty):,} of {len(wanted):,} groups with weight have no documents: {empty[0]!r}{hint}{others}{way}"

@@ -23,7 +23,7 @@ from curate.steps.documents import Documents, documents
 
 NONE = -1  # the document has no group
 UNNAMED = -2  # it has one that the curriculum does not name
-NAMES_KEPT = 5  # of groups that the curriculum does not name, to show some
+NAMES_KEPT = 100  # of groups that the curriculum does not name, to find the nearest among
 LEFT_OUT = ("no_group", "unnamed", "weight_0", "no_text", "bad_row")  # why a document is in no group's files
 
 
