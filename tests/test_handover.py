@@ -1,6 +1,7 @@
 """Handing a curriculum over: every document is in the files of its group or counted, and other loaders read them."""
 
 import json
+import os
 import re
 from collections import Counter
 from itertools import islice, pairwise
@@ -217,25 +218,35 @@ def test_other_weights_write_only_the_proportions(tmp_path, raw, weights):
     assert shard.exists()
 
 
-@pytest.mark.parametrize("victim", ["split_partition", "_write_group"])
-def test_an_export_that_was_killed_goes_on_to_the_same_bytes(tmp_path, raw, weights, victim, monkeypatch):
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("to", ["hf", "mds"])
+def test_an_export_stopped_at_any_file_goes_on_to_the_same_bytes(tmp_path, raw, weights, to, after, monkeypatch):
+    """At its k-th file, before or after it has its name, for every k."""
     monkeypatch.chdir(tmp_path)
-    export(weights, raw, to="hf", out="whole")
-    original, calls = getattr(handover, victim), []
+    export(weights, raw, to=to, out="whole")
+    whole, real, left = tree(tmp_path / "whole"), os.replace, 0
 
-    def dies(*of):
-        calls.append(of)
-        if len(calls) == 2:
+    def replace(*of):
+        nonlocal left
+        left -= 1
+        if left == 0 and not after:
             raise KeyboardInterrupt
-        return original(*of)
+        real(*of)
+        if left == 0:
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr(handover, victim, dies)
-    with pytest.raises(KeyboardInterrupt):
-        export(weights, raw, to="hf", out="out", workers=1)
-    assert not (tmp_path / "out" / "interleave.json").exists()
-    monkeypatch.setattr(handover, victim, original)
-    export(weights, raw, to="hf", out="out")
-    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+    monkeypatch.setattr(os, "replace", replace)
+    for k in range(1, 100):
+        out, left = Path(f"out-{k}"), k
+        try:
+            export(weights, raw, to=to, out=out, workers=1)
+        except KeyboardInterrupt:
+            left = 0
+            export(weights, raw, to=to, out=out)
+        if left > 0:
+            break
+        assert tree(tmp_path / out) == whole
+    assert k > len(whole)
 
 
 def test_an_export_that_was_killed_while_it_cleared_leaves_nothing_of_the_other(tmp_path, raw, weights, monkeypatch):
