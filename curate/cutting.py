@@ -18,11 +18,12 @@ from curate.engines import LocalEngine
 from curate.engines.resources import Resources
 from curate.errors import RunError, UsageError, unknown
 from curate.features.passages import cut_passages
+from curate.io.columns import schema_of
 from curate.io.corpus import Corpus, Partition, scan
 from curate.io.formats import BadRow, Batch, parse, read_raw
 from curate.io.paths import is_url, refuse_inputs_below
 from curate.io.run import WORK, digest, read_json, write_json
-from curate.io.schemas import conformed, merged, without_views, writable
+from curate.io.schemas import conformed, without_views, writable
 from curate.io.tables import UNIQUE, count_rows, is_done, write_table
 from curate.io.targets import Paths, listed_paths
 from curate.progress import Progress
@@ -169,14 +170,8 @@ def _cut_partition(job: _Job, partition: Partition) -> dict[str, Any]:
 
 
 def _schema(job: _Job, partition: Partition) -> pa.Schema:
-    """The columns of the passages of a partition; those of JSON rows are known when all were looked at."""
-    schema = pa.schema([])
-    source = job.corpus.source(partition)
-    for raw in read_raw(job.corpus, partition, None, batch_bytes=job.batch_bytes):
-        batch = parse(raw, None)
-        schema = merged(schema, without_views(batch.table.slice(0, 0)).schema.remove_metadata())
-        if source.format in ("parquet", "arrow", "txt"):
-            break  # all rows have the same
+    """The columns of the passages of a partition."""
+    schema, source = schema_of(job.corpus, partition, job.batch_bytes), job.corpus.source(partition)
     taken = [name for name in ADDED if name in schema.names]
     if taken:
         raise UsageError(

@@ -8,6 +8,7 @@ import itertools
 import json
 import math
 import re
+import struct
 from collections import Counter
 
 import numpy as np
@@ -801,3 +802,64 @@ def kept_feedback(rows, window, *, by_sequences):
             filled += row[5] if by_sequences else 1
             totals[name, row[2]] += row[5]
     return sorted(kept), dict(totals)
+
+
+# ---- shards of MosaicML streaming
+
+
+MDS_NUMBERS = {"int64": "<q", "uint64": "<Q", "float64": "<d"}
+
+
+def mds_sample(row, columns):
+    """uint32 sizes of the values of variable size, then all values, in the order of ``columns``: {name: encoding}."""
+    sizes, values = [], []
+    for name, encoding in columns.items():
+        value = row[name]
+        if encoding in MDS_NUMBERS:
+            values.append(struct.pack(MDS_NUMBERS[encoding], value))
+            continue
+        values.append(value if encoding == "bytes" else (value if encoding == "str" else json.dumps(value)).encode())
+        sizes.append(struct.pack("<I", len(values[-1])))
+    return b"".join([*sizes, *values])
+
+
+def mds_row(sample, columns):
+    """The row of a sample."""
+    varying = [name for name, encoding in columns.items() if encoding not in MDS_NUMBERS]
+    sizes = dict(zip(varying, struct.unpack_from(f"<{len(varying)}I", sample), strict=True))
+    at, row = 4 * len(varying), {}
+    for name, encoding in columns.items():
+        value = sample[at : at + sizes.get(name, 8)]
+        at += len(value)
+        if encoding in MDS_NUMBERS:
+            row[name] = struct.unpack(MDS_NUMBERS[encoding], value)[0]
+        else:
+            row[name] = value if encoding == "bytes" else value.decode() if encoding == "str" else json.loads(value)
+    return row
+
+
+def mds_shards(samples, columns, limit):
+    """``({name: bytes}, index)`` of samples."""
+    config = {
+        "version": 2, "format": "mds", "compression": None, "hashes": ["sha256"], "size_limit": limit,
+        "column_names": list(columns), "column_encodings": list(columns.values()),
+        "column_sizes": [8 if encoding in MDS_NUMBERS else None for encoding in columns.values()],
+    }  # fmt: skip
+    head = json.dumps(config, sort_keys=True).encode()
+    runs = []
+    for sample in samples:
+        size = 8 + len(head) + sum(len(s) + 4 for s in [*runs[-1], sample]) if runs else limit + 1
+        if size > limit:
+            runs.append([])
+        runs[-1].append(sample)
+    files, entries = {}, []
+    for i, run in enumerate(runs):
+        offsets = [4 + 4 * (len(run) + 1) + len(head)]
+        for sample in run:
+            offsets.append(offsets[-1] + len(sample))
+        data = struct.pack(f"<{len(run) + 2}I", len(run), *offsets) + head + b"".join(run)
+        name = f"shard.{i:05d}.mds"
+        files[name] = data
+        raw = {"basename": name, "bytes": len(data), "hashes": {"sha256": hashlib.sha256(data).hexdigest()}}
+        entries.append({"samples": len(run), "raw_data": raw, "zip_data": None} | config)
+    return files, {"version": 2, "shards": entries}

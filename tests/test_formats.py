@@ -354,3 +354,12 @@ def test_the_columns_of_json_rows_do_not_depend_on_batches(tmp_path, monkeypatch
     monkeypatch.setattr(Resources, "batch_bytes", lambda self, engine: 8_000_000)
     select(tmp_path / "raw", tmp_path / "whole", **ANY)
     assert kinds == {f.name: str(f.type) for f in shards(tmp_path / "whole").schema if f.name.startswith("c")}
+
+
+@pytest.mark.parametrize("batch_bytes", [24, 8_000_000])
+def test_a_json_row_without_any_column_is_a_row_without_text(tmp_path, batch_bytes):
+    path = write(tmp_path / "a.jsonl", b'{"text": "some words"}\n{}\n{}\n{"text": "others"}\n')
+    found = read_all(scan([path]), None, batch_bytes=batch_bytes)
+    assert [(row, of["text"]) for _, row, of in found] == [(0, "some words"), (1, None), (2, None), (3, "others")]
+    with pytest.raises(InputError, match="line 1: no column 'text'"):
+        read_all(scan([write(tmp_path / "b.jsonl", b"{}\n")]), None)

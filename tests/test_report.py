@@ -10,7 +10,9 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from corpora import ledger, rows, sharded, target_rows, write
@@ -20,9 +22,10 @@ from hypothesis import strategies as st
 import curate
 from curate.cli import main
 from curate.evidence import evaluate
+from curate.io.curriculum import Curriculum, write_curriculum
 from curate.io.run import RunFolder
 from curate.report.card import plain
-from curate.report.charts import curriculum_chart, distribution_chart, nearness_chart, svg
+from curate.report.charts import distribution_chart, nearness_chart, stages_chart, svg, weights_chart
 from curate.report.safe import escape, visible
 from curate.report.sections import PREDICTS, Table, number, sections
 from curate.report.summary import (
@@ -30,6 +33,7 @@ from curate.report.summary import (
     Arm,
     DistanceRow,
     Distribution,
+    DocumentWeights,
     Example,
     Examples,
     Fact,
@@ -43,10 +47,12 @@ from curate.report.summary import (
     Share,
     Summary,
     Verdict,
+    Weighing,
     as_json,
 )
 from curate.report.surveyed import listed_shares
 from curate.report.text import markdown
+from curate.report.weighing import weighing_of
 from curate.steps.holdout import held_out
 
 pytest.importorskip("vl_convert", reason="the extra report is not installed")
@@ -84,7 +90,14 @@ def example(text: str = "some text") -> Summary:
         lost=(Ngram(text, 345.6, None, 0.0),),
         documents=Examples((one,), (one,), (one,), text),
         duplicates=(Fact("exact", text),),
-        curriculum=(GroupWeight(text, 0.625), GroupWeight("other", 0.375)),
+        curriculum=Weighing(
+            text,
+            1,
+            (0,),
+            2,
+            (GroupWeight(text, (0.625,), 0.25, 0.75), GroupWeight("other", (0.375,), 0.75, 0.25)),
+            (DocumentWeights(0, (0.0, 1.0, 2.0), (7, 8), 15, 13, 9.875, 4.5, 0.123),),
+        ),
         warnings=(text,),
         command=text,
         versions=(Fact("curate", text),),
@@ -152,7 +165,7 @@ def test_all_numbers_stand_in_the_page_without_scripts_and_in_markdown(bundle):
     shown = " ".join(_Parsed(without_scripts(page(example(), bundle))).texts)
     written = markdown(example()).replace("\\", "")
     for text in ("1,234", "5.0 MB", "1.812", "-0.119", "-0.131 to -0.107", "0.321 nats", "75.0%", "0.4321", "345.6",
-                 "1.25 nats", "62.5%", "7 more characters", "ab" * 32):  # fmt: skip
+                 "1.25 nats", "62.5%", "9.875", "12.3%", "7 more characters", "ab" * 32):  # fmt: skip
         assert text in shown
         assert text in written
 
@@ -607,7 +620,9 @@ def test_a_number_that_is_none_leaves_the_other_drawings_alive(bundle):
 
 def test_labels_never_cut_a_character_in_two():
     for n in range(1, 40):
-        assert svg(curriculum_chart([GroupWeight("a" * (n % 3) + "\U0001f600" * n, 1.0)]))
+        group = GroupWeight("a" * (n % 3) + "\U0001f600" * n, (1.0,))
+        assert svg(weights_chart([group]))
+        assert svg(stages_chart([group], [0]))
 
 
 def test_the_scripts_are_kept_and_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
@@ -618,6 +633,115 @@ def test_the_scripts_are_kept_and_a_cache_that_cannot_be_written_is_done_without
     assert Bundle().text == "kept"
     monkeypatch.setenv("XDG_CACHE_HOME", str(write(tmp_path / "file.jsonl", b"")))
     assert Bundle().text == first
+
+
+# ---- of curricula
+
+
+def staged(text: str, n_stages: int = 3) -> Summary:
+    """A summary with a curriculum of several stages."""
+    rising = tuple((stage + 1) / (n_stages + 1) for stage in range(n_stages))
+    groups = (GroupWeight(text, rising, 0.5), GroupWeight("other", tuple(1 - w for w in rising), 0.5))
+    return replace(example(text), curriculum=Weighing(text, n_stages, tuple(range(n_stages)), 2, groups))
+
+
+@given(st.one_of(st.just(HOSTILE), st.text(max_size=60)))
+@settings(max_examples=10)
+def test_hostile_groups_of_several_stages_add_no_tag(bundle, text):
+    tame, wild = (_Parsed(without_scripts(page(staged(t), bundle))) for t in ("text", f"x{text}"))
+    drawn = ("text", "tspan", "path", "line", "g")
+    count = [{tag: n for tag, n in p.tags.items() if tag not in drawn} for p in (tame, wild)]
+    assert count[0] == count[1]
+
+
+def curriculum_of(folder, *words) -> dict:
+    """What is reported of a curriculum, as JSON."""
+    return as_found(folder / "r.json", *words)["curriculum"]
+
+
+def test_the_curriculum_of_a_run_stands_beside_its_shares_of_raw_and_selected(run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    about = {"method": HOSTILE.replace("\ud800", ""), "column": "source", "seed": 0}
+    write_curriculum(copy, Curriculum.of({"maths": 3, "cooking": 1, "<b>": 0}, **about))
+    found = curriculum_of(tmp_path, copy)
+    groups = {g["group"]: g for g in found["groups"]}
+    assert list(groups) == ["maths", "cooking", "<b>"]
+    assert groups["maths"]["weights"] == [0.75]
+    assert groups["maths"]["raw"] == pytest.approx(1 / 3)
+    assert groups["<b>"]["raw"] == groups["<b>"]["selected"] == 0
+    drawn = json.loads((copy / "manifest.json").read_text())["stats"]["diagnostics"][0]["sources_selected"]
+    assert groups["maths"]["selected"] == drawn["maths"]
+    assert found["about"].startswith("Weights of groups, by <script>")
+    assert "column source, seed 0" in found["about"]
+    report(copy)
+    html = (copy / "report.html").read_text()
+    assert '<h2 id="curriculum-title">' in html
+    assert escape(found["about"]) in html
+    assert "75.0%" in html
+    assert curate.verify(copy).ok
+
+
+def test_a_curriculum_elsewhere_is_shown_when_it_is_named(run, tmp_path):
+    write_curriculum(tmp_path, Curriculum.of({"maths": 1}, column="other"))
+    assert "curriculum" not in (run / "manifest.json").read_text()
+    assert curriculum_of(tmp_path, run) is None
+    found = curriculum_of(tmp_path, run, "--curriculum", tmp_path)
+    assert (found["groups"][0]["group"], found["groups"][0]["raw"]) == ("maths", None)
+    of_corpus = curriculum_of(tmp_path, run.parent / "raw", "--curriculum", tmp_path / "curriculum.parquet")
+    assert of_corpus == found
+    write_curriculum(tmp_path, Curriculum.of({"maths": 1}, column="source"))
+    of_corpus = curriculum_of(tmp_path, run.parent / "raw", "--curriculum", tmp_path)
+    assert of_corpus["groups"][0]["raw"] == pytest.approx(1 / 3)
+
+
+def test_groups_of_a_table_have_their_share_of_its_documents(run, tmp_path):
+    write_curriculum(tmp_path, Curriculum.of({"a": 1, "b": 3}))
+    pq.write_table(pa.table({"doc_id": list("wxyz"), "group": ["a", "b", "a", "a"]}), tmp_path / "groups.parquet")
+    groups = curriculum_of(tmp_path, run, "--curriculum", tmp_path)["groups"]
+    assert [(g["group"], g["weights"], g["raw"]) for g in groups] == [("b", [0.75], 0.25), ("a", [0.25], 0.75)]
+
+
+def test_of_many_groups_and_stages_the_largest_and_some_are_shown_and_the_others_counted(run, tmp_path):
+    stages = [{f"g{n}": 1.0 + (n == stage) for n in range(100)} for stage in range(100)]
+    write_curriculum(tmp_path, Curriculum.of(stages, method="round"))
+    found = curriculum_of(tmp_path, run, "--curriculum", tmp_path)
+    assert (found["n_groups"], found["n_stages"], len(found["stages"])) == (100, 100, 24)
+    assert (found["stages"][0], found["stages"][-1]) == (0, 99)
+    assert len(found["groups"]) == 21
+    assert found["groups"][-1]["group"] == "80 more"
+    for place in range(24):
+        assert sum(g["weights"][place] for g in found["groups"]) == pytest.approx(1)
+    report(run, "--curriculum", tmp_path, "--format", "md", "--out", tmp_path / "r.md")
+    assert "24 of 100 stages are shown" in (tmp_path / "r.md").read_text()
+
+
+@given(st.lists(st.just(0.0) | st.floats(1e-6, 1e6), min_size=1, max_size=60).filter(any))
+def test_the_spread_of_weights_counts_every_document(tmp_path_factory, weights):
+    folder = tmp_path_factory.mktemp("documents")
+    names = pa.array([f"d{i}" for i in range(len(weights))])
+    stages = np.zeros(len(weights), np.int32)
+    write_curriculum(folder, Curriculum("doc_id", names, stages, np.array(weights), about={"method": "x"}))
+    (spread,) = weighing_of(folder, {}).documents
+    assert sum(spread.documents) == spread.n_documents == len(weights)
+    assert spread.n_weighted == sum(w / sum(weights) > 0 for w in weights)
+    assert 1 - 1e-9 <= spread.n_effective <= len(weights) * (1 + 1e-9)
+    assert spread.n_effective == pytest.approx(sum(weights) ** 2 / sum(w * w for w in weights))
+    assert spread.largest == pytest.approx(max(weights) * len(weights) / sum(weights))
+    assert 0 < spread.heaviest <= 1 + 1e-9
+
+
+def test_weights_of_documents_are_drawn_stage_by_stage(run, tmp_path, bundle):
+    names, stages = [f"d{i}" for i in range(50)] * 9, np.repeat(np.arange(9), 50)
+    weights = np.arange(450) % 50 + stages
+    write_curriculum(tmp_path, Curriculum("doc_id", pa.array(names), stages, weights, about={"method": "pace"}))
+    found = curriculum_of(tmp_path, run, "--curriculum", tmp_path)
+    assert [d["stage"] for d in found["documents"]] == [0, 2, 3, 5, 6, 8]
+    report(run, "--curriculum", tmp_path, "--out", tmp_path / "r.html")
+    html = (tmp_path / "r.html").read_text()
+    assert "Documents by weight, stage 8" in html
+    assert "6 of 9 stages are shown" in html
+    assert "1 is an even share" in html
 
 
 # ---- in a browser
@@ -669,7 +793,7 @@ def test_no_width_makes_the_page_scroll_sideways(tmp_path, bundle, width):
     said = (
         "<script>setTimeout(() => parent.postMessage(document.documentElement.scrollWidth, '*'), 2500)</script></body>"
     )
-    inner = re.sub("<meta http-equiv[^>]*>", "", page(example(HOSTILE + "W" * 3_000), bundle))
+    inner = re.sub("<meta http-equiv[^>]*>", "", page(staged(HOSTILE + "W" * 3_000, 24), bundle))
     (tmp_path / "inner.html").write_text(inner.replace("</body>", said), encoding="utf-8")
     frame = f'<pre></pre><iframe src="inner.html" style="width:{width}px;height:3000px;border:0"></iframe>'
     told = "<script>onmessage = e => document.querySelector('pre').textContent = 'width ' + e.data</script>"

@@ -127,6 +127,41 @@ def test_overwrite_leaves_no_shard_of_the_earlier_run(raw, tmp_path):
     assert list((tmp_path / "out" / "shards").iterdir()) == list(few.shards)
 
 
+CURRICULUM = ("curriculum.parquet", "weights.json", "weights-stage-0.json", "groups.parquet", "state.parquet")
+
+
+def add_curriculum(out: Path) -> None:
+    for name in CURRICULUM:
+        (out / name).write_bytes(b"of this run")
+
+
+def test_a_curriculum_in_the_folder_of_a_run_is_no_stranger_there(raw, tmp_path):
+    select(raw, tmp_path / "out")
+    add_curriculum(tmp_path / "out")
+    before = tree(tmp_path / "out")
+    select(raw, tmp_path / "out")
+    assert tree(tmp_path / "out") == before
+    assert verify(tmp_path / "out").ok
+    draw(tmp_path / "out", budget=7, out=tmp_path / "other")
+    assert not (tmp_path / "other" / "curriculum.parquet").exists()
+
+
+def test_a_curriculum_of_scores_outlives_the_first_draw_but_not_a_draw_or_scores_that_replace_others(raw, tmp_path):
+    out = tmp_path / "out"
+    score(raw, target=write(tmp_path / "target.jsonl", target_rows()), out=out, settings=SETTINGS)
+    add_curriculum(out)
+    draw(out, budget=7)
+    assert all((out / name).exists() for name in CURRICULUM)
+    with pytest.raises(RunError, match="--overwrite"):
+        draw(out, budget=8)
+    assert all((out / name).exists() for name in CURRICULUM)
+    draw(out, budget=8, overwrite=True)
+    assert not any((out / name).exists() for name in CURRICULUM)
+    add_curriculum(out)
+    select(raw, out, settings={"n": 1}, overwrite=True)
+    assert not any((out / name).exists() for name in CURRICULUM)
+
+
 def test_a_changed_input_file_is_noticed_and_everything_made_from_it_is_made_again(raw, tmp_path):
     select(raw, tmp_path / "out", name="x", shard_size=300, budget=60)
     write(raw / "part-000.jsonl", rows(5, seed=8))

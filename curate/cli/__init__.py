@@ -421,6 +421,7 @@ def coverage(selected: tuple[str, ...], raw: tuple[str, ...], settings: tuple[st
     show_default=True,
     help="Of a corpus: stop at a row that cannot be read, or leave it out and count it.",
 )
+@click.option("--curriculum", type=click.Path(exists=True), help="One to show; by default that in the folder of RUN.")
 @click.option("--sample", default="16MB", show_default=True, help="Text of each corpus that is looked at, at least.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress bars.")
 @click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads; by default one a core.")

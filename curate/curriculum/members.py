@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.curriculum.store import Store
-from curate.errors import InputError
+from curate.errors import CorruptError, InputError
 from curate.io.curriculum import CURRICULUM, Curriculum
 from curate.io.paths import atomic, locked
 from curate.io.run import digest
@@ -73,7 +73,7 @@ def codes_of_column(store: Store, column: str, names: list[str]) -> Iterable[np.
 def codes_of_table(store: Store, path: Path, names: list[str]) -> Iterable[np.ndarray]:
     """The group of each document by a table of ``doc_id`` and ``group``, which may have other documents too."""
     wanted = pa.array(names, pa.large_string())
-    known = _Known.read(path, lambda t: pc.fill_null(pc.index_in(_text(t["group"]), wanted), -1).to_numpy())
+    known = Known.read(path, lambda t: pc.fill_null(pc.index_in(_text(t["group"]), wanted), -1).to_numpy())
     for ids in store.column("doc_id"):
         found, value = known.get(ids)
         yield np.where(found, value, -1).astype(np.int32)
@@ -82,7 +82,7 @@ def codes_of_table(store: Store, path: Path, names: list[str]) -> Iterable[np.nd
 def weights_of_documents(store: Store, curriculum: Curriculum, stage: int) -> tuple[np.ndarray, int]:
     """``(float64[n_docs], documents that the store lacks)``: the weights of a stage, 0 where there is none."""
     rows = curriculum.stages == stage
-    known = _Known.of(keyed_hashes(curriculum.names.filter(pa.array(rows)), 0, MEMBERS), curriculum.weights[rows])
+    known = Known.of(keyed_hashes(curriculum.names.filter(pa.array(rows)), 0, MEMBERS), curriculum.weights[rows])
     parts = [np.empty(0)]
     seen = np.zeros(len(known.hashes), bool)
     for ids in store.column("doc_id"):
@@ -92,22 +92,23 @@ def weights_of_documents(store: Store, curriculum: Curriculum, stage: int) -> tu
 
 
 @dataclass(frozen=True)
-class _Known:
+class Known:
     """Values of documents by the hash of their id: 64 bits, so that a hundred million of them take no gigabytes."""
 
     hashes: np.ndarray  # ascending
     values: np.ndarray
 
     @classmethod
-    def read(cls, path: Path, value_of: Callable[[pa.Table], np.ndarray]) -> _Known:
+    def read(cls, path: Path, value_of: Callable[[pa.Table], np.ndarray]) -> Known:
+        """Of a table with ``doc_id`` and ``group``."""
         hashes, values = [np.empty(0, np.uint64)], [np.empty(0, np.int32)]
-        for table in batches(path, ["doc_id", "group"]):
+        for table in _groups_in(path):
             hashes.append(keyed_hashes(_text(table["doc_id"]), 0, MEMBERS))
             values.append(value_of(table))
         return cls.of(np.concatenate(hashes), np.concatenate(values), str(path))
 
     @classmethod
-    def of(cls, hashes: np.ndarray, values: np.ndarray, place: str = CURRICULUM) -> _Known:
+    def of(cls, hashes: np.ndarray, values: np.ndarray, place: str = CURRICULUM) -> Known:
         by = np.argsort(hashes, kind="stable")
         hashes, values = hashes[by], values[by]
         same = hashes[1:] == hashes[:-1]
@@ -125,6 +126,16 @@ class _Known:
         if seen is not None:
             seen[at[found]] = True
         return found, self.values[at]
+
+
+def _groups_in(path: Path) -> Iterator[pa.Table]:
+    try:
+        for table in batches(path, ["doc_id", "group"]):
+            if len(table.column_names) != 2:
+                raise InputError(f"{path}: must have the columns doc_id and group")
+            yield table
+    except (pa.ArrowInvalid, OSError) as error:
+        raise CorruptError(f"{path}: not a Parquet file ({error})") from error
 
 
 def _text(column: Any) -> pa.Array:

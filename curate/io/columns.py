@@ -1,11 +1,14 @@
-"""Which columns a corpus has, as far as its headers and first rows tell."""
+"""Which columns a corpus has: by its headers and first rows, or for certain, partition by partition."""
 
 from __future__ import annotations
 
 import json
 
-from curate.io.corpus import Corpus, column_names
-from curate.io.formats import Lines, read_raw
+import pyarrow as pa
+
+from curate.io.corpus import Corpus, Partition, column_names
+from curate.io.formats import Lines, parse, read_raw
+from curate.io.schemas import merged, without_views
 
 PEEKED_FILES = 100  # of each format without a header
 
@@ -42,3 +45,13 @@ def _keys(lines: bytes) -> list[str]:
         if isinstance(row, dict):
             names |= dict.fromkeys(row)
     return list(names)
+
+
+def schema_of(corpus: Corpus, partition: Partition, batch_bytes: int) -> pa.Schema:
+    """The columns of a partition with their types; those of JSON rows are known when all were looked at."""
+    schema = pa.schema([])
+    for raw in read_raw(corpus, partition, None, batch_bytes=batch_bytes):
+        schema = merged(schema, without_views(parse(raw, None).table.slice(0, 0)).schema.remove_metadata())
+        if corpus.source(partition).format in ("parquet", "arrow", "txt"):
+            break  # all rows have the same
+    return schema

@@ -306,6 +306,8 @@ def _parse_with_polars(raw: Lines, columns: Sequence[str] | None) -> Batch:
         rows = np.array([row for row, _ in good], np.int64)
     assert frame is not None
     table = pa.table({name: frame[name].to_arrow() for name in frame.columns})  # a column at a time: one copy
+    if not frame.columns and len(rows):  # a table without columns has no rows either
+        table = pa.table({raw.text_column: pa.nulls(len(rows), pa.large_string())})
     _require_text(raw, table, columns)
     return Batch(rows, table, bad)
 

@@ -21,6 +21,7 @@ MANIFEST, SCORES_COMMIT, EVIDENCE, WORK = "manifest.json", "scores/scores.json",
 _LOCK = ".curate.lock"
 _REPORTS = ("report.html", "report.md", "report.json")
 _DRAWN = ("manifest.json", "shards", "ledger.parquet", "README.md", "croissant.json", EVIDENCE, *_REPORTS)
+_CURRICULUM = ("curriculum.parquet", "weights.json", "weights-stage-*.json", "groups.parquet", "state.parquet")
 _SCORED = ("scores", "scorer", "quarantine.parquet")
 
 
@@ -170,9 +171,12 @@ class RunFolder:
         mine = {"work": _work_of(recipe), "recipe_sha256": digest(recipe), "scoring": scoring}
         if started == mine:
             return
+        other_scores = scoring != (scored["key"] if scored else (started or {}).get("scoring"))
+        if manifest is not None or other_scores:  # it is of scores or a selection that go; before a first draw it stays
+            self._remove(*(path.name for pattern in _CURRICULUM for path in self.path.glob(pattern)))
         write_json(self.work / "run.json", mine | {"clearing": True})  # killed from here on, it goes on clearing
         self._remove(*_DRAWN)
-        if scoring != (scored["key"] if scored else (started or {}).get("scoring")):
+        if other_scores:
             self._remove(*_SCORED)
         if other or changed or (started or {}).get("clearing"):
             self._remove(*(f"{WORK}/{p.name}" for p in self.work.iterdir() if p.name != "run.json"))

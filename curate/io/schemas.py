@@ -161,6 +161,16 @@ def from_lines(lines: list[bytes], schema: pa.Schema) -> pa.Table:
     return conformed(frame.to_arrow(), schema)
 
 
+def to_lines(table: pa.Table) -> bytes:
+    """Rows as JSON Lines; bytes, which JSON has not, are base64."""
+    import polars as pl
+    import polars.selectors
+
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame.with_columns(polars.selectors.binary().bin.encode("base64")).write_ndjson().encode()
+
+
 def dumped(schema: pa.Schema) -> str:
     """A schema as text that `loaded` reads."""
     return bytes(schema.serialize()).hex()

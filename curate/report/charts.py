@@ -15,13 +15,25 @@ from unicodedata import east_asian_width
 from curate._optional import require
 from curate.io.run import finite
 from curate.report.safe import label
-from curate.report.summary import Arm, Distribution, GroupWeight, Metric, Nearness, Ngram, ScoreHistogram, Series, Share
+from curate.report.summary import (
+    Arm,
+    Distribution,
+    DocumentWeights,
+    GroupWeight,
+    Metric,
+    Nearness,
+    Ngram,
+    ScoreHistogram,
+    Series,
+    Share,
+)
 
 Spec = dict[str, Any]
 SERIES = ("raw", "target", "selected")
 WIDTH, HEIGHT = 350, 220  # fits a telephone without being made smaller
 OUTERMOST = 0.995
 NAME_WIDTH = 24
+STAGES_WITH_NUMBERS, LABELLED_STAGES = 6, 10
 FARTHEST = 3.0  # multiples of the distance of raw
 _SHAPES = ("circle", "diamond", "square")
 CONFIG: Spec = {
@@ -109,9 +121,9 @@ def _unique(names: Sequence[str]) -> list[str]:
     return list(found)
 
 
-def shown(items: Sequence[Any]) -> list[str]:
+def shown(items: Sequence[Any], series: Sequence[str] = SERIES) -> list[str]:
     """The series that at least one of the items has."""
-    return [name for name in SERIES if any(getattr(item, name) is not None for item in items)]
+    return [name for name in series if any(getattr(item, name) is not None for item in items)]
 
 
 def _dots(names: Sequence[str], items: Sequence[Any], title: str, alt: str, scale: Spec, form: str) -> Chart:
@@ -312,11 +324,72 @@ def distribution_chart(of: Distribution) -> Chart:
     return Chart(_whole([line], data=data), _whole([line, point], data=data), alt, tuple(names))
 
 
-def curriculum_chart(groups: Sequence[GroupWeight]) -> Chart:
-    """Weights of groups."""
+def weights_chart(groups: Sequence[GroupWeight]) -> Chart:
+    """Weights of groups as bars, with a mark where the share of raw and of selected is."""
     alt = f"Curriculum weights of {len(groups)} groups; the numbers are in the table."
-    weights = [g.weight for g in groups]
-    return _bars([g.group for g in groups], weights, "weight", alt, ".1%", "var(--selected)")
+    rows = _unique([_short(g.group) or "(none)" for g in groups])
+    series = shown(groups, ("raw", "selected"))
+    bars = [{"name": row, "series": "weight", "value": g.weights[0]} for row, g in zip(rows, groups, strict=True)]
+    marks = [
+        {"name": row, "series": s, "value": getattr(g, s)} for row, g in zip(rows, groups, strict=True) for s in series
+    ]
+    title = "share of the training" if not series else "share of the training, and of documents"
+    x = _axis("value", title, axis={"format": ".0%", "labelOverlap": True})
+    tooltip = [{"field": "name"}, {"field": "series"}, {"field": "value", "type": "quantitative", "format": ".1%"}]
+    layers: list[Spec] = [
+        {"data": {"values": bars}, "mark": {"type": "bar", "color": "var(--ink)", "opacity": 0.3},
+         "encoding": {"y": _rows("name"), "x": x, "tooltip": tooltip}},
+    ]  # fmt: skip
+    if series:
+        encoding = {"y": _rows("name"), "x": x, "color": _colour(series), "shape": _shape(series), "tooltip": tooltip}
+        mark = {"type": "point", "filled": True, "size": 60, "opacity": 1}
+        layers.append({"data": {"values": marks}, "mark": mark, "encoding": encoding})
+    return _plain(layers, alt, ("weight", *series), height=60 + 18 * len(groups))
+
+
+def stages_chart(groups: Sequence[GroupWeight], stages: Sequence[int]) -> Chart:
+    """Weights of groups by stage: the darker the more; with the number where there is room."""
+    alt = f"Curriculum weights of {len(groups)} groups in {len(stages)} stages; the numbers are in the table."
+    rows = _unique([_short(g.group) or "(none)" for g in groups])
+    most = max(max(g.weights) for g in groups)
+    values = [
+        {"name": row, "stage": stage, "weight": weight, "dark": weight > 0.6 * most}
+        for row, g in zip(rows, groups, strict=True)
+        for stage, weight in zip(stages, g.weights, strict=True)
+    ]
+    y = {**_rows("name"), "axis": {"grid": False, "ticks": False, "domain": False}}
+    told = list(stages[:: -(-len(stages) // LABELLED_STAGES)])
+    x = {"field": "stage", "type": "ordinal", "title": "stage", "axis": {"labelAngle": 0, "values": told}}
+    tooltip = [{"field": "name"}, {"field": "stage"}, {"field": "weight", "type": "quantitative", "format": ".1%"}]
+    shade = {"field": "weight", "type": "quantitative", "legend": None,
+             "scale": {"domain": [0, most], "range": [0.04, 1], "nice": False}}  # fmt: skip
+    layers: list[Spec] = [
+        {"mark": {"type": "rect", "color": "var(--selected)", "stroke": "var(--paper)"},
+         "encoding": {"y": y, "x": x, "fillOpacity": shade, "tooltip": tooltip}},
+    ]  # fmt: skip
+    if len(stages) <= STAGES_WITH_NUMBERS:
+        ink = {"condition": {"test": "datum.dark", "value": "var(--paper)"}, "value": "var(--ink)"}
+        layers.append(
+            {"mark": {"type": "text", "fontSize": 10},
+             "encoding": {"y": y, "x": x, "color": ink,
+                          "text": {"field": "weight", "type": "quantitative", "format": ".0%"}}}
+        )  # fmt: skip
+    return _plain(layers, alt, height=60 + 20 * len(groups), data={"values": values})
+
+
+def document_weights_chart(of: DocumentWeights) -> Chart:
+    """How many documents have which weight."""
+    alt = f"Weights of {of.n_documents:,} documents in stage {of.stage}, as multiples of an even share."
+    values = [{"from": of.edges[i], "to": of.edges[i + 1], "documents": count} for i, count in enumerate(of.documents)]
+    at = _axis("from", "times an even share", scale={"zero": False, "nice": False})
+    tooltip = [{"field": n, "format": f} for n, f in (("from", ".4~g"), ("to", ".4~g"), ("documents", ","))]
+    y = _axis("documents", "documents", axis={"format": "~s"})
+    encoding = {"x": at, "x2": {"field": "to"}, "y": y, "y2": {"datum": 0}, "tooltip": tooltip}
+    bar: Spec = {
+        "mark": {"type": "bar", "color": "var(--ink)", "opacity": 0.5, "binSpacing": 0},
+        "encoding": encoding,
+    }
+    return _plain([bar], alt, data={"values": values})
 
 
 def _bars(names: Sequence[str], values: Sequence[float | None], title: str, alt: str, form: str, colour: str) -> Chart:

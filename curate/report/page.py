@@ -87,9 +87,11 @@ width:.75em;height:.75em;margin-right:.4em;background:var(--colour)}
 .key .target{--colour:var(--target)}
 .key .target::before{transform:rotate(45deg) scale(.85)}
 .key .selected{--colour:var(--selected)}
+.key .weight{--colour:var(--muted)}
 .key .noise{--colour:var(--ink)}
 .key .noise::before{width:2px}
 .scroll{overflow-x:auto;max-width:100%}
+.scroll+.figures{margin-top:1.4rem}
 details{margin:.3rem 0}
 summary{cursor:pointer;font-size:.9rem;color:var(--muted)}
 table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums}

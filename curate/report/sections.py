@@ -7,7 +7,19 @@ from dataclasses import dataclass
 
 from curate.report import charts
 from curate.report.charts import Chart
-from curate.report.summary import Amount, Distribution, Example, Fact, Metric, Nearness, ScoreHistogram, Share, Summary
+from curate.report.summary import (
+    Amount,
+    Distribution,
+    DocumentWeights,
+    Example,
+    Fact,
+    Metric,
+    Nearness,
+    ScoreHistogram,
+    Share,
+    Summary,
+    Weighing,
+)
 from curate.report.terminal import size
 
 # What tests/benchmarks/metrics.py found: Spearman's correlation with the gain in bits per byte.
@@ -236,9 +248,52 @@ def _ngrams(of: Summary) -> Iterator[Block]:
 
 
 def _curriculum(of: Summary) -> Iterator[Block]:
-    if of.curriculum:
-        rows = tuple((g.group or "(none)", share(g.weight)) for g in of.curriculum)
-        yield Table("Weight of each group", ("group", "weight"), rows, charts.curriculum_chart(of.curriculum))
+    made = of.curriculum
+    if made is None:
+        return
+    yield Paragraph(made.about)
+    some = len(made.stages) < made.n_stages
+    note = f"{len(made.stages)} of {made.n_stages:,} stages are shown." if some else ""
+    if made.groups:
+        yield _group_weights(made, note)
+    if made.documents:
+        rows = tuple(
+            (
+                f"stage {d.stage}",
+                number(d.n_documents),
+                number(d.n_weighted),
+                number(d.n_effective),
+                number(d.largest),
+                share(d.heaviest),
+            )
+            for d in made.documents
+        )
+        head = ("", "documents", "with weight", "worth as many even ones", "largest, times even", "heaviest tenth")
+        yield Table("Weights of documents", head, rows, note=note)
+        yield from map(_document_weights, made.documents)
+
+
+def _group_weights(made: Weighing, note: str) -> Table:
+    known = charts.shown(made.groups, ("raw", "selected"))
+    one = made.n_stages == 1
+    rows = tuple(
+        (g.group or "(none)", *(share(getattr(g, name)) for name in known), *map(share, g.weights)) for g in made.groups
+    )
+    head = ("group", *known, *(["weight"] if one else [f"stage {stage}" for stage in made.stages]))
+    chart = charts.weights_chart(made.groups) if one else charts.stages_chart(made.groups, made.stages)
+    if known:
+        note = f"{' and '.join(known).capitalize()}: each group's share of their documents. {note}".strip()
+    return Table(f"Weight of each of {made.n_groups:,} groups", head, rows, chart, note, beside=True)
+
+
+def _document_weights(of: DocumentWeights) -> Table:
+    rows = tuple(
+        (f"{number(of.edges[i])} to {number(of.edges[i + 1])}", number(count)) for i, count in enumerate(of.documents)
+    )
+    head = ("times an even share", "documents")
+    beyond = f" The last bar holds what lies beyond it too, up to {number(of.largest)}." * (of.largest > of.edges[-1])
+    note = f"1 is an even share of the training.{beyond}"
+    return Table(f"Documents by weight, stage {of.stage}", head, rows, charts.document_weights_chart(of), note)
 
 
 def _documents(of: Summary) -> Iterator[Block]:

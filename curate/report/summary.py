@@ -167,10 +167,42 @@ class Examples:
 
 @dataclass(frozen=True)
 class GroupWeight:
-    """A group's weight in a curriculum; the weights of all groups sum to 1."""
+    """A group's weight in each stage of a curriculum, and its share of the documents where that is known."""
 
     group: str
-    weight: float
+    weights: tuple[float, ...]
+    raw: float | None = None
+    selected: float | None = None
+
+
+@dataclass(frozen=True)
+class DocumentWeights:
+    """Weights of documents in a stage, as multiples of an even share.
+
+    ``len(edges) == len(documents) + 1``; the last bin holds what lies beyond it too. ``n_effective``: how many
+    documents of even weight they are worth (Kish); ``heaviest``: the weight of a tenth of the documents, 0 to 1.
+    """
+
+    stage: int
+    edges: tuple[float, ...]
+    documents: tuple[int, ...]
+    n_documents: int
+    n_weighted: int
+    n_effective: float
+    largest: float
+    heaviest: float
+
+
+@dataclass(frozen=True)
+class Weighing:
+    """A curriculum, of groups or of documents: the ``stages`` that are shown of ``n_stages``, and what made it."""
+
+    about: str
+    n_stages: int
+    stages: tuple[int, ...]
+    n_groups: int = 0
+    groups: tuple[GroupWeight, ...] = ()
+    documents: tuple[DocumentWeights, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -207,7 +239,7 @@ class Summary:
     languages_by: str = "language"  # or script
     documents: Examples | None = None
     duplicates: tuple[Fact, ...] = ()
-    curriculum: tuple[GroupWeight, ...] = ()
+    curriculum: Weighing | None = None
     warnings: tuple[str, ...] = ()
     command: str = ""
     versions: tuple[Fact, ...] = ()

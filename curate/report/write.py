@@ -15,6 +15,7 @@ from curate.io.corpus import scan
 from curate.io.paths import atomic, is_url
 from curate.io.run import MANIFEST, RunFolder, read_json, write_json
 from curate.io.targets import Paths, listed_paths
+from curate.metrics.diagnostics import shares
 from curate.progress import Progress
 from curate.report.card import described, measured, with_measured
 from curate.report.gather import choose, corpus_summary, count, places, selection_summary, with_documents
@@ -22,6 +23,7 @@ from curate.report.page import Bundle, page
 from curate.report.summary import Summary, as_json
 from curate.report.surveyed import raw_of, survey_run, with_texts
 from curate.report.text import markdown
+from curate.report.weighing import Shares, own_curriculum, weighing_of
 from curate.survey.comparison import look_at
 from curate.survey.corpus import SAMPLE_BYTES
 
@@ -36,6 +38,7 @@ def report(
     text_column: str = "text",
     id_column: str = "id",
     on_bad_row: str = "raise",
+    curriculum: str | os.PathLike[str] | None = None,
     sample_bytes: float = SAMPLE_BYTES,
     workers: int | None = None,
     progress: bool | None = False,
@@ -48,6 +51,7 @@ def report(
     Parameters
     ----------
     on_bad_row : of a corpus, "raise" at a row that cannot be read, or "quarantine": leave it out and count it.
+    curriculum : folder or file of one to show; by default that of the run.
     sample_bytes : text of each corpus that n-grams, languages and compression are estimated from; up to twice as much.
 
     Raises
@@ -69,11 +73,12 @@ def report(
     shown = Progress(progress)
     with LocalEngine(workers) as engine:
         if folder:
-            summary = _of_run(folder, engine, sample_bytes, shown)
+            summary = _of_run(folder, engine, sample_bytes, shown, curriculum or own_curriculum(folder.path))
         else:
             corpus = scan(listed, text_column=text_column, id_column=id_column, on_bad_row=on_bad_row, over=engine.map)
             found = look_at(corpus, "raw", engine, shown, sample_bytes=sample_bytes)
             summary = with_texts(corpus_summary(corpus, columns_of(corpus), found.survey), {"raw": found})
+            summary = _with_curriculum(summary, curriculum, {"raw": shares(found.survey.sources)})
     render: Callable[[Summary], str] = {"html": lambda s: page(s, bundle), "md": markdown, "json": as_json}[format]
     to = Path(out) if out else (folder.path if folder else Path()) / f"report.{format}"
     text = render(summary)
@@ -94,14 +99,27 @@ def _refuse_runs(listed: Sequence[str]) -> None:
             raise RunError(f"{folder.path}: no {MANIFEST}, hence no finished run; run curate select again to finish it")
 
 
-def _of_run(folder: RunFolder, engine: LocalEngine, sample_bytes: float, shown: Progress) -> Summary:
+def _of_run(
+    folder: RunFolder,
+    engine: LocalEngine,
+    sample_bytes: float,
+    shown: Progress,
+    curriculum: str | os.PathLike[str] | None,
+) -> Summary:
     counted, raw = count(folder), raw_of(folder)
     chosen = choose(folder, counted.scores[0].cut)
     found = survey_run(folder, raw, places(raw, chosen.rows()), engine, sample_bytes, shown)
     summary = with_texts(selection_summary(folder, counted), found.corners, found.targets)
     of_raw = found.corners.get("raw")
     summary = with_documents(summary, chosen, raw, of_raw.survey if of_raw else None)
+    first = (folder.manifest or {})["stats"]["diagnostics"][0]
+    sources = {"raw": first["sources_raw"], "selected": first["sources_selected"]}
+    summary = _with_curriculum(summary, curriculum, sources)
     return replace(summary, warnings=(*summary.warnings, *found.left_out))
+
+
+def _with_curriculum(summary: Summary, path: str | os.PathLike[str] | None, sources: Shares) -> Summary:
+    return summary if path is None else replace(summary, curriculum=weighing_of(path, sources))
 
 
 def _refresh_card(folder: RunFolder, summary: Summary) -> None:

@@ -18,7 +18,7 @@ from curate.errors import unknown
 from curate.io.corpus import hash_file
 from curate.io.paths import atomic
 from curate.io.run import digest, read_json, write_json
-from curate.io.schemas import conformed, from_lines, merged, writable
+from curate.io.schemas import conformed, from_lines, merged, to_lines, writable
 from curate.steps.keep import ADDED, KeepJob, Piece, fetched_schema, lines_of, numbers_of, tables_of
 
 FORMAT = 1
@@ -209,19 +209,13 @@ def _tables(job: WriteJob, piece: Piece) -> Iterator[pa.Table]:
 
 def _write_lines(job: WriteJob, shard: Shard, part: Path) -> None:
     """JSON rows keep their text as it is; the new fields are put in at the end."""
-    import polars as pl
-    import polars.selectors
-
     compressor = zstandard.ZstdCompressor(level=3)
     with open(part, "wb") as file, compressor.stream_writer(file) as sink:
         for piece in shard.pieces:
             found = job.found[piece.partition]
             if found["kind"] != "jsonl":
                 for table in _tables(job, piece):
-                    frame = pl.from_arrow(table)
-                    assert isinstance(frame, pl.DataFrame)
-                    encoded = frame.with_columns(polars.selectors.binary().bin.encode("base64"))  # JSON has no bytes
-                    sink.write(encoded.write_ndjson().encode())
+                    sink.write(to_lines(table))
                 continue
             path = job.keep.path(job.keep.corpus.partitions[piece.partition], "jsonl")
             numbers, at = numbers_of(job.keep, piece.partition), piece.start
