@@ -271,8 +271,27 @@ def test_a_run_without_what_is_asked_for_is_refused(tmp_path, run):
 def test_weights_of_the_last_stage_of_a_curriculum_are_taken(tmp_path, raw):
     write_curriculum(tmp_path / "ucb", Curriculum.of([{"books": 1}, {"books": 3, "web": 1}], method="ucb"))
     found = mix(raw, curriculum=tmp_path / "ucb", budget="1kB", max_epochs=2)
-    assert weights_of(found) == pytest.approx({"books": 0.8, "code": 0.0, "web": 0.2})
-    assert weights_of(mix(curriculum=tmp_path / "ucb")) == {"books": 0.75, "web": 0.25}
+    assert weights_of(found) == pytest.approx({"books": 450 / 475, "code": 0.0, "web": 25 / 475})
+    alone = mix(curriculum=tmp_path / "ucb")
+    assert weights_of(alone) == {"books": 0.75, "web": 0.25}
+    assert alone.about["weights_of"] == "documents"
+
+
+def test_a_mixture_of_documents_is_that_of_bytes_over_the_length_of_documents(tmp_path, raw):
+    raw = write(tmp_path / "raw.jsonl", [*made_of({"books": 600, "code": 300}), *made_of({"code": 100}) * 2])
+    of_bytes = mix(raw, weights={"code": 0.25}, out=tmp_path / "bytes")
+    of_documents = mix(raw, weights={"code": 0.25}, weights_of="documents", out=tmp_path / "documents")
+    assert of_documents.weights.tolist() == of_bytes.weights.tolist()
+    per_document = {"books": 0.75 / 600, "code": 0.25 / (500 / 3)}
+    expected = {name: w / sum(per_document.values()) for name, w in per_document.items()}
+    assert read_curriculum(tmp_path / "documents").stage() == pytest.approx(expected)
+    for name in ("bytes", "documents"):
+        assert read_curriculum(tmp_path / name).about["weights_of"] == name
+        again = mix(raw, curriculum=tmp_path / name)
+        assert again.weights == pytest.approx(of_bytes.weights)
+    code, out, _ = command(raw, "--weights-of", "documents")
+    assert code == 0
+    assert "of documents" in out
 
 
 def test_a_curriculum_of_other_sources_is_refused(tmp_path, raw):
@@ -289,10 +308,11 @@ def test_what_is_written_is_what_was_found(tmp_path, raw):
     read = read_curriculum(tmp_path / "out")
     assert read.stage() == weights_of(found) == json.loads((tmp_path / "out" / "weights.json").read_text())
     assert read.about == {
-        "method": "mix", "column": "source", "by": "raw", "temperature": 2.0, "budget": "3,000 bytes"
+        "method": "mix", "column": "source", "by": "raw", "temperature": 2.0, "budget": "3,000 bytes",
+        "weights_of": "bytes",
     }  # fmt: skip
     table = pq.read_table(tmp_path / "out" / "curriculum.parquet")
-    assert table.column_names == ["group", "stage", "weight", "raw_share", "raw_bytes", "epochs"]
+    assert table.column_names == ["group", "stage", "weight", "raw_share", "raw_bytes", "raw_documents", "epochs"]
 
 
 def test_the_command_prints_json(raw):
@@ -300,7 +320,7 @@ def test_the_command_prints_json(raw):
     assert code == 0
     found = json.loads(out)
     assert found["sources"][2] == {
-        "source": "web", "weight": 0.4, "raw_share": 0.1, "raw_bytes": 100, "epochs": 4.0
+        "source": "web", "weight": 0.4, "raw_share": 0.1, "raw_bytes": 100, "raw_documents": 1, "epochs": 4.0
     }  # fmt: skip
     assert found["about"]["given"] == {"web": 0.4}
 
@@ -322,6 +342,7 @@ def test_the_command_prints_json(raw):
         (("RAW", "--weight", "web=x"), "--weight web=x: must be NAME=NUMBER"),
         (("--curriculum", "x", "--budget", "1kB"), "--budget needs RAW"),
         (("RAW", "--curriculum", "x", "--proxies", "y", "--losses", "z", "--loss", "l"), "--proxies and --curriculum"),
+        (("--curriculum", "x", "--weights-of", "documents"), "--weights-of documents needs RAW"),
         (("--proxies", "x"), "give --losses and --loss too"),
         (("RAW", "--loss", "x"), "give --proxies and --losses too"),
         (("--proxies", "x", "--losses", "y", "--loss", "l", "--temperature", "2"), "leave out --weight"),

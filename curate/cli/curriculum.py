@@ -59,6 +59,13 @@ def curriculum() -> None:
 @click.option("--design", type=int, metavar="N", help="Propose N mixtures to train small models on, in mixtures.csv.")
 @click.option("--budget", "-b", help="What will be trained on, 500GB or 300B-tokens; tells epochs.")
 @click.option("--max-epochs", type=float, help="How often a source is gone through, at most; needs --budget.")
+@click.option(
+    "--weights-of",
+    type=click.Choice(["bytes", "documents"]),
+    default="bytes",
+    show_default=True,
+    help="What the weights written are shares of: bytes of text, or documents, for loops that draw documents.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of --design, and of the search with --proxies.")
 @reading
 @click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads; by default one a core.")
@@ -107,7 +114,8 @@ def _design(raw: tuple[str, ...], n: int, more: bool, options: dict[str, Any], a
     from curate.curriculum.mixing import propose
 
     without = {"by": "raw", "max_kl": None, "temperature": 1.0, "curriculum": None, "proxies": None, "losses": None}
-    if more or any(options.pop(name) != usual for name, usual in (without | {"risk": None}).items()):
+    without |= {"weights_of": "bytes", "risk": None}
+    if more or any(options.pop(name) != usual for name, usual in without.items()):
         raise UsageError("--design goes with RAW, --out, --column, --budget, --max-epochs and --seed only")
     if not raw or not options["out"]:
         raise UsageError(f"--design {n} needs {'--out DIR' if raw else 'RAW'}")

@@ -22,6 +22,7 @@ from curate.io.targets import Paths, listed_paths
 from curate.sampling.budget import Budget, parse_budget
 
 BY = ("raw", "selected", "scores")
+WEIGHTS_OF = ("bytes", "documents")
 DESIGN = "mixtures.csv"
 
 
@@ -46,8 +47,9 @@ class Mixture:
 
     Attributes
     ----------
-    names, weights : of the sources; weights float64[n_sources] add up to 1.
-    natural : float64[n_sources], their shares of the bytes of text; None where raw is not known.
+    names, weights : of the sources; weights float64[n_sources] add up to 1, shares of the bytes of text.
+    natural, n_bytes, n_documents : float64[n_sources], shares of the bytes of raw, and what there is; None where raw
+        is not known.
     epochs : float64[n_sources], how often each source is gone through; None where the budget or raw is not known.
     capped : sources that get less than they would, for more than ``max_epochs`` of them would be needed.
     scores : float64[n_sources], means by bytes; None where they were not looked at.
@@ -59,6 +61,7 @@ class Mixture:
     weights: np.ndarray
     natural: np.ndarray | None = None
     n_bytes: np.ndarray | None = None
+    n_documents: np.ndarray | None = None
     epochs: np.ndarray | None = None
     capped: tuple[str, ...] = ()
     scores: np.ndarray | None = None
@@ -67,11 +70,21 @@ class Mixture:
     n_bad_rows: int = 0
     about: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def of_documents(self) -> np.ndarray | None:
+        """float64[n_sources], the same mixture as shares of documents, for loops that draw documents."""
+        if self.n_bytes is None or self.n_documents is None:
+            return None
+        return proportions(np.where(self.weights > 0, self.weights * self.n_documents / np.maximum(self.n_bytes, 1), 0))
+
     def curriculum(self) -> Curriculum:
-        """As the files of a curriculum have it: one stage."""
+        """As the files of a curriculum have it: one stage, its weights shares of what ``about["weights_of"]`` says."""
+        weights = self.of_documents if self.about.get("weights_of") == "documents" else self.weights
         columns = {
+            "share_of_bytes": self.weights if weights is not self.weights else None,
             "raw_share": self.natural,
             "raw_bytes": self.n_bytes,
+            "raw_documents": self.n_documents,
             "epochs": self.epochs,
             "mean_score": self.scores,
         }
@@ -79,7 +92,7 @@ class Mixture:
             "group",
             pa.array(self.names, pa.large_string()),
             np.zeros(len(self.names), np.int32),
-            self.weights,
+            self.weights if weights is None else weights,
             {name: values for name, values in columns.items() if values is not None},
             self.about,
         )
@@ -95,6 +108,8 @@ class Mixture:
         if self.scores is not None:
             columns.append(("mean score", [f"{score:.4g}" for score in self.scores]))
         columns.append(("weight", [f"{weight:.2%}" for weight in self.weights]))
+        if self.about.get("weights_of") == "documents" and self.of_documents is not None:
+            columns.append(("of documents", [f"{weight:.2%}" for weight in self.of_documents]))
         if self.epochs is not None:
             columns.append(("epochs", [f"{n:.2f}" for n in self.epochs]))
         if self.capped:
@@ -104,7 +119,7 @@ class Mixture:
 
     def _notes(self) -> Iterator[str]:
         if self.natural is not None:
-            yield "\nof raw: share of the bytes of text"
+            yield "\nof raw, weight: shares of the bytes of text"
         if self.capped:
             yield f"at most: would be more without --max-epochs {self.about['max_epochs']:g}"
         for fit in self.fits:
@@ -123,7 +138,7 @@ class Mixture:
         rows = self.curriculum()
         sources = [
             {"source": name, "weight": float(weight)} | {key: values[i].item() for key, values in rows.columns.items()}
-            for i, (name, weight) in enumerate(zip(self.names, self.weights, strict=True))
+            for i, (name, weight) in enumerate(zip(self.names, rows.weights, strict=True))
         ]
         found: dict[str, Any] = {"sources": sources, "capped": list(self.capped), "n_bad_rows": self.n_bad_rows}
         if self.best is not None:
@@ -149,6 +164,7 @@ def mix(
     risk: float = regression.RISK,
     budget: str | Budget | None = None,
     max_epochs: float | None = None,
+    weights_of: str = "bytes",
     seed: int = 0,
     **reading: Any,
 ) -> Mixture:
@@ -163,10 +179,13 @@ def mix(
         tilted towards sources whose documents score high on average, by ``max_kl`` nats.
     temperature : above 1 makes proportions more even, before all else.
     weights, rest : of some sources, given; see `curate.curriculum.proportions.given`.
-    curriculum : a folder whose last stage has the proportions, such as that of rewards.
+    curriculum : a folder whose last stage has the proportions, such as that of rewards; its weights are shares of
+        documents unless it says otherwise.
     proxies, losses, loss : tables of proxy models and the losses that count, with their weights; see
         `curate.curriculum.regression`. risk : standard deviations that are added to a predicted loss.
     budget : bytes or tokens of the training to come, for epochs; max_epochs : of any source.
+    weights_of : what the weights that are written are shares of: "bytes" of text, or "documents", for loops that draw
+        documents. Everything else here is of bytes.
     reading : ``text_column``, ``id_column``, ``on_bad_row``, ``workers``, ``progress``, of files.
 
     Raises
@@ -175,14 +194,19 @@ def mix(
     InputError : a budget that the sources are not enough for; tables that cannot be used.
     """
     _check(raw, by, max_kl, temperature, weights, rest, curriculum, proxies, losses, loss)
+    if weights_of not in WEIGHTS_OF:
+        raise unknown("--weights-of", weights_of, WEIGHTS_OF)
+    if weights_of == "documents" and raw is None:
+        raise UsageError("--weights-of documents needs RAW: how long are the documents of each source?")
     supply = _Supply.of(raw, column, by, budget, max_epochs, reading)
     best: Best | None = None
     fits: tuple[Fit, ...] = ()
     if proxies is not None and losses is not None and loss is not None:
         names, base, best, fits = _by_regression(proxies, losses, loss, supply, risk, seed)
     elif curriculum is not None:
-        names, base = _of_curriculum(curriculum, supply.names)
+        names, base, is_of = _of_curriculum(curriculum, supply.sources)
         base = tempered(base, temperature)
+        weights_of = is_of if supply.sources is None else weights_of
     else:
         names, base = supply.names, _of_sources(supply, by, temperature, max_kl)
     base = given(names, base, weights, rest=rest) if weights else base
@@ -198,6 +222,7 @@ def mix(
         "seed": seed if fits else None,
         "budget": None if supply.budget is None else str(supply.budget),
         "max_epochs": max_epochs,
+        "weights_of": weights_of,
     }
     sources = supply.sources
     made = Mixture(
@@ -205,6 +230,7 @@ def mix(
         found,
         supply.natural,
         None if sources is None else sources.n_bytes,
+        None if sources is None else sources.n_documents,
         supply.epochs(found),
         tuple(name for name, before, after in zip(names, base, found, strict=True) if after < before),
         None if sources is None else sources.scores,
@@ -395,18 +421,25 @@ def _of_sources(supply: _Supply, by: str, temperature: float, max_kl: float | No
     return base if sources.scores is None or max_kl is None else tilted_by(base, sources.scores, max_kl)
 
 
-def _of_curriculum(path: str | os.PathLike[str], names: Sequence[str]) -> tuple[Sequence[str], np.ndarray]:
-    """Weights of its last stage; sources of raw that it does not name have none."""
+def _of_curriculum(path: str | os.PathLike[str], sources: Sources | None) -> tuple[Sequence[str], np.ndarray, str]:
+    """Weights of its last stage, and what they are shares of: bytes where raw is known.
+
+    Sources of raw that it does not name have none.
+    """
     read = read_curriculum(path)
     if read.unit != "group":
         raise UsageError(f"{path}: has weights of documents, not of sources")
     last = read.stage(read.n_stages - 1)
-    if not names:
-        return tuple(last), np.array(list(last.values()))
+    is_of = str(read.about.get("weights_of", "documents"))
+    if sources is None:
+        return tuple(last), np.array(list(last.values())), is_of
     for name in last:
-        if name not in names and last[name] > 0:
-            raise unknown(f"source of {path}", name, names)
-    return names, proportions(np.array([last.get(name, 0.0) for name in names]))
+        if name not in sources.names and last[name] > 0:
+            raise unknown(f"source of {path}", name, sources.names)
+    found = np.array([last.get(name, 0.0) for name in sources.names])
+    if is_of == "documents":
+        found = found * sources.n_bytes / np.maximum(sources.n_documents, 1)
+    return sources.names, proportions(found), "bytes"
 
 
 def _by_regression(
