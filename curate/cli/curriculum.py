@@ -78,7 +78,7 @@ def mix(raw: tuple[str, ...], weights: tuple[str, ...], loss: tuple[str, ...], r
     RAW are files, or the folder of a run: then all documents that it scored. Shares are of bytes of text.
 
     \b
-    Examples:
+    Example:
       curate curriculum mix samples/raw --weight gsm8k=0.3 --temperature 2 --out mixture
       curate curriculum mix out --by scores --max-kl 0.5 --out mixture
       curate curriculum mix samples/raw --budget 20MB --max-epochs 4 --curriculum rewards --out mixture
