@@ -166,6 +166,17 @@ def test_tokens_are_words_of_files(raw):
     np.testing.assert_allclose(found.epochs, [0.6 * 1000 / 300, 0.3 * 1000 / 150, 0.1 * 1000 / 50])
 
 
+def test_with_a_budget_of_tokens_shares_are_of_tokens_and_epochs_those_that_there_will_be(tmp_path):
+    raw = write(
+        tmp_path / "raw.jsonl", [{"text": "a " * 30, "source": "short"}, {"text": "aaaaa " * 10, "source": "long"}]
+    )
+    assert weights_of(mix(raw)) == {"long": 0.5, "short": 0.5}
+    found = mix(raw, budget="80-tokens", weights={"long": 0.5})
+    assert weights_of(mix(raw, budget="80-tokens")) == {"long": 0.25, "short": 0.75}
+    np.testing.assert_allclose(found.epochs, [4, 4 / 3])
+    assert found.about["weights_of"] == "tokens"
+
+
 def test_no_source_is_gone_through_more_often_than_allowed_and_the_output_says_which_would_be(raw):
     found = mix(raw, weights={"web": 0.9}, budget="1kB", max_epochs=4)
     assert found.capped == ("web",)

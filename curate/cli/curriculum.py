@@ -29,7 +29,7 @@ def curriculum() -> None:
     type=click.Choice(["raw", "selected", "scores"]),
     default="raw",
     show_default=True,
-    help="Shares of the bytes of text; of what a run selected; or raw tilted towards sources that a run scored high.",
+    help="Shares of the text; of what a run selected; or raw tilted towards sources that a run scored high.",
 )
 @click.option("--max-kl", type=float, metavar="NATS", help="How far --by scores goes from raw.")
 @click.option(
@@ -61,10 +61,10 @@ def curriculum() -> None:
 @click.option("--max-epochs", type=float, help="How often a source is gone through, at most; needs --budget.")
 @click.option(
     "--weights-of",
-    type=click.Choice(["bytes", "documents"]),
-    default="bytes",
+    type=click.Choice(["text", "documents"]),
+    default="text",
     show_default=True,
-    help="What the weights written are shares of: bytes of text, or documents, for loops that draw documents.",
+    help="What the weights written are shares of; documents is for loops that draw documents.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of --design, and of the search with --proxies.")
 @reading
@@ -75,7 +75,8 @@ def mix(raw: tuple[str, ...], weights: tuple[str, ...], loss: tuple[str, ...], r
         quiet: bool, as_json: bool, **options: Any) -> None:  # fmt: skip
     """Find in what proportion to mix the sources of RAW.
 
-    RAW are files, or the folder of a run: then all documents that it scored. Shares are of bytes of text.
+    RAW are files, or the folder of a run: then all documents that it scored. Shares are of the bytes of text, or of
+    tokens where --budget is in tokens.
 
     \b
     Example:
@@ -114,7 +115,7 @@ def _design(raw: tuple[str, ...], n: int, more: bool, options: dict[str, Any], a
     from curate.curriculum.mixing import propose
 
     without = {"by": "raw", "max_kl": None, "temperature": 1.0, "curriculum": None, "proxies": None, "losses": None}
-    without |= {"weights_of": "bytes", "risk": None}
+    without |= {"weights_of": "text", "risk": None}
     if more or any(options.pop(name) != usual for name, usual in without.items()):
         raise UsageError("--design goes with RAW, --out, --column, --budget, --max-epochs and --seed only")
     if not raw or not options["out"]:

@@ -22,7 +22,7 @@ from curate.io.targets import Paths, listed_paths
 from curate.sampling.budget import Budget, parse_budget
 
 BY = ("raw", "selected", "scores")
-WEIGHTS_OF = ("bytes", "documents")
+WEIGHTS_OF = ("text", "documents")
 DESIGN = "mixtures.csv"
 
 
@@ -47,9 +47,9 @@ class Mixture:
 
     Attributes
     ----------
-    names, weights : of the sources; weights float64[n_sources] add up to 1, shares of the bytes of text.
-    natural, n_bytes, n_documents : float64[n_sources], shares of the bytes of raw, and what there is; None where raw
-        is not known.
+    names, weights : of the sources; weights float64[n_sources] add up to 1, shares of the text.
+    unit : of text: "tokens" where the budget is of these, else "bytes".
+    natural, amounts, n_documents : float64[n_sources], shares of raw, and what there is; None where raw is not known.
     epochs : float64[n_sources], how often each source is gone through; None where the budget or raw is not known.
     capped : sources that get less than they would, for more than ``max_epochs`` of them would be needed.
     scores : float64[n_sources], means by bytes; None where they were not looked at.
@@ -59,8 +59,9 @@ class Mixture:
 
     names: tuple[str, ...]
     weights: np.ndarray
+    unit: str = "bytes"
     natural: np.ndarray | None = None
-    n_bytes: np.ndarray | None = None
+    amounts: np.ndarray | None = None
     n_documents: np.ndarray | None = None
     epochs: np.ndarray | None = None
     capped: tuple[str, ...] = ()
@@ -73,17 +74,17 @@ class Mixture:
     @property
     def of_documents(self) -> np.ndarray | None:
         """float64[n_sources], the same mixture as shares of documents, for loops that draw documents."""
-        if self.n_bytes is None or self.n_documents is None:
+        if self.amounts is None or self.n_documents is None:
             return None
-        return proportions(np.where(self.weights > 0, self.weights * self.n_documents / np.maximum(self.n_bytes, 1), 0))
+        return proportions(self.weights * self.n_documents / np.maximum(self.amounts, 1))
 
     def curriculum(self) -> Curriculum:
         """As the files of a curriculum have it: one stage, its weights shares of what ``about["weights_of"]`` says."""
         weights = self.of_documents if self.about.get("weights_of") == "documents" else self.weights
         columns = {
-            "share_of_bytes": self.weights if weights is not self.weights else None,
+            f"share_of_{self.unit}": self.weights if weights is not self.weights else None,
             "raw_share": self.natural,
-            "raw_bytes": self.n_bytes,
+            f"raw_{self.unit}": self.amounts,
             "raw_documents": self.n_documents,
             "epochs": self.epochs,
             "mean_score": self.scores,
@@ -119,18 +120,19 @@ class Mixture:
 
     def _notes(self) -> Iterator[str]:
         if self.natural is not None:
-            yield "\nof raw, weight: shares of the bytes of text"
+            yield f"\nof raw, weight: shares of the {self.unit} of text"
         if self.capped:
             yield f"at most: would be more without --max-epochs {self.about['max_epochs']:g}"
         for fit in self.fits:
             yield (
-                f"\n{fit.column}: {fit.n_proxies:,} proxies, each predicted from the others: rank correlation "
-                f"{fit.spearman:.3f}, error {fit.rmse:.4f}; of this mixture {fit.loss:.4f}"
+                f"\n{fit.column}: {fit.n_proxies:,} proxies, each predicted from the others: "
+                f"rank correlation {fit.spearman:.3f}, error {fit.rmse:.4f}; this mixture: {fit.loss:.4f}"
             )
         if (best := self.best) is not None:
+            usual = "on the proxies' mean" if self.natural is None else "in natural proportions"
             yield (
-                f"loss of a proxy on this mixture: {best.loss:.4f} +- {best.uncertainty:.4f} predicted; natural "
-                f"proportions {best.natural_loss:.4f}, the best proxy's mixture {best.best_proxy_loss:.4f}"
+                f"loss of a proxy on this mixture: {best.loss:.4f} +- {best.uncertainty:.4f} predicted; {usual} "
+                f"{best.natural_loss:.4f}, on the best proxy's mixture {best.best_proxy_loss:.4f}"
             )
 
     def as_dict(self) -> dict[str, Any]:
@@ -164,7 +166,7 @@ def mix(
     risk: float = regression.RISK,
     budget: str | Budget | None = None,
     max_epochs: float | None = None,
-    weights_of: str = "bytes",
+    weights_of: str = "text",
     seed: int = 0,
     **reading: Any,
 ) -> Mixture:
@@ -175,7 +177,7 @@ def mix(
     raw : files, or the folder of a run: all documents that it scored. None: proportions come from ``curriculum`` or
         ``proxies`` alone, and epochs are not known.
     column : whose values are the sources.
-    by : "raw", the shares of the bytes of text; "selected", those of what a run selected; "scores", those of raw
+    by : "raw", the shares of the text; "selected", those of what a run selected; "scores", those of raw
         tilted towards sources whose documents score high on average, by ``max_kl`` nats.
     temperature : above 1 makes proportions more even, before all else.
     weights, rest : of some sources, given; see `curate.curriculum.proportions.given`.
@@ -184,8 +186,8 @@ def mix(
     proxies, losses, loss : tables of proxy models and the losses that count, with their weights; see
         `curate.curriculum.regression`. risk : standard deviations that are added to a predicted loss.
     budget : bytes or tokens of the training to come, for epochs; max_epochs : of any source.
-    weights_of : what the weights that are written are shares of: "bytes" of text, or "documents", for loops that draw
-        documents. Everything else here is of bytes.
+    weights_of : what the weights that are written are shares of: "text", or "documents", for loops that draw
+        documents. All other shares are of text: of its bytes, or of its tokens where the budget is of tokens.
     reading : ``text_column``, ``id_column``, ``on_bad_row``, ``workers``, ``progress``, of files.
 
     Raises
@@ -201,12 +203,12 @@ def mix(
     supply = _Supply.of(raw, column, by, budget, max_epochs, reading)
     best: Best | None = None
     fits: tuple[Fit, ...] = ()
+    unit = supply.unit
     if proxies is not None and losses is not None and loss is not None:
         names, base, best, fits = _by_regression(proxies, losses, loss, supply, risk, seed)
     elif curriculum is not None:
-        names, base, is_of = _of_curriculum(curriculum, supply.sources)
+        names, base, unit = _of_curriculum(curriculum, supply)
         base = tempered(base, temperature)
-        weights_of = is_of if supply.sources is None else weights_of
     else:
         names, base = supply.names, _of_sources(supply, by, temperature, max_kl)
     base = given(names, base, weights, rest=rest) if weights else base
@@ -222,14 +224,15 @@ def mix(
         "seed": seed if fits else None,
         "budget": None if supply.budget is None else str(supply.budget),
         "max_epochs": max_epochs,
-        "weights_of": weights_of,
+        "weights_of": unit if weights_of == "text" else weights_of,
     }
     sources = supply.sources
     made = Mixture(
         tuple(names),
         found,
+        unit,
         supply.natural,
-        None if sources is None else sources.n_bytes,
+        None if sources is None else supply.amounts,
         None if sources is None else sources.n_documents,
         supply.epochs(found),
         tuple(name for name, before, after in zip(names, base, found, strict=True) if after < before),
@@ -336,16 +339,25 @@ class _Supply:
         return () if self.sources is None else self.sources.names
 
     @property
+    def unit(self) -> str:
+        """Of text: that of the budget, else bytes."""
+        return "bytes" if self.budget is None else self.budget.unit
+
+    @property
+    def amounts(self) -> np.ndarray:
+        """int64[n_sources], what there is of each; none without sources."""
+        if self.sources is None:
+            return np.zeros(0, np.int64)
+        return self.sources.n_tokens if self.unit == "tokens" else self.sources.n_bytes
+
+    @property
     def natural(self) -> np.ndarray | None:
-        return None if self.sources is None else proportions(self.sources.n_bytes)
+        return None if self.sources is None else proportions(self.amounts)
 
     @property
     def _budgets(self) -> np.ndarray | None:
         """What part of the budget there is of each source."""
-        if self.sources is None or self.budget is None:
-            return None
-        of = self.sources.n_tokens if self.budget.unit == "tokens" else self.sources.n_bytes
-        return of / self.budget.amount
+        return None if self.sources is None or self.budget is None else self.amounts / self.budget.amount
 
     @property
     def caps(self) -> np.ndarray | None:
@@ -415,14 +427,15 @@ def _of_sources(supply: _Supply, by: str, temperature: float, max_kl: float | No
     sources, natural = supply.sources, supply.natural
     assert sources is not None
     assert natural is not None
-    if sources.selected_bytes is not None:
-        return tempered(proportions(sources.selected_bytes), temperature)
+    selected = sources.selected_tokens if supply.unit == "tokens" else sources.selected_bytes
+    if selected is not None:
+        return tempered(proportions(selected), temperature)
     base = tempered(natural, temperature)
     return base if sources.scores is None or max_kl is None else tilted_by(base, sources.scores, max_kl)
 
 
-def _of_curriculum(path: str | os.PathLike[str], sources: Sources | None) -> tuple[Sequence[str], np.ndarray, str]:
-    """Weights of its last stage, and what they are shares of: bytes where raw is known.
+def _of_curriculum(path: str | os.PathLike[str], supply: _Supply) -> tuple[Sequence[str], np.ndarray, str]:
+    """Weights of its last stage, and what they are shares of: of text where raw is known.
 
     Sources of raw that it does not name have none.
     """
@@ -431,6 +444,7 @@ def _of_curriculum(path: str | os.PathLike[str], sources: Sources | None) -> tup
         raise UsageError(f"{path}: has weights of documents, not of sources")
     last = read.stage(read.n_stages - 1)
     is_of = str(read.about.get("weights_of", "documents"))
+    sources = supply.sources
     if sources is None:
         return tuple(last), np.array(list(last.values())), is_of
     for name in last:
@@ -438,8 +452,8 @@ def _of_curriculum(path: str | os.PathLike[str], sources: Sources | None) -> tup
             raise unknown(f"source of {path}", name, sources.names)
     found = np.array([last.get(name, 0.0) for name in sources.names])
     if is_of == "documents":
-        found = found * sources.n_bytes / np.maximum(sources.n_documents, 1)
-    return sources.names, proportions(found), "bytes"
+        found = found * supply.amounts / np.maximum(sources.n_documents, 1)
+    return sources.names, proportions(found), supply.unit
 
 
 def _by_regression(

@@ -245,8 +245,8 @@ class Best:
     """The mixture with the lowest loss, as far as proxies tell.
 
     ``loss``, ``uncertainty``: predicted for a proxy, and the standard deviation of that (of a weighted mean of several
-    losses the highest that it can be). ``natural_loss``: predicted of the natural proportions.
-    ``best_proxy_loss``: predicted of the proxy whose mixture is best.
+    losses the highest that it can be). ``natural_loss``: predicted for natural proportions.
+    ``best_proxy_loss``: predicted for the best of the proxies' mixtures.
     """
 
     mixture: np.ndarray
