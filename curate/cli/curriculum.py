@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from curate.cli.options import bars, print_json, reading
+from curate.cli.options import bars, print_json
 from curate.errors import UsageError
 
 
@@ -67,7 +67,14 @@ def curriculum() -> None:
     help="What the weights written are shares of; documents is for loops that draw documents.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of --design, and of the search with --proxies.")
-@reading
+@click.option("--text-column", default="text", show_default=True, help="Column of the text.")
+@click.option(
+    "--on-bad-row",
+    type=click.Choice(["raise", "quarantine"]),
+    default="raise",
+    show_default=True,
+    help="Stop at a row that cannot be read, or leave it out and count it.",
+)
 @click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads; by default one a core.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress bars.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -80,7 +87,7 @@ def mix(raw: tuple[str, ...], weights: tuple[str, ...], loss: tuple[str, ...], r
 
     \b
     Example:
-      curate curriculum mix samples/raw --weight gsm8k=0.3 --temperature 2 --out mixture
+      curate curriculum mix samples/raw --weight math-word=0.2 --temperature 2 --out mixture
       curate curriculum mix out --by scores --max-kl 0.5 --out mixture
       curate curriculum mix samples/raw --budget 20MB --max-epochs 4 --curriculum rewards --out mixture
       curate curriculum mix samples/raw --design 64 --out proxies
