@@ -271,6 +271,12 @@ def test_a_run_without_what_is_asked_for_is_refused(tmp_path, run):
         mix(run, column="licence")
     with pytest.raises(UsageError, match="stands alone"):
         mix([run, run])
+    two = tmp_path / "two"
+    targets = {n: write(tmp_path / f"{n}.jsonl", target_rows()) for n in ("x", "y")}
+    settings = {"n_buckets": 500, "separate_targets": True}
+    curate.score(tmp_path / "out-raw", target=targets, out=two, settings=settings)
+    with pytest.raises(UsageError, match=r"have 2 scores \(score_x, score_y\)"):
+        mix(two, by="scores", max_kl=1)
     (run / "ledger.parquet").unlink()
     with pytest.raises(RunError, match="nothing selected there"):
         mix(run, by="selected")
@@ -354,6 +360,7 @@ def test_the_command_prints_json(raw):
         (("--curriculum", "x", "--budget", "1kB"), "--budget needs RAW"),
         (("RAW", "--curriculum", "x", "--proxies", "y", "--losses", "z", "--loss", "l"), "--proxies and --curriculum"),
         (("--curriculum", "x", "--weights-of", "documents"), "--weights-of documents needs RAW"),
+        (("RAW", "--risk", "1"), "goes with --proxies"),
         (("--proxies", "x"), "give --losses and --loss too"),
         (("RAW", "--loss", "x"), "give --proxies and --losses too"),
         (("--proxies", "x", "--losses", "y", "--loss", "l", "--temperature", "2"), "leave out --weight"),

@@ -99,8 +99,6 @@ def mix(raw: tuple[str, ...], weights: tuple[str, ...], loss: tuple[str, ...], r
         return
     from curate.curriculum.mixing import mix as run
 
-    if options["risk"] is None:
-        options.pop("risk")
     made = run(
         raw or None,
         weights=_numbers(weights, "--weight"),

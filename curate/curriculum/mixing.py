@@ -163,7 +163,7 @@ def mix(
     proxies: str | os.PathLike[str] | None = None,
     losses: str | os.PathLike[str] | None = None,
     loss: Mapping[str, float] | None = None,
-    risk: float = regression.RISK,
+    risk: float | None = None,
     budget: str | Budget | None = None,
     max_epochs: float | None = None,
     weights_of: str = "text",
@@ -184,7 +184,8 @@ def mix(
     curriculum : a folder whose last stage has the proportions, such as that of rewards; its weights are shares of
         documents unless it says otherwise.
     proxies, losses, loss : tables of proxy models and the losses that count, with their weights; see
-        `curate.curriculum.regression`. risk : standard deviations that are added to a predicted loss.
+        `curate.curriculum.regression`. risk : standard deviations that are added to a predicted loss; by
+        default 1.
     budget : bytes or tokens of the training to come, for epochs; max_epochs : of any source.
     weights_of : what the weights that are written are shares of: "text", or "documents", for loops that draw
         documents. All other shares are of text: of its bytes, or of its tokens where the budget is of tokens.
@@ -200,6 +201,9 @@ def mix(
         raise unknown("--weights-of", weights_of, WEIGHTS_OF)
     if weights_of == "documents" and raw is None:
         raise UsageError("--weights-of documents needs RAW: how long are the documents of each source?")
+    if risk is not None and (proxies is None or not risk >= 0):
+        raise UsageError(f"--risk {risk:g}: must be from 0 on, and goes with --proxies")
+    risk = regression.RISK if risk is None else risk
     supply = _Supply.of(raw, column, by, budget, max_epochs, reading)
     best: Best | None = None
     fits: tuple[Fit, ...] = ()

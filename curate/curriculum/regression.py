@@ -126,9 +126,9 @@ class LossModel:
         x = (np.log(np.atleast_2d(mixtures) + self.floor) - self.centre) / self.scale
         with threadpool_limits(1):
             k = self.variance * np.exp(-_half_squares(x, self.features)) + _CONSTANT
-            known = np.einsum("ij,ij->i", k @ self.inverse, k)
+            known, mean = np.einsum("ij,ij->i", k @ self.inverse, k), k @ self.alpha
         variance = np.maximum(self.variance + self.noise + _CONSTANT - known, self.noise)
-        return k @ self.alpha * self.std_loss + self.mean_loss, np.sqrt(variance) * self.std_loss
+        return mean * self.std_loss + self.mean_loss, np.sqrt(variance) * self.std_loss
 
 
 def _half_squares(a: np.ndarray, b: np.ndarray) -> np.ndarray:

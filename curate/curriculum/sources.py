@@ -99,7 +99,10 @@ def sources_of_run(
             for unit in ("bytes", "tokens")
         )
         found = replace(found, selected_bytes=n_bytes, selected_tokens=n_tokens)
-    return replace(found, scores=_mean_scores(parts, column, found.names, str(run))) if scores else found
+    if not scores:
+        return found
+    scored = [name for name in _score_columns(parts[0]) if name not in commit["carry"]]
+    return replace(found, scores=_mean_scores(parts, column, found.names, scored, run))
 
 
 class _Kept:
@@ -116,9 +119,10 @@ class _Kept:
         return pa.array(taken)
 
 
-def _mean_scores(parts: list[Path], column: str, names: tuple[str, ...], run: str) -> np.ndarray:
-    """float64[n_sources], weighted by bytes, which is what proportions are of."""
-    there = [name for name in _score_columns(parts) if name]
+def _mean_scores(
+    parts: list[Path], column: str, names: tuple[str, ...], there: list[str], run: str | os.PathLike[str]
+) -> np.ndarray:
+    """float64[n_sources], weighted by bytes: the mean of the source, not of its documents. ``there``: score columns."""
     if len(there) != 1:
         raise UsageError(f"{run}: its documents have {len(there)} scores ({', '.join(there)}); --by scores needs one")
     sums, weights = ExactSums(len(names)), ExactSums(len(names))
@@ -134,10 +138,10 @@ def _mean_scores(parts: list[Path], column: str, names: tuple[str, ...], run: st
     return np.divide(sums.totals(), total, out=np.full(len(names), np.nan), where=total > 0)
 
 
-def _score_columns(parts: list[Path]) -> list[str]:
+def _score_columns(part: Path) -> list[str]:
     import pyarrow.parquet as pq
 
-    names: list[str] = pq.read_schema(parts[0]).names
+    names: list[str] = pq.read_schema(part).names
     return [name for name in names if name == "score" or name.startswith("score_")]
 
 
