@@ -119,20 +119,25 @@ class Mixture:
         return "\n".join([table(rows, " " + "r" * (len(columns) - 1)), *self._notes()])
 
     def _notes(self) -> Iterator[str]:
+        from curate.report.safe import label
+
         if self.natural is not None:
             yield f"\nof raw, weight: shares of the {self.unit} of text"
         if self.capped:
             yield f"at most: would be more without --max-epochs {self.about['max_epochs']:g}"
+        if self.fits:
+            yield ""
         for fit in self.fits:
             yield (
-                f"\n{fit.column}: {fit.n_proxies:,} proxies, each predicted from the others: "
+                f"{label(fit.column, 60)}: {fit.n_proxies:,} proxies, each predicted from the others: "
                 f"rank correlation {fit.spearman:.3f}, error {fit.rmse:.4f}; this mixture: {fit.loss:.4f}"
             )
         if (best := self.best) is not None:
+            of = "mean of these" if len(self.fits) > 1 else "loss of a proxy"
             usual = "on the proxies' mean" if self.natural is None else "in natural proportions"
             yield (
-                f"loss of a proxy on this mixture: {best.loss:.4f} +- {best.uncertainty:.4f} predicted; {usual} "
-                f"{best.natural_loss:.4f}, on the best proxy's mixture {best.best_proxy_loss:.4f}"
+                f"{of} on this mixture: {best.loss:.4f} +- {best.uncertainty:.4f} predicted; "
+                f"{usual} {best.natural_loss:.4f}, on the best proxy's mixture {best.best_proxy_loss:.4f}"
             )
 
     def as_dict(self) -> dict[str, Any]:
