@@ -16,6 +16,7 @@ from hypothesis.extra.numpy import arrays
 
 import curate
 from curate.cli import main
+from curate.curriculum.loader import CurriculumStream
 from curate.curriculum.mixing import DESIGN, mix, propose
 from curate.curriculum.proportions import capped, proportions, tempered, tilted_by
 from curate.curriculum.proportions import given as given_weights
@@ -315,6 +316,16 @@ def test_a_curriculum_of_other_sources_is_refused(tmp_path, raw):
     write_curriculum(tmp_path / "ucb", Curriculum.of({"book": 1}, method="ucb"))
     with pytest.raises(UsageError, match="did you mean 'books'"):
         mix(raw, curriculum=tmp_path / "ucb")
+
+
+def test_a_loop_that_draws_documents_gets_the_text_in_the_proportions_that_were_asked_for(tmp_path):
+    raw = write(tmp_path / "raw.jsonl", [*made_of({"books": 900}), *made_of({"code": 90}) * 10])
+    mix(raw, weights={"code": 0.3}, weights_of="documents", out=tmp_path / "mixture")
+    drawn = CurriculumStream(raw, tmp_path / "mixture", columns=["source"], epochs=200, cache=tmp_path / "cache")
+    n_bytes: dict[str, int] = {}
+    for document in drawn:
+        n_bytes[document["source"]] = n_bytes.get(document["source"], 0) + len(document["text"])
+    assert n_bytes["code"] / sum(n_bytes.values()) == pytest.approx(0.3, abs=0.01)
 
 
 # ---- files and command
