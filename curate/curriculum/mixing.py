@@ -484,6 +484,8 @@ def _by_regression(
     caps = None if supply.caps is None else supply.caps[place]
     if caps is not None:
         supply.within(_spread(natural, place, len(names)))  # there must be enough of what proxies were trained on
+    elif supply.natural is not None:
+        caps = np.where(natural > 0, 1.0, 0.0)  # of a source without text nothing can be had
     columns = {regression.column_called(name, list(table.losses)): weight for name, weight in loss.items()}
     if not all(0 <= weight < np.inf for weight in columns.values()) or not sum(columns.values()) > 0:
         raise UsageError("--loss: weights must be numbers from 0 on, not all 0")
