@@ -16,6 +16,7 @@ from hypothesis.extra.numpy import arrays
 
 import curate
 from curate.cli import main
+from curate.curriculum.loader import CurriculumStream
 from curate.curriculum.mixing import DESIGN, mix, propose
 from curate.curriculum.proportions import capped, proportions, tempered, tilted_by
 from curate.curriculum.proportions import given as given_weights
@@ -166,6 +167,17 @@ def test_tokens_are_words_of_files(raw):
     np.testing.assert_allclose(found.epochs, [0.6 * 1000 / 300, 0.3 * 1000 / 150, 0.1 * 1000 / 50])
 
 
+def test_with_a_budget_of_tokens_shares_are_of_tokens_and_epochs_those_that_there_will_be(tmp_path):
+    raw = write(
+        tmp_path / "raw.jsonl", [{"text": "a " * 30, "source": "short"}, {"text": "aaaaa " * 10, "source": "long"}]
+    )
+    assert weights_of(mix(raw)) == {"long": 0.5, "short": 0.5}
+    found = mix(raw, budget="80-tokens", weights={"long": 0.5})
+    assert weights_of(mix(raw, budget="80-tokens")) == {"long": 0.25, "short": 0.75}
+    np.testing.assert_allclose(found.epochs, [4, 4 / 3])
+    assert found.about["weights_of"] == "tokens"
+
+
 def test_no_source_is_gone_through_more_often_than_allowed_and_the_output_says_which_would_be(raw):
     found = mix(raw, weights={"web": 0.9}, budget="1kB", max_epochs=4)
     assert found.capped == ("web",)
@@ -260,6 +272,12 @@ def test_a_run_without_what_is_asked_for_is_refused(tmp_path, run):
         mix(run, column="licence")
     with pytest.raises(UsageError, match="stands alone"):
         mix([run, run])
+    two = tmp_path / "two"
+    targets = {n: write(tmp_path / f"{n}.jsonl", target_rows()) for n in ("x", "y")}
+    settings = {"n_buckets": 500, "separate_targets": True}
+    curate.score(tmp_path / "out-raw", target=targets, out=two, settings=settings)
+    with pytest.raises(UsageError, match=r"have 2 scores \(score_x, score_y\)"):
+        mix(two, by="scores", max_kl=1)
     (run / "ledger.parquet").unlink()
     with pytest.raises(RunError, match="nothing selected there"):
         mix(run, by="selected")
@@ -271,14 +289,43 @@ def test_a_run_without_what_is_asked_for_is_refused(tmp_path, run):
 def test_weights_of_the_last_stage_of_a_curriculum_are_taken(tmp_path, raw):
     write_curriculum(tmp_path / "ucb", Curriculum.of([{"books": 1}, {"books": 3, "web": 1}], method="ucb"))
     found = mix(raw, curriculum=tmp_path / "ucb", budget="1kB", max_epochs=2)
-    assert weights_of(found) == pytest.approx({"books": 0.8, "code": 0.0, "web": 0.2})
-    assert weights_of(mix(curriculum=tmp_path / "ucb")) == {"books": 0.75, "web": 0.25}
+    assert weights_of(found) == pytest.approx({"books": 450 / 475, "code": 0.0, "web": 25 / 475})
+    alone = mix(curriculum=tmp_path / "ucb")
+    assert weights_of(alone) == {"books": 0.75, "web": 0.25}
+    assert alone.about["weights_of"] == "documents"
+
+
+def test_a_mixture_of_documents_is_that_of_bytes_over_the_length_of_documents(tmp_path, raw):
+    raw = write(tmp_path / "raw.jsonl", [*made_of({"books": 600, "code": 300}), *made_of({"code": 100}) * 2])
+    of_bytes = mix(raw, weights={"code": 0.25}, out=tmp_path / "bytes")
+    of_documents = mix(raw, weights={"code": 0.25}, weights_of="documents", out=tmp_path / "documents")
+    assert of_documents.weights.tolist() == of_bytes.weights.tolist()
+    per_document = {"books": 0.75 / 600, "code": 0.25 / (500 / 3)}
+    expected = {name: w / sum(per_document.values()) for name, w in per_document.items()}
+    assert read_curriculum(tmp_path / "documents").stage() == pytest.approx(expected)
+    for name in ("bytes", "documents"):
+        assert read_curriculum(tmp_path / name).about["weights_of"] == name
+        again = mix(raw, curriculum=tmp_path / name)
+        assert again.weights == pytest.approx(of_bytes.weights)
+    code, out, _ = command(raw, "--weights-of", "documents")
+    assert code == 0
+    assert "of documents" in out
 
 
 def test_a_curriculum_of_other_sources_is_refused(tmp_path, raw):
     write_curriculum(tmp_path / "ucb", Curriculum.of({"book": 1}, method="ucb"))
     with pytest.raises(UsageError, match="did you mean 'books'"):
         mix(raw, curriculum=tmp_path / "ucb")
+
+
+def test_a_loop_that_draws_documents_gets_the_text_in_the_proportions_that_were_asked_for(tmp_path):
+    raw = write(tmp_path / "raw.jsonl", [*made_of({"books": 900}), *made_of({"code": 90}) * 10])
+    mix(raw, weights={"code": 0.3}, weights_of="documents", out=tmp_path / "mixture")
+    drawn = CurriculumStream(raw, tmp_path / "mixture", columns=["source"], epochs=200, cache=tmp_path / "cache")
+    n_bytes: dict[str, int] = {}
+    for document in drawn:
+        n_bytes[document["source"]] = n_bytes.get(document["source"], 0) + len(document["text"])
+    assert n_bytes["code"] / sum(n_bytes.values()) == pytest.approx(0.3, abs=0.01)
 
 
 # ---- files and command
@@ -289,10 +336,11 @@ def test_what_is_written_is_what_was_found(tmp_path, raw):
     read = read_curriculum(tmp_path / "out")
     assert read.stage() == weights_of(found) == json.loads((tmp_path / "out" / "weights.json").read_text())
     assert read.about == {
-        "method": "mix", "column": "source", "by": "raw", "temperature": 2.0, "budget": "3,000 bytes"
+        "method": "mix", "column": "source", "by": "raw", "temperature": 2.0, "budget": "3,000 bytes",
+        "weights_of": "bytes",
     }  # fmt: skip
     table = pq.read_table(tmp_path / "out" / "curriculum.parquet")
-    assert table.column_names == ["group", "stage", "weight", "raw_share", "raw_bytes", "epochs"]
+    assert table.column_names == ["group", "stage", "weight", "raw_share", "raw_bytes", "raw_documents", "epochs"]
 
 
 def test_the_command_prints_json(raw):
@@ -300,7 +348,7 @@ def test_the_command_prints_json(raw):
     assert code == 0
     found = json.loads(out)
     assert found["sources"][2] == {
-        "source": "web", "weight": 0.4, "raw_share": 0.1, "raw_bytes": 100, "epochs": 4.0
+        "source": "web", "weight": 0.4, "raw_share": 0.1, "raw_bytes": 100, "raw_documents": 1, "epochs": 4.0
     }  # fmt: skip
     assert found["about"]["given"] == {"web": 0.4}
 
@@ -322,6 +370,8 @@ def test_the_command_prints_json(raw):
         (("RAW", "--weight", "web=x"), "--weight web=x: must be NAME=NUMBER"),
         (("--curriculum", "x", "--budget", "1kB"), "--budget needs RAW"),
         (("RAW", "--curriculum", "x", "--proxies", "y", "--losses", "z", "--loss", "l"), "--proxies and --curriculum"),
+        (("--curriculum", "x", "--weights-of", "documents"), "--weights-of documents needs RAW"),
+        (("RAW", "--risk", "1"), "goes with --proxies"),
         (("--proxies", "x"), "give --losses and --loss too"),
         (("RAW", "--loss", "x"), "give --proxies and --losses too"),
         (("--proxies", "x", "--losses", "y", "--loss", "l", "--temperature", "2"), "leave out --weight"),

@@ -330,6 +330,10 @@ def test_epochs_and_natural_proportions_are_those_of_raw_and_other_sources_get_n
     with pytest.raises(UsageError, match=r"no source of .*mixtures.csv called 'books'"):
         mix(write(tmp_path / "other.jsonl", [{"text": "a", "source": "x"}]), proxies=mixtures, losses=losses,
             loss={"wiki_loss": 1})  # fmt: skip
+    del sizes["books"]
+    none = [{"text": "a" * n, "source": name} for name, n in [*sizes.items(), ("books", 0)]]
+    without = mix(write(tmp_path / "none.jsonl", none), proxies=mixtures, losses=losses, loss={"wiki_loss": 1})
+    assert without.weights[without.names.index("books")] == 0
     with pytest.raises(InputError, match="less than --budget"):
         mix(raw, proxies=mixtures, losses=losses, loss={"wiki_loss": 1}, budget="5kB", max_epochs=3)
 

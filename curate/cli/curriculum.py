@@ -178,7 +178,7 @@ def offline(raw: tuple[str, ...], quiet: bool, as_json: bool, **rest: Any) -> No
     type=click.Choice(["raw", "selected", "scores"]),
     default="raw",
     show_default=True,
-    help="Shares of the bytes of text; of what a run selected; or raw tilted towards sources that a run scored high.",
+    help="Shares of the text; of what a run selected; or raw tilted towards sources that a run scored high.",
 )
 @click.option("--max-kl", type=float, metavar="NATS", help="How far --by scores goes from raw.")
 @click.option(
@@ -208,8 +208,22 @@ def offline(raw: tuple[str, ...], quiet: bool, as_json: bool, **rest: Any) -> No
 @click.option("--design", type=int, metavar="N", help="Propose N mixtures to train small models on, in mixtures.csv.")
 @click.option("--budget", "-b", help="What will be trained on, 500GB or 300B-tokens; tells epochs.")
 @click.option("--max-epochs", type=float, help="How often a source is gone through, at most; needs --budget.")
+@click.option(
+    "--weights-of",
+    type=click.Choice(["text", "documents"]),
+    default="text",
+    show_default=True,
+    help="What the weights written are shares of; documents is for loops that draw documents.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of --design, and of the search with --proxies.")
-@reading
+@click.option("--text-column", default="text", show_default=True, help="Column of the text.")
+@click.option(
+    "--on-bad-row",
+    type=click.Choice(["raise", "quarantine"]),
+    default="raise",
+    show_default=True,
+    help="Stop at a row that cannot be read, or leave it out and count it.",
+)
 @click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads; by default one a core.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress bars.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -217,11 +231,12 @@ def mix(raw: tuple[str, ...], weights: tuple[str, ...], loss: tuple[str, ...], r
         quiet: bool, as_json: bool, **options: Any) -> None:  # fmt: skip
     """Find in what proportion to mix the sources of RAW.
 
-    RAW are files, or the folder of a run: then all documents that it scored. Shares are of bytes of text.
+    RAW are files, or the folder of a run: then all documents that it scored. Shares are of the bytes of text, or of
+    tokens where --budget is in tokens.
 
     \b
     Example:
-      curate curriculum mix samples/raw --weight gsm8k=0.3 --temperature 2 --out mixture
+      curate curriculum mix samples/raw --weight math-word=0.2 --temperature 2 --out mixture
       curate curriculum mix out --by scores --max-kl 0.5 --out mixture
       curate curriculum mix samples/raw --budget 20MB --max-epochs 4 --curriculum rewards --out mixture
       curate curriculum mix samples/raw --design 64 --out proxies
@@ -233,8 +248,6 @@ def mix(raw: tuple[str, ...], weights: tuple[str, ...], loss: tuple[str, ...], r
         return
     from curate.curriculum.mixing import mix as run
 
-    if options["risk"] is None:
-        options.pop("risk")
     made = run(
         raw or None,
         weights=_numbers(weights, "--weight"),
@@ -256,7 +269,8 @@ def _design(raw: tuple[str, ...], n: int, more: bool, options: dict[str, Any], a
     from curate.curriculum.mixing import propose
 
     without = {"by": "raw", "max_kl": None, "temperature": 1.0, "curriculum": None, "proxies": None, "losses": None}
-    if more or any(options.pop(name) != usual for name, usual in (without | {"risk": None}).items()):
+    without |= {"weights_of": "text", "risk": None}
+    if more or any(options.pop(name) != usual for name, usual in without.items()):
         raise UsageError("--design goes with RAW, --out, --column, --budget, --max-epochs and --seed only")
     if not raw or not options["out"]:
         raise UsageError(f"--design {n} needs {'--out DIR' if raw else 'RAW'}")

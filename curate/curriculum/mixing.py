@@ -22,6 +22,7 @@ from curate.io.targets import Paths, listed_paths
 from curate.sampling.budget import Budget, parse_budget
 
 BY = ("raw", "selected", "scores")
+WEIGHTS_OF = ("text", "documents")
 DESIGN = "mixtures.csv"
 
 
@@ -46,8 +47,9 @@ class Mixture:
 
     Attributes
     ----------
-    names, weights : of the sources; weights float64[n_sources] add up to 1.
-    natural : float64[n_sources], their shares of the bytes of text; None where raw is not known.
+    names, weights : of the sources; weights float64[n_sources] add up to 1, shares of the text.
+    unit : of text: "tokens" where the budget is of these, else "bytes".
+    natural, amounts, n_documents : float64[n_sources], shares of raw, and what there is; None where raw is not known.
     epochs : float64[n_sources], how often each source is gone through; None where the budget or raw is not known.
     capped : sources that get less than they would, for more than ``max_epochs`` of them would be needed.
     scores : float64[n_sources], means by bytes; None where they were not looked at.
@@ -57,8 +59,10 @@ class Mixture:
 
     names: tuple[str, ...]
     weights: np.ndarray
+    unit: str = "bytes"
     natural: np.ndarray | None = None
-    n_bytes: np.ndarray | None = None
+    amounts: np.ndarray | None = None
+    n_documents: np.ndarray | None = None
     epochs: np.ndarray | None = None
     capped: tuple[str, ...] = ()
     scores: np.ndarray | None = None
@@ -67,11 +71,21 @@ class Mixture:
     n_bad_rows: int = 0
     about: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def of_documents(self) -> np.ndarray | None:
+        """float64[n_sources], the same mixture as shares of documents, for loops that draw documents."""
+        if self.amounts is None or self.n_documents is None:
+            return None
+        return proportions(self.weights * self.n_documents / np.maximum(self.amounts, 1))
+
     def curriculum(self) -> Curriculum:
-        """As the files of a curriculum have it: one stage."""
+        """As the files of a curriculum have it: one stage, its weights shares of what ``about["weights_of"]`` says."""
+        weights = self.of_documents if self.about.get("weights_of") == "documents" else self.weights
         columns = {
+            f"share_of_{self.unit}": self.weights if weights is not self.weights else None,
             "raw_share": self.natural,
-            "raw_bytes": self.n_bytes,
+            f"raw_{self.unit}": self.amounts,
+            "raw_documents": self.n_documents,
             "epochs": self.epochs,
             "mean_score": self.scores,
         }
@@ -79,7 +93,7 @@ class Mixture:
             "group",
             pa.array(self.names, pa.large_string()),
             np.zeros(len(self.names), np.int32),
-            self.weights,
+            self.weights if weights is None else weights,
             {name: values for name, values in columns.items() if values is not None},
             self.about,
         )
@@ -95,6 +109,8 @@ class Mixture:
         if self.scores is not None:
             columns.append(("mean score", [f"{score:.4g}" for score in self.scores]))
         columns.append(("weight", [f"{weight:.2%}" for weight in self.weights]))
+        if self.about.get("weights_of") == "documents" and self.of_documents is not None:
+            columns.append(("of documents", [f"{weight:.2%}" for weight in self.of_documents]))
         if self.epochs is not None:
             columns.append(("epochs", [f"{n:.2f}" for n in self.epochs]))
         if self.capped:
@@ -103,19 +119,25 @@ class Mixture:
         return "\n".join([table(rows, " " + "r" * (len(columns) - 1)), *self._notes()])
 
     def _notes(self) -> Iterator[str]:
+        from curate.report.safe import label
+
         if self.natural is not None:
-            yield "\nof raw: share of the bytes of text"
+            yield f"\nof raw, weight: shares of the {self.unit} of text"
         if self.capped:
             yield f"at most: would be more without --max-epochs {self.about['max_epochs']:g}"
+        if self.fits:
+            yield ""
         for fit in self.fits:
             yield (
-                f"\n{fit.column}: {fit.n_proxies:,} proxies, each predicted from the others: rank correlation "
-                f"{fit.spearman:.3f}, error {fit.rmse:.4f}; of this mixture {fit.loss:.4f}"
+                f"{label(fit.column, 60)}: {fit.n_proxies:,} proxies, each predicted from the others: "
+                f"rank correlation {fit.spearman:.3f}, error {fit.rmse:.4f}; this mixture: {fit.loss:.4f}"
             )
         if (best := self.best) is not None:
+            of = "mean of these" if len(self.fits) > 1 else "loss of a proxy"
+            usual = "on the proxies' mean" if self.natural is None else "in natural proportions"
             yield (
-                f"loss of a proxy on this mixture: {best.loss:.4f} +- {best.uncertainty:.4f} predicted; natural "
-                f"proportions {best.natural_loss:.4f}, the best proxy's mixture {best.best_proxy_loss:.4f}"
+                f"{of} on this mixture: {best.loss:.4f} +- {best.uncertainty:.4f} predicted; "
+                f"{usual} {best.natural_loss:.4f}, on the best proxy's mixture {best.best_proxy_loss:.4f}"
             )
 
     def as_dict(self) -> dict[str, Any]:
@@ -123,7 +145,7 @@ class Mixture:
         rows = self.curriculum()
         sources = [
             {"source": name, "weight": float(weight)} | {key: values[i].item() for key, values in rows.columns.items()}
-            for i, (name, weight) in enumerate(zip(self.names, self.weights, strict=True))
+            for i, (name, weight) in enumerate(zip(self.names, rows.weights, strict=True))
         ]
         found: dict[str, Any] = {"sources": sources, "capped": list(self.capped), "n_bad_rows": self.n_bad_rows}
         if self.best is not None:
@@ -146,9 +168,10 @@ def mix(
     proxies: str | os.PathLike[str] | None = None,
     losses: str | os.PathLike[str] | None = None,
     loss: Mapping[str, float] | None = None,
-    risk: float = regression.RISK,
+    risk: float | None = None,
     budget: str | Budget | None = None,
     max_epochs: float | None = None,
+    weights_of: str = "text",
     seed: int = 0,
     **reading: Any,
 ) -> Mixture:
@@ -159,14 +182,18 @@ def mix(
     raw : files, or the folder of a run: all documents that it scored. None: proportions come from ``curriculum`` or
         ``proxies`` alone, and epochs are not known.
     column : whose values are the sources.
-    by : "raw", the shares of the bytes of text; "selected", those of what a run selected; "scores", those of raw
+    by : "raw", the shares of the text; "selected", those of what a run selected; "scores", those of raw
         tilted towards sources whose documents score high on average, by ``max_kl`` nats.
     temperature : above 1 makes proportions more even, before all else.
     weights, rest : of some sources, given; see `curate.curriculum.proportions.given`.
-    curriculum : a folder whose last stage has the proportions, such as that of rewards.
+    curriculum : a folder whose last stage has the proportions, such as that of rewards; its weights are shares of
+        documents unless it says otherwise.
     proxies, losses, loss : tables of proxy models and the losses that count, with their weights; see
-        `curate.curriculum.regression`. risk : standard deviations that are added to a predicted loss.
+        `curate.curriculum.regression`. risk : standard deviations that are added to a predicted loss; by
+        default 1.
     budget : bytes or tokens of the training to come, for epochs; max_epochs : of any source.
+    weights_of : what the weights that are written are shares of: "text", or "documents", for loops that draw
+        documents. All other shares are of text: of its bytes, or of its tokens where the budget is of tokens.
     reading : ``text_column``, ``id_column``, ``on_bad_row``, ``workers``, ``progress``, of files.
 
     Raises
@@ -175,13 +202,21 @@ def mix(
     InputError : a budget that the sources are not enough for; tables that cannot be used.
     """
     _check(raw, by, max_kl, temperature, weights, rest, curriculum, proxies, losses, loss)
+    if weights_of not in WEIGHTS_OF:
+        raise unknown("--weights-of", weights_of, WEIGHTS_OF)
+    if weights_of == "documents" and raw is None:
+        raise UsageError("--weights-of documents needs RAW: how long are the documents of each source?")
+    if risk is not None and (proxies is None or not risk >= 0):
+        raise UsageError(f"--risk {risk:g}: must be from 0 on, and goes with --proxies")
+    risk = regression.RISK if risk is None else risk
     supply = _Supply.of(raw, column, by, budget, max_epochs, reading)
     best: Best | None = None
     fits: tuple[Fit, ...] = ()
+    unit = supply.unit
     if proxies is not None and losses is not None and loss is not None:
         names, base, best, fits = _by_regression(proxies, losses, loss, supply, risk, seed)
     elif curriculum is not None:
-        names, base = _of_curriculum(curriculum, supply.names)
+        names, base, unit = _of_curriculum(curriculum, supply)
         base = tempered(base, temperature)
     else:
         names, base = supply.names, _of_sources(supply, by, temperature, max_kl)
@@ -198,13 +233,16 @@ def mix(
         "seed": seed if fits else None,
         "budget": None if supply.budget is None else str(supply.budget),
         "max_epochs": max_epochs,
+        "weights_of": unit if weights_of == "text" else weights_of,
     }
     sources = supply.sources
     made = Mixture(
         tuple(names),
         found,
+        unit,
         supply.natural,
-        None if sources is None else sources.n_bytes,
+        None if sources is None else supply.amounts,
+        None if sources is None else sources.n_documents,
         supply.epochs(found),
         tuple(name for name, before, after in zip(names, base, found, strict=True) if after < before),
         None if sources is None else sources.scores,
@@ -310,16 +348,25 @@ class _Supply:
         return () if self.sources is None else self.sources.names
 
     @property
+    def unit(self) -> str:
+        """Of text: that of the budget, else bytes."""
+        return "bytes" if self.budget is None else self.budget.unit
+
+    @property
+    def amounts(self) -> np.ndarray:
+        """int64[n_sources], what there is of each; none without sources."""
+        if self.sources is None:
+            return np.zeros(0, np.int64)
+        return self.sources.n_tokens if self.unit == "tokens" else self.sources.n_bytes
+
+    @property
     def natural(self) -> np.ndarray | None:
-        return None if self.sources is None else proportions(self.sources.n_bytes)
+        return None if self.sources is None else proportions(self.amounts)
 
     @property
     def _budgets(self) -> np.ndarray | None:
         """What part of the budget there is of each source."""
-        if self.sources is None or self.budget is None:
-            return None
-        of = self.sources.n_tokens if self.budget.unit == "tokens" else self.sources.n_bytes
-        return of / self.budget.amount
+        return None if self.sources is None or self.budget is None else self.amounts / self.budget.amount
 
     @property
     def caps(self) -> np.ndarray | None:
@@ -389,24 +436,33 @@ def _of_sources(supply: _Supply, by: str, temperature: float, max_kl: float | No
     sources, natural = supply.sources, supply.natural
     assert sources is not None
     assert natural is not None
-    if sources.selected_bytes is not None:
-        return tempered(proportions(sources.selected_bytes), temperature)
+    selected = sources.selected_tokens if supply.unit == "tokens" else sources.selected_bytes
+    if selected is not None:
+        return tempered(proportions(selected), temperature)
     base = tempered(natural, temperature)
     return base if sources.scores is None or max_kl is None else tilted_by(base, sources.scores, max_kl)
 
 
-def _of_curriculum(path: str | os.PathLike[str], names: Sequence[str]) -> tuple[Sequence[str], np.ndarray]:
-    """Weights of its last stage; sources of raw that it does not name have none."""
+def _of_curriculum(path: str | os.PathLike[str], supply: _Supply) -> tuple[Sequence[str], np.ndarray, str]:
+    """Weights of its last stage, and what they are shares of: of text where raw is known.
+
+    Sources of raw that it does not name have none.
+    """
     read = read_curriculum(path)
     if read.unit != "group":
         raise UsageError(f"{path}: has weights of documents, not of sources")
     last = read.stage(read.n_stages - 1)
-    if not names:
-        return tuple(last), np.array(list(last.values()))
+    is_of = str(read.about.get("weights_of", "documents"))
+    sources = supply.sources
+    if sources is None:
+        return tuple(last), np.array(list(last.values())), is_of
     for name in last:
-        if name not in names and last[name] > 0:
-            raise unknown(f"source of {path}", name, names)
-    return names, proportions(np.array([last.get(name, 0.0) for name in names]))
+        if name not in sources.names and last[name] > 0:
+            raise unknown(f"source of {path}", name, sources.names)
+    found = np.array([last.get(name, 0.0) for name in sources.names])
+    if is_of == "documents":
+        found = found * supply.amounts / np.maximum(sources.n_documents, 1)
+    return sources.names, proportions(found), supply.unit
 
 
 def _by_regression(
@@ -428,6 +484,8 @@ def _by_regression(
     caps = None if supply.caps is None else supply.caps[place]
     if caps is not None:
         supply.within(_spread(natural, place, len(names)))  # there must be enough of what proxies were trained on
+    elif supply.natural is not None:
+        caps = np.where(natural > 0, 1.0, 0.0)  # of a source without text nothing can be had
     columns = {regression.column_called(name, list(table.losses)): weight for name, weight in loss.items()}
     if not all(0 <= weight < np.inf for weight in columns.values()) or not sum(columns.values()) > 0:
         raise UsageError("--loss: weights must be numbers from 0 on, not all 0")

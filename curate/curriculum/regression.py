@@ -20,8 +20,8 @@ from curate.errors import InputError, UsageError, unknown
 from curate.io.corpus import require_distinct
 from curate.metrics.calibration import mid_ranks
 
-# Of 0.001 and 0.01 and square roots, in cross-validation over the 512 published proxies the likeliest by 20 to 130
-# nats on 4 of 5 losses. A proportion far below it is next to none.
+# A proportion far below it is next to none. In cross-validation over the 512 published proxies, mean of 13 losses, the
+# errors are 0.133, 0.128, 0.126 and 0.129 standard deviations at 0.0001, 0.0003, 0.001 and 0.003.
 FLOOR = 1e-3
 STRENGTHS = (0.1, 5.0)  # of the Dirichlet distributions, and
 TEMPERATURE = 2.0  # of the natural proportions that are their centre, and
@@ -126,9 +126,9 @@ class LossModel:
         x = (np.log(np.atleast_2d(mixtures) + self.floor) - self.centre) / self.scale
         with threadpool_limits(1):
             k = self.variance * np.exp(-_half_squares(x, self.features)) + _CONSTANT
-            known = np.einsum("ij,ij->i", k @ self.inverse, k)
+            known, mean = np.einsum("ij,ij->i", k @ self.inverse, k), k @ self.alpha
         variance = np.maximum(self.variance + self.noise + _CONSTANT - known, self.noise)
-        return k @ self.alpha * self.std_loss + self.mean_loss, np.sqrt(variance) * self.std_loss
+        return mean * self.std_loss + self.mean_loss, np.sqrt(variance) * self.std_loss
 
 
 def _half_squares(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -245,8 +245,8 @@ class Best:
     """The mixture with the lowest loss, as far as proxies tell.
 
     ``loss``, ``uncertainty``: predicted for a proxy, and the standard deviation of that (of a weighted mean of several
-    losses the highest that it can be). ``natural_loss``: predicted of the natural proportions.
-    ``best_proxy_loss``: predicted of the proxy whose mixture is best.
+    losses the highest that it can be). ``natural_loss``: predicted for natural proportions.
+    ``best_proxy_loss``: predicted for the best of the proxies' mixtures.
     """
 
     mixture: np.ndarray

@@ -36,8 +36,9 @@ Sizes = dict[str, dict[str, int]]
 class Sources:
     """The sources of a corpus by name, in the order of their names; "" are documents that name none.
 
-    ``selected_bytes``: of what a run selected. ``scores``: mean of a run's scores over the bytes of each source, nan
-    where no document has one. Both are None where that was not asked for. ``n_bad_rows``: left out.
+    ``selected_bytes``, ``selected_tokens``: of what a run selected. ``scores``: mean of a run's scores over the bytes
+    of each source, nan where no document has one. They are None where they were not asked for. ``n_bad_rows``: left
+    out.
     """
 
     names: tuple[str, ...]
@@ -45,6 +46,7 @@ class Sources:
     n_bytes: np.ndarray
     n_tokens: np.ndarray
     selected_bytes: np.ndarray | None = None
+    selected_tokens: np.ndarray | None = None
     scores: np.ndarray | None = None
     n_bad_rows: int = 0
 
@@ -91,9 +93,16 @@ def sources_of_run(
             if masks is not None:
                 _add(kept, rows.filter(masks.take(rows.num_rows)), column)
     found = _sources(sizes, 0)
-    chosen = np.array([kept.get(name, {}).get("bytes", 0) for name in found.names], np.int64) if selected else None
-    means = _mean_scores(parts, column, found.names, str(run)) if scores else None
-    return replace(found, selected_bytes=chosen, scores=means)
+    if selected:
+        n_bytes, n_tokens = (
+            np.array([kept[name][unit] if name in kept else 0 for name in found.names], np.int64)
+            for unit in ("bytes", "tokens")
+        )
+        found = replace(found, selected_bytes=n_bytes, selected_tokens=n_tokens)
+    if not scores:
+        return found
+    scored = [name for name in _score_columns(parts[0]) if name not in commit["carry"]]
+    return replace(found, scores=_mean_scores(parts, column, found.names, scored, run))
 
 
 class _Kept:
@@ -110,9 +119,10 @@ class _Kept:
         return pa.array(taken)
 
 
-def _mean_scores(parts: list[Path], column: str, names: tuple[str, ...], run: str) -> np.ndarray:
-    """float64[n_sources], weighted by bytes, which is what proportions are of."""
-    there = [name for name in _score_columns(parts) if name]
+def _mean_scores(
+    parts: list[Path], column: str, names: tuple[str, ...], there: list[str], run: str | os.PathLike[str]
+) -> np.ndarray:
+    """float64[n_sources], weighted by bytes: the mean of the source, not of its documents. ``there``: score columns."""
     if len(there) != 1:
         raise UsageError(f"{run}: its documents have {len(there)} scores ({', '.join(there)}); --by scores needs one")
     sums, weights = ExactSums(len(names)), ExactSums(len(names))
@@ -128,10 +138,10 @@ def _mean_scores(parts: list[Path], column: str, names: tuple[str, ...], run: st
     return np.divide(sums.totals(), total, out=np.full(len(names), np.nan), where=total > 0)
 
 
-def _score_columns(parts: list[Path]) -> list[str]:
+def _score_columns(part: Path) -> list[str]:
     import pyarrow.parquet as pq
 
-    names: list[str] = pq.read_schema(parts[0]).names
+    names: list[str] = pq.read_schema(part).names
     return [name for name in names if name == "score" or name.startswith("score_")]
 
 

@@ -15,7 +15,7 @@ from curate.errors import InputError, UsageError, unknown
 SHARE = 0.2  # of the tokens, by each of the two: rho of the reference
 ALIGNED = ("next", "same")
 COMBINE: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {"union": np.logical_or, "both": np.logical_and}
-_CHUNK_BYTES = 64_000_000
+_CHUNK_BYTES = 4_000_000  # stays near the processor
 
 
 @dataclass(frozen=True)
@@ -169,30 +169,35 @@ def entropy_and_kl(
     step = max(1, chunk_bytes // (8 * n_vocab))
     for start in range(0, n_rows, step):
         here = slice(start, start + step)
-        log_p = _log_softmax(logits[here], start, "logits")
-        p = np.exp(log_p)
-        entropy[here] = np.maximum(0.0, -_sum(p, log_p))
+        x, odds, total = _odds(logits[here], start, "logits")
+        log_total = np.log(total)
+        entropy[here] = np.maximum(0.0, log_total - _sum(odds, x) / total)
         if reference is not None and kl is not None:
-            log_q = _log_softmax(reference[here], start, "logits of the reference")
+            y, _, total_y = _odds(reference[here], start, "logits of the reference")
             with np.errstate(invalid="ignore"):
-                kl[here] = np.maximum(0.0, _sum(p, log_p - log_q))
+                apart = _sum(odds, x - y) / total
+            kl[here] = np.maximum(0.0, apart - (log_total - np.log(total_y)))
     return entropy, kl
 
 
-def _sum(p: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Of p * values by row, where 0 times anything is 0."""
-    return np.where(p > 0, p * np.where(p > 0, values, 0.0), 0.0).sum(axis=1)
-
-
-def _log_softmax(logits: np.ndarray, start: int, name: str) -> np.ndarray:
-    x = np.asarray(logits, np.float64)
+def _odds(logits: np.ndarray, start: int, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits less their highest, their exponentials, and the sums of these by row."""
+    x = np.array(logits, np.float64)
     top = x.max(axis=1, keepdims=True)  # nan and inf show in it
     wrong = ~np.isfinite(top[:, 0])
     if wrong.any():
         row = int(np.argmax(wrong))
         raise InputError(f"{name}, row {start + row:,}: the highest is {top[row, 0]}; must be a number")
-    x = x - top
-    return x - np.log(np.exp(x).sum(axis=1, keepdims=True))
+    x -= top
+    odds = np.exp(x)
+    return x, odds, odds.sum(axis=1)
+
+
+def _sum(p: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Of p * values by row, where 0 times anything is 0."""
+    if not np.isfinite(values).all():
+        values = np.where(p > 0, values, 0.0)
+    return np.einsum("ij,ij->i", p, values)
 
 
 # ---- from the most likely tokens only
