@@ -669,3 +669,27 @@ def shared(owed, weights, size):
         owed[best] -= 2**32
         count[best] += 1
     return owed, count
+
+
+def byte_chance(byte, context, texts, order, escape):
+    """Chance of a byte after a context (bytes), interpolated Witten-Bell; each text begins after a blank line."""
+    followers = [Counter() for _ in range(order + 1)]
+    for text in texts:
+        whole = b"\n\n" + text
+        for i in range(2, len(whole)):
+            for length in range(min(order, i) + 1):
+                if whole[i - length : i] == context[len(context) - length :]:
+                    followers[length][whole[i]] += 1
+    chance = 1 / 256
+    for counts in followers[: len(context) + 1]:
+        m = escape * len(counts)
+        if counts:
+            chance = (counts[byte] + m * chance) / (counts.total() + m)
+    return chance
+
+
+def byte_cost(text, texts, order, escape):
+    """Bits of a text under the texts that a model read."""
+    whole = b"\n\n" + text
+    each = (byte_chance(whole[i], whole[:i][-order:], texts, order, escape) for i in range(2, len(whole)))
+    return -sum(map(math.log2, each))
