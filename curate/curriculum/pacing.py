@@ -8,8 +8,8 @@ import numpy as np
 
 from curate.errors import InputError, UsageError, unknown
 
-# Share that is open at t in [0, 1] of the way, from `start` to 1. Linear and root: Platanios et al. 2019,
-# arXiv:1903.09848, eq. 6 and 7; geometric is the same factor at each step.
+# The share that is open at t of the way, from `start` at 0 to 1 at 1. Root, which adds ever less that is new and so
+# leaves the same time for each, and linear: Platanios et al. 2019, arXiv:1903.09848; geometric: a factor a stage.
 PACINGS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "root": lambda t, start: np.sqrt(start**2 + t * (1 - start**2)),
     "linear": lambda t, start: start + t * (1 - start),
