@@ -86,6 +86,31 @@ def domains_text(found: Any) -> str:
     return "\n".join(lines)
 
 
+def course_text(course: Any) -> str:
+    """The groups of a curriculum by difficulty, what they weigh at first and at last, and examples of both ends."""
+    n_stages = len(course.competence)
+    shown = (0,) if n_stages == 1 else (0, n_stages - 1)
+    rows = [("group", "documents", "bytes", "difficulty", *(f"stage {stage}" for stage in shown))]
+    for group in course.groups:
+        low, high = (f"{value:.4g}" for value in group.difficulty)
+        weights = (f"{group.weights[stage]:.1%}" for stage in shown)
+        rows.append((group.name, f"{group.n_documents:,}", size(group.n_bytes), f"{low} to {high}", *weights))
+    within = f" within {', '.join(map(label, course.within))}" if course.within else ""
+    lines = [
+        f"{course.n_documents:,} documents, {size(course.n_bytes)}, by {label(course.difficulty)}{within}",
+        "",
+        table(rows, " rrrrr"),
+        "",
+    ]
+    if n_stages > 1:
+        lines.append("open at each stage: " + " ".join(f"{share:.0%}" for share in course.competence))
+    lines += [f"in no group: {n:,} {reason}" for reason, n in course.reasons.items()]
+    for title, examples in (("easiest", course.easiest), ("hardest", course.hardest)):
+        lines += ["", title]
+        lines += [f"  {e.difficulty:.4g}  {label(e.doc_id, 30)}: {label(e.text, 80)}" for e in examples]
+    return "\n".join(lines)
+
+
 def upgrade_text(found: Any) -> str:
     """How far a map from new vectors to old ones may stretch, what it finds again, and whether the upgrade holds."""
     rows = [("relaxation", f"recall@{found.k}")]

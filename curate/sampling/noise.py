@@ -10,6 +10,7 @@ import numpy as np
 FIT, GUMBEL, UNIFORM, TIE, HOLDOUT, EVIDENCE = range(1, 7)
 ORDER, PAIR = 1001, 1002
 TRAIN, TRAIN_ROUND, MEMBERS = 2001, 2002, 2003
+HALF = 1201  # of a model that does not read what it judges
 
 
 def keyed_hashes(doc_ids: Any, seed: int, purpose: int) -> np.ndarray:

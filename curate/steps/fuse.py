@@ -20,7 +20,7 @@ from curate.io.tables import batches, is_done, numpy, write_table
 from curate.scorers import Fusion
 from curate.steps.documents import score_schema
 from curate.steps.scoretable import MAX_GROUPS
-from curate.steps.sorting import Sorter, read_rows, with_added, with_quantiles, write_rows
+from curate.steps.sorting import Sorter, Totals, read_rows, with_added, with_quantiles, write_rows
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def fuse_scores(job: FuseJob, advance: Callable[[int], None] = lambda count: Non
                 write_rows(rows, with_quantiles(ordered, f"s{i}", weight / sum(job.model.weights.values())))
         fused = sorter.sorted(rows, "part, place")
         schema = score_schema([*job.model.columns, *job.model.member_columns], job.carry)
-        totals = _Totals(fused)
+        totals = Totals(fused)
         for part, path in enumerate(job.out):
             tables = _fused(job, part, totals, schema)
             if is_done(path, job.key):
@@ -129,28 +129,7 @@ def _with_ranks(path: Path, weight: float, constant: float) -> Iterator[pa.Table
         yield with_added(table, weight / (constant + ranks))
 
 
-class _Totals:
-    """The totals of rows in the order of parts and places, taken part by part."""
-
-    def __init__(self, path: Path) -> None:
-        self._tables = read_rows(path)
-        self._parts = self._places = np.zeros(0, np.int64)
-        self._totals = np.zeros(0)
-
-    def take(self, part: int, first: int, stop: int) -> np.ndarray:
-        """float64[stop - first] of places of a part; nan where there is no total."""
-        out = np.full(stop - first, np.nan)
-        while True:
-            mine = (self._parts == part) & (self._places < stop)
-            out[self._places[mine] - first] = self._totals[mine]
-            n = int(mine.sum())
-            self._parts, self._places, self._totals = self._parts[n:], self._places[n:], self._totals[n:]
-            if len(self._parts) or (table := next(self._tables, None)) is None:
-                return out
-            self._parts, self._places, self._totals = (numpy(table[name]) for name in ("part", "place", "total"))
-
-
-def _fused(job: FuseJob, part: int, totals: _Totals, schema: pa.Schema) -> Iterator[pa.Table]:
+def _fused(job: FuseJob, part: int, totals: Totals, schema: pa.Schema) -> Iterator[pa.Table]:
     """The rows of one part, with their fused score, or with why there is none."""
     first = 0
     for table in batches(job.parts[part]):

@@ -144,3 +144,24 @@ def _write_runs(path: Path, column: str) -> dict[int, int]:
             left = len(begins) - int(ends[-1])
         np.array([left], np.int64).tofile(lengths)
     return sizes
+
+
+class Totals:
+    """The totals of rows in the order of parts and places, taken part by part."""
+
+    def __init__(self, path: Path) -> None:
+        self._tables = read_rows(path)
+        self._parts = self._places = np.zeros(0, np.int64)
+        self._totals = np.zeros(0)
+
+    def take(self, part: int, first: int, stop: int) -> np.ndarray:
+        """float64[stop - first] of places of a part; nan where there is no total."""
+        out = np.full(stop - first, np.nan)
+        while True:
+            mine = (self._parts == part) & (self._places < stop)
+            out[self._places[mine] - first] = self._totals[mine]
+            n = int(mine.sum())
+            self._parts, self._places, self._totals = self._parts[n:], self._places[n:], self._totals[n:]
+            if len(self._parts) or (table := next(self._tables, None)) is None:
+                return out
+            self._parts, self._places, self._totals = (numpy(table[name]) for name in ("part", "place", "total"))
