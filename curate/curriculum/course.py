@@ -39,6 +39,7 @@ from curate.survey import survey
 FORMAT = 1
 SUMMARY = "offline.json"
 TAIL = "tail"
+BITS_MEMORY = 1_000_000_000  # what two models take with all else; 910 MB were measured
 N_EXAMPLES = 2
 EXAMPLE = 200  # characters
 ORDERS = ("easy-first", "hard-first")
@@ -197,6 +198,11 @@ def offline(
     if is_url(os.fspath(out)):
         raise UsageError(f"--out {out}: must be a local folder")
     folder, resources, shown = Path(out), Resources(workers, parse_bytes(memory_limit)), Progress(progress)
+    if difficulty == BITS and resources.memory_limit < BITS_MEMORY:
+        raise UsageError(
+            f"memory limit {resources.memory_limit:,} bytes: bits-per-byte takes {BITS_MEMORY:,}; raise it, or "
+            "choose another --difficulty"
+        )
     with LocalEngine(workers) as engine:
         batch_bytes = resources.batch_bytes(engine)
         refuse_inputs_below(folder, listed_paths(raw))
@@ -204,7 +210,8 @@ def offline(
             listed_paths(raw), text_column=text_column, id_column=id_column, on_bad_row=on_bad_row, over=engine.map
         )
         what = [FORMAT, PARTITION_BYTES, difficulty, names, seed]
-        what += [bytemodel.ORDER, bytemodel.ESCAPE, MODEL_BYTES, [corpus.identity(p) for p in corpus.partitions]]
+        what += [bytemodel.ORDER, bytemodel.ESCAPE, MODEL_BYTES]
+        what += [corpus.identity(p) | {"on_bad_row": None} for p in corpus.partitions]  # may change at the first one
         condition = plan.gate if isinstance(plan, Tail) else None
         measured = digest([*what, asdict(condition) if condition else None])
         key = digest([measured, asdict(plan)])

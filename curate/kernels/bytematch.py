@@ -205,15 +205,20 @@ class Matcher:
 
     def sums(self, data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         """float64[n_docs]: for each text (see `words`) the sum of the values of the longest entry at every byte."""
-        out = np.empty(len(offsets) - 1)
-        _sums(data, offsets, self.index, self.index.table.view(np.float64), _block(), out)
-        return out
+        return sums(self.index, data, offsets)
 
     def numbers(self, data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         """int32[n_bytes]: at every byte of texts (see `words`) the number that the longest entry there was given."""
         out = np.empty(int(offsets[-1] - offsets[0]), np.int32)
         _numbers(data, offsets, self.index, _block(), out)
         return out
+
+
+def sums(index: Index, data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """`Matcher.sums`, for those who keep nothing but the index of one."""
+    out = np.empty(len(offsets) - 1)
+    _sums(data, offsets, index, index.table.view(np.float64), _block(), out)
+    return out
 
 
 def _keys(vocabulary: Vocabulary, order: int) -> np.ndarray:
