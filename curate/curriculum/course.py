@@ -230,6 +230,10 @@ def offline(
             found = _Grouping(plan, ranks)
             write_table(folder / GROUPS, SCHEMA, found.tables())
             stage.advance(1)
+        if not found.sizes:
+            for name in (GROUPS, SUMMARY):  # what is measured stays, for another try
+                (folder / name).unlink()
+            raise InputError(found.nothing(job))
         course = found.course(folder, job, n_bad)
     write_curriculum(folder, _curriculum(course, plan, seed))
     kept = {name: value for name, value in as_dict(course).items() if name != "out"}
@@ -271,12 +275,15 @@ def _begin(folder: Path, key: str, overwrite: bool) -> Course | None:
         raise RunError(f"{folder}: is a file; choose a folder")
     before = read_json(folder / SUMMARY)
     ours = isinstance(before, dict) and "key" in before
-    if not ours and folder.exists() and any(not path.name.endswith(".part") for path in folder.iterdir()):
+    if not ours and folder.exists() and any(p.name != WORK and not p.name.endswith(".part") for p in folder.iterdir()):
         raise RunError(f"{folder}: holds files that are no curriculum by difficulty; choose another folder")
     for stray in folder.rglob(".*.part"):
         stray.unlink(missing_ok=True)
     if ours and before["key"] == key:
-        return _restored(folder, before) if before["complete"] else None
+        if not before["complete"]:
+            return None
+        shutil.rmtree(folder / WORK, ignore_errors=True)
+        return _restored(folder, before)
     if ours and not overwrite:
         raise RunError(f"{folder}: a curriculum of other files or settings; choose another folder or pass --overwrite")
     write_json(folder / SUMMARY, {"key": key, "complete": False})  # from now on it is not complete
@@ -401,14 +408,7 @@ class _Grouping:
         return pa.table([*columns, named, reasons], schema=SCHEMA)
 
     def course(self, folder: Path, job: DifficultyJob, n_bad: int) -> Course:
-        """What was found.
-
-        Raises
-        ------
-        InputError : no document is in any group.
-        """
-        if not self.sizes:
-            raise InputError(self._nothing(job))
+        """What was found."""
         groups = sorted(self.sizes)
         if isinstance(self.plan, Stages):
             opened = competence(self.plan.n_stages, self.plan.pacing, self.plan.start)
@@ -442,7 +442,8 @@ class _Grouping:
             hardest,
         )
 
-    def _nothing(self, job: DifficultyJob) -> str:
+    def nothing(self, job: DifficultyJob) -> str:
+        """That no document is in any group, with the numbers and the way out."""
         place = job.corpus.files[0].source.path
         why = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.reasons.items())) or "it is empty"
         if isinstance(self.plan, Tail) and self.ranks.n_ranked:
