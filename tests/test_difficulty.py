@@ -17,6 +17,7 @@ from curate.cli import main
 from curate.curriculum import course, difficulty, offline
 from curate.curriculum.bytemodel import ByteModel
 from curate.curriculum.difficulty import Halves
+from curate.curriculum.loader import CurriculumStream
 from curate.curriculum.tail import long_tail
 from curate.curriculum.values import Gate, numbers
 from curate.errors import InputError, RunError, UsageError
@@ -220,6 +221,17 @@ def test_stages_open_bin_by_bin_and_end_at_natural_proportions(raw, tmp_path):
 def test_hard_first_opens_the_last_bin_first(raw, tmp_path):
     offline(raw, out=tmp_path / "out", difficulty="level", bins=4, start=0.25, order="hard-first")
     assert read_curriculum(tmp_path / "out").stage(0)["bin-03"] == pytest.approx(1)
+
+
+def test_a_training_loop_is_given_what_is_open(raw, tmp_path):
+    offline(raw, out=tmp_path / "out", difficulty="level", bins=4, stages=2, start=0.25)
+    with pytest.warns(UserWarning, match="1 of 121 documents are in no group"):
+        stream = CurriculumStream(raw, tmp_path / "out", stage_steps=30, cache=tmp_path / "cache", epochs=None)
+    levels = dict(zip(by_id(tmp_path / "out"), by_id(tmp_path / "out", "difficulty").values(), strict=True))
+    documents = iter(stream)
+    first, last = ([levels[next(documents)["doc_id"]][0] for _ in range(n)] for n in (30, 120))
+    assert max(first) < 30
+    assert max(last) >= 90
 
 
 # ---- the long tail
