@@ -396,7 +396,7 @@ def test_the_command_prints_the_bins_and_both_ends(tmp_path):
         (["--tail", 0.1, "--bins", 4], "--bins: makes sense without --tail"),
         (["--gate", "score"], "--gate: makes sense only with --tail"),
         (["--tail", 0.1, "--gate", "score>=high"], "'high' is not a number"),
-        (["--memory-limit", "700MB"], "bits-per-byte takes 1,000,000,000"),
+        (["--memory-limit", "700MB"], "bits-per-byte takes 1,200,000,000"),
         (["--difficulty", "levle"], "'levle' is neither bits-per-byte nor length"),
         (["--within", "sauce"], "'sauce' is no column of raw"),
     ],

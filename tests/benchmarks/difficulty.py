@@ -4,7 +4,8 @@
 
 On the pool without what was injected: bits per byte and quantile by source; the rank correlation with PPMd, which reads
 the same texts as one of the two models and then codes documents that neither of them read; where damaged documents
-are; which sources the long tail is made of without and with --within; and seconds, speed and memory.
+are; which sources the long tail is made of without and with --within; and seconds and memory of the command on as many
+copies as --copies, with other ids.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -103,6 +103,31 @@ def offline(raw: Path, out: Path, *options: str) -> pa.Table:
     return pq.read_table(out / "groups.parquet")
 
 
+def scale(table: pa.Table, work: Path, copies: int) -> dict[str, float]:
+    """Seconds and memory of the whole command."""
+    raw = work / f"{copies}"
+    raw.mkdir()
+    for i in range(copies):
+        ids = pc.binary_join_element_wise(
+            table["id"], pa.scalar(f"-{i}", pa.large_string()), pa.scalar("", pa.large_string())
+        )
+        pq.write_table(table.set_column(table.column_names.index("id"), "id", ids), raw / f"part-{i:03d}.parquet")
+    code = """
+import resource, sys, time
+from curate.curriculum import offline
+start = time.perf_counter()
+offline(sys.argv[1], out=sys.argv[2], within="source")
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss / 1e3)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(raw), str(work / f"{copies}-out")], check=True, capture_output=True, text=True
+    )
+    seconds, cpu_s, peak = map(float, done.stdout.split())
+    size = copies * int(pc.sum(pc.binary_length(table["text"])).as_py())
+    return {"mb": round(size / 1e6), "s": round(seconds, 1), "cpu_s": round(cpu_s, 1), "peak_mb": round(peak)}
+
+
 def by_source(groups: pa.Table, table: pa.Table) -> dict[str, dict[str, float]]:
     """Documents, mean bits per byte and mean quantile of each source, the easiest first."""
     named = groups.join(table.select(["id", "source"]), "doc_id", "id").filter(pc.is_valid(pc.field("group")))
@@ -141,6 +166,7 @@ def tail_of(groups: pa.Table, table: pa.Table) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pool", type=Path, default=Path(__file__).resolve().parents[3] / "shared" / "pool")
+    parser.add_argument("--copies", type=int, nargs="*", default=[1, 5, 18])
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     table = with_large_ids(corpus(args.pool))
@@ -148,10 +174,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         raw = Path(work) / "raw.parquet"
         pq.write_table(table, raw)
-        start = time.perf_counter()
         groups = offline(raw, Path(work) / "bins")
-        seconds = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
+        scales = [scale(table, Path(work), copies) for copies in args.copies]
         tails = {
             name: tail_of(offline(raw, Path(work) / name, "--tail", "0.1", *options), table)
             for name, options in {
@@ -164,8 +188,7 @@ def main() -> None:
         "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()},
         "documents": len(table),
         "mb": round(size / 1e6, 1),
-        "command_s": round(seconds, 1),
-        "command_peak_mb": round(peak),
+        "scale": scales,
         "ppmd": with_ppmd(table),
         "sources": by_source(groups, table),
         "damaged": damaged(groups, args.pool),
