@@ -399,6 +399,8 @@ def test_the_command_prints_the_bins_and_both_ends(tmp_path):
         (["--memory-limit", "700MB"], "bits-per-byte takes 1,200,000,000"),
         (["--difficulty", "levle"], "'levle' is neither bits-per-byte nor length"),
         (["--within", "sauce"], "'sauce' is no column of raw"),
+        (["--within", "bits-per-byte"], "'bits-per-byte' is no column of raw"),
+        (["--tail", 0.1, "--gate", "length>=3"], "'length' is no column of raw"),
     ],
 )
 def test_options_that_make_no_sense_are_exit_2_and_leave_nothing(raw, tmp_path, words, message):

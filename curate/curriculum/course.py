@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from curate.curriculum import bytemodel
-from curate.curriculum.difficulty import BITS, MODEL_BYTES, DifficultyJob, Halves, Ranks, is_measured, measure
+from curate.curriculum.difficulty import BITS, LENGTH, MODEL_BYTES, DifficultyJob, Halves, Ranks, is_measured, measure
 from curate.curriculum.grouping import SCHEMA, Grouping
 from curate.curriculum.plans import Stages, Tail
 from curate.curriculum.values import Gate
@@ -241,12 +241,9 @@ def _require_columns(job: DifficultyJob) -> None:
     there = columns_of(job.corpus)
     for name in job.carried:
         if name not in there:
-            what = (
-                "neither bits-per-byte nor length, and no column of raw"
-                if name == job.difficulty
-                else "no column of raw"
-            )
-            raise UsageError(f"{name!r} is {what} (there are: {', '.join(there)})")
+            measured = name == job.difficulty and name not in (BITS, LENGTH)
+            also = f"neither {BITS} nor {LENGTH}, and " if measured else ""
+            raise UsageError(f"{name!r} is {also}no column of raw (there are: {', '.join(there)})")
 
 
 def _halves(corpus: Corpus, engine: LocalEngine, seed: int, shown: Progress) -> Halves:
