@@ -1,6 +1,7 @@
 """Curricula without feedback: difficulty, its quantiles, bins and stages, the long tail, and their files."""
 
 import json
+import os
 import random
 
 import corpora
@@ -16,6 +17,7 @@ from curate.cli import main
 from curate.curriculum import course, difficulty, offline
 from curate.curriculum.bytemodel import ByteModel
 from curate.curriculum.difficulty import Halves
+from curate.curriculum.loader import CurriculumStream
 from curate.curriculum.tail import long_tail
 from curate.curriculum.values import Gate, numbers
 from curate.errors import InputError, RunError, UsageError
@@ -221,6 +223,17 @@ def test_hard_first_opens_the_last_bin_first(raw, tmp_path):
     assert read_curriculum(tmp_path / "out").stage(0)["bin-03"] == pytest.approx(1)
 
 
+def test_a_training_loop_is_given_what_is_open(raw, tmp_path):
+    offline(raw, out=tmp_path / "out", difficulty="level", bins=4, stages=2, start=0.25)
+    with pytest.warns(UserWarning, match="1 of 121 documents are in no group"):
+        stream = CurriculumStream(raw, tmp_path / "out", stage_steps=30, cache=tmp_path / "cache", epochs=None)
+    levels = dict(zip(by_id(tmp_path / "out"), by_id(tmp_path / "out", "difficulty").values(), strict=True))
+    documents = iter(stream)
+    first, last = ([levels[next(documents)["doc_id"]][0] for _ in range(n)] for n in (30, 120))
+    assert max(first) < 30
+    assert max(last) >= 90
+
+
 # ---- the long tail
 
 
@@ -312,17 +325,45 @@ def test_a_folder_of_something_else_is_left_alone(raw, tmp_path):
         offline(raw, out=raw)
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(raw, tmp_path, monkeypatch):
+def test_a_run_that_is_stopped_at_any_commit_goes_on_to_the_same_bytes(raw, tmp_path, monkeypatch):
     offline(raw, out=tmp_path / "whole")
-    with monkeypatch.context() as patched:
-        patched.setattr(course, "write_curriculum", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            offline(raw, out=tmp_path / "out")
-    assert not json.loads((tmp_path / "out/offline.json").read_text())["complete"]
-    with monkeypatch.context() as patched:
-        patched.setattr(course, "Halves", lambda *_: 1 / 0)  # what is measured is not measured again
+    replace, n_stops = os.replace, 0
+
+    def stopping(*args, **kwargs):
+        nonlocal left
+        left -= 1
+        if not left:
+            raise KeyboardInterrupt
+        replace(*args, **kwargs)
+
+    while True:
+        left, out = n_stops + 1, tmp_path / f"{n_stops}"
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "replace", stopping)
+            try:
+                offline(raw, out=out)
+                break
+            except KeyboardInterrupt:
+                n_stops += 1
+        assert not (out / "offline.json").exists() or not json.loads((out / "offline.json").read_text())["complete"]
+        offline(raw, out=out)
+        assert corpora.tree(out) == corpora.tree(tmp_path / "whole")
+    assert n_stops >= 14  # parts and their markers, rows that are sorted, groups, the curriculum and its weights
+
+
+def test_what_is_measured_is_not_measured_again(raw, tmp_path, monkeypatch):
+    monkeypatch.setattr(course, "write_curriculum", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
         offline(raw, out=tmp_path / "out")
-    assert corpora.tree(tmp_path / "out") == corpora.tree(tmp_path / "whole")
+    monkeypatch.undo()
+    monkeypatch.setattr(course, "Halves", lambda *_: 1 / 0)
+    assert offline(raw, out=tmp_path / "out").n_documents == 121
+
+
+def test_after_an_empty_tail_another_can_be_asked_for_in_the_same_folder(raw, tmp_path):
+    with pytest.raises(InputError, match="raise --tail"):
+        offline(raw, out=tmp_path / "out", tail=0.1, gate="level>=1000")
+    assert offline(raw, out=tmp_path / "out", tail=0.1, gate="level>=10").groups[0].n_documents > 0
 
 
 # ---- the command line
@@ -355,8 +396,11 @@ def test_the_command_prints_the_bins_and_both_ends(tmp_path):
         (["--tail", 0.1, "--bins", 4], "--bins: makes sense without --tail"),
         (["--gate", "score"], "--gate: makes sense only with --tail"),
         (["--tail", 0.1, "--gate", "score>=high"], "'high' is not a number"),
+        (["--memory-limit", "700MB"], "bits-per-byte takes 1,200,000,000"),
         (["--difficulty", "levle"], "'levle' is neither bits-per-byte nor length"),
         (["--within", "sauce"], "'sauce' is no column of raw"),
+        (["--within", "bits-per-byte"], "'bits-per-byte' is no column of raw"),
+        (["--tail", 0.1, "--gate", "length>=3"], "'length' is no column of raw"),
     ],
 )
 def test_options_that_make_no_sense_are_exit_2_and_leave_nothing(raw, tmp_path, words, message):

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from curate.curriculum import bytemodel
-from curate.curriculum.difficulty import BITS, MODEL_BYTES, DifficultyJob, Halves, Ranks, is_measured, measure
-from curate.curriculum.pacing import competence, stage_weights
+from curate.curriculum.difficulty import BITS, LENGTH, MODEL_BYTES, DifficultyJob, Halves, Ranks, is_measured, measure
+from curate.curriculum.grouping import SCHEMA, Grouping
+from curate.curriculum.plans import Stages, Tail
 from curate.curriculum.values import Gate
 from curate.engines import LocalEngine
 from curate.engines.allocator import BASE_BYTES
@@ -27,7 +27,7 @@ from curate.io.corpus import PARTITION_BYTES, Corpus, scan
 from curate.io.curriculum import CURRICULUM, GROUPS, Curriculum, write_curriculum
 from curate.io.paths import is_url, refuse_inputs_below
 from curate.io.run import WORK, digest, read_json, write_json
-from curate.io.tables import numpy, write_table
+from curate.io.tables import write_table
 from curate.io.targets import Paths, listed_paths
 from curate.progress import Progress
 from curate.sampling.budget import parse_bytes
@@ -38,76 +38,12 @@ from curate.survey import survey
 
 FORMAT = 1
 SUMMARY = "offline.json"
-TAIL = "tail"
-BITS_MEMORY = 1_000_000_000  # what two models take with all else; 910 MB were measured
-N_EXAMPLES = 2
+BITS_MEMORY = 1_200_000_000  # what two models take with all else; 0.99 GB were measured
 EXAMPLE = 200  # characters
-ORDERS = ("easy-first", "hard-first")
-SCHEMA = pa.schema(
-    [
-        ("doc_id", pa.large_string()),
-        ("path", pa.large_string()),
-        ("row", pa.int64()),
-        ("difficulty", pa.float64()),
-        ("quantile", pa.float64()),
-        ("group", pa.large_string()),
-        ("reason", pa.string()),
-    ]
-)
-_PICKED = pa.schema(
-    [
-        ("quantile", pa.float64()),
-        ("difficulty", pa.float64()),
-        ("doc_id", pa.large_string()),
-        ("path", pa.large_string()),
-        ("row", pa.int64()),
-    ]
-)
 
 
 @dataclass(frozen=True)
-class Stages:
-    """How bins open: ``n_bins`` by quantile of difficulty, over ``n_stages``; see `pacing.competence`."""
-
-    n_bins: int = 10
-    n_stages: int = 5
-    pacing: str = "root"
-    start: float = 0.1
-    order: str = "easy-first"
-
-    def check(self) -> None:
-        """Refuse what makes no sense."""
-        if self.n_bins < 1:
-            raise UsageError(f"--bins {self.n_bins}: must be 1 or more")
-        if self.order not in ORDERS:
-            raise unknown("order", self.order, ORDERS)
-        competence(self.n_stages, self.pacing, self.start)
-
-    def name(self, group: int) -> str:
-        return f"bin-{group:0{max(2, len(str(self.n_bins - 1)))}d}"
-
-
-@dataclass(frozen=True)
-class Tail:
-    """The most difficult ``share`` of the documents of each group, see `tail.long_tail`.
-
-    ``floor``: share of all documents, the most difficult, that is left out as noise.
-    """
-
-    share: float
-    gate: Gate | None = None
-    floor: float = 0.001
-
-    def check(self) -> None:
-        """Refuse what makes no sense."""
-        if not 0 < self.share <= 1:
-            raise UsageError(f"--tail {self.share:g}: must be above 0 and at most 1")
-        if not 0 <= self.floor < 1:
-            raise UsageError(f"--floor {self.floor:g}: must be from 0 on and below 1")
-
-
-@dataclass(frozen=True)
-class Bin:
+class Group:
     """A group of documents. ``difficulty``: lowest and highest; ``weights``: by stage, of the whole group."""
 
     name: str
@@ -142,7 +78,7 @@ class Course:
     n_bad_rows: int
     reasons: dict[str, int]
     competence: tuple[float, ...]
-    groups: tuple[Bin, ...]
+    groups: tuple[Group, ...]
     easiest: tuple[Example, ...]
     hardest: tuple[Example, ...]
 
@@ -212,11 +148,10 @@ def offline(
         what = [FORMAT, PARTITION_BYTES, difficulty, names, seed]
         what += [bytemodel.ORDER, bytemodel.ESCAPE, MODEL_BYTES]
         what += [corpus.identity(p) | {"on_bad_row": None} for p in corpus.partitions]  # may change at the first one
-        condition = plan.gate if isinstance(plan, Tail) else None
-        measured = digest([*what, asdict(condition) if condition else None])
+        measured = digest([*what, asdict(plan.gate) if plan.gate else None])
         key = digest([measured, asdict(plan)])
         parts = folder / WORK / "parts"
-        job = DifficultyJob(corpus, difficulty, names, condition, None, engine, parts, measured, batch_bytes)
+        job = DifficultyJob(corpus, difficulty, names, plan.gate, None, engine, parts, measured, batch_bytes)
         _require_columns(job)
         if (done := _begin(folder, key, overwrite)) is not None:
             return done
@@ -227,10 +162,15 @@ def offline(
         with shown.stage("rank", 2, in_bytes=False) as stage:
             ranks = Ranks([job.path(p) for p in corpus.partitions], sorter)
             stage.advance(1)
-            found = _Grouping(plan, ranks)
+            found = Grouping(plan, ranks)
             write_table(folder / GROUPS, SCHEMA, found.tables())
             stage.advance(1)
-        course = found.course(folder, job, n_bad)
+        try:
+            course = _course(found, folder, job, n_bad)
+        except InputError:
+            for name in (GROUPS, SUMMARY):  # what is measured stays, for another try
+                (folder / name).unlink()
+            raise
     write_curriculum(folder, _curriculum(course, plan, seed))
     kept = {name: value for name, value in as_dict(course).items() if name != "out"}
     write_json(folder / SUMMARY, {"key": key, "complete": True, **kept})
@@ -260,9 +200,7 @@ def _plan(
     if given:
         raise UsageError(f"--{given[0]}: makes sense {'only with --tail' if tail is None else 'without --tail'}")
     settings: dict[str, Any] = {name: value for name, value in mine.items() if value is not None}
-    plan = Stages(**settings) if tail is None else Tail(tail, **settings)
-    plan.check()
-    return plan
+    return Stages(**settings) if tail is None else Tail(tail, **settings)
 
 
 def _begin(folder: Path, key: str, overwrite: bool) -> Course | None:
@@ -271,12 +209,15 @@ def _begin(folder: Path, key: str, overwrite: bool) -> Course | None:
         raise RunError(f"{folder}: is a file; choose a folder")
     before = read_json(folder / SUMMARY)
     ours = isinstance(before, dict) and "key" in before
-    if not ours and folder.exists() and any(not path.name.endswith(".part") for path in folder.iterdir()):
+    if not ours and folder.exists() and any(p.name != WORK and not p.name.endswith(".part") for p in folder.iterdir()):
         raise RunError(f"{folder}: holds files that are no curriculum by difficulty; choose another folder")
     for stray in folder.rglob(".*.part"):
         stray.unlink(missing_ok=True)
     if ours and before["key"] == key:
-        return _restored(folder, before) if before["complete"] else None
+        if not before["complete"]:
+            return None
+        shutil.rmtree(folder / WORK, ignore_errors=True)
+        return _restored(folder, before)
     if ours and not overwrite:
         raise RunError(f"{folder}: a curriculum of other files or settings; choose another folder or pass --overwrite")
     write_json(folder / SUMMARY, {"key": key, "complete": False})  # from now on it is not complete
@@ -289,7 +230,8 @@ def _restored(folder: Path, state: dict[str, Any]) -> Course:
     values = {name: value for name, value in state.items() if name not in ("key", "complete")}
     values |= {name: tuple(values[name]) for name in ("within", "competence")}
     values["groups"] = tuple(
-        Bin(**(group | {name: tuple(group[name]) for name in ("difficulty", "weights")})) for group in values["groups"]
+        Group(**(group | {name: tuple(group[name]) for name in ("difficulty", "weights")}))
+        for group in values["groups"]
     )
     values |= {name: tuple(Example(**example) for example in values[name]) for name in ("easiest", "hardest")}
     return Course(out=folder, **values)
@@ -299,12 +241,9 @@ def _require_columns(job: DifficultyJob) -> None:
     there = columns_of(job.corpus)
     for name in job.carried:
         if name not in there:
-            what = (
-                "neither bits-per-byte nor length, and no column of raw"
-                if name == job.difficulty
-                else "no column of raw"
-            )
-            raise UsageError(f"{name!r} is {what} (there are: {', '.join(there)})")
+            measured = name == job.difficulty and name not in (BITS, LENGTH)
+            also = f"neither {BITS} nor {LENGTH}, and " if measured else ""
+            raise UsageError(f"{name!r} is {also}no column of raw (there are: {', '.join(there)})")
 
 
 def _halves(corpus: Corpus, engine: LocalEngine, seed: int, shown: Progress) -> Halves:
@@ -323,147 +262,54 @@ def _measure_all(job: DifficultyJob, folder: Path, shown: Progress) -> int:
     return write_quarantine(folder / "quarantine.parquet", [found[p.index] for p in job.corpus.partitions])
 
 
-# ---- grouping
+# ---- what is told of it
 
 
-@dataclass
-class _Sizes:
-    """Documents, bytes and range of difficulty of a group."""
+def _course(found: Grouping, folder: Path, job: DifficultyJob, n_bad: int) -> Course:
+    """What was found.
 
-    n_documents: int = 0
-    n_bytes: int = 0
-    lowest: float = np.inf
-    highest: float = -np.inf
+    Raises
+    ------
+    InputError : no document is in any group.
+    """
+    if not found.sizes:
+        raise InputError(_nothing(found, job))
+    groups = sorted(found.sizes)
+    sizes = [found.sizes[group] for group in groups]
+    opened, weights = found.plan.weights(np.array([size.n_documents for size in sizes]))
+    texts = _beginnings(job, pa.concat_tables([found.easiest, found.hardest]))
+    easiest, hardest = (
+        tuple(Example(row["doc_id"], row["difficulty"], texts[row["path"], row["row"]]) for row in picked.to_pylist())
+        for picked in (found.easiest, found.hardest)
+    )
+    return Course(
+        folder,
+        job.difficulty,
+        job.within,
+        found.n_documents,
+        found.n_bytes,
+        n_bad,
+        dict(sorted(found.reasons.items())),
+        tuple(opened.tolist()),
+        tuple(
+            Group(found.plan.name(group), s.n_documents, s.n_bytes, (s.lowest, s.highest), tuple(of.tolist()))
+            for group, s, of in zip(groups, sizes, weights.T, strict=True)
+        ),
+        easiest,
+        hardest,
+    )
 
-    def add(self, n_bytes: np.ndarray, difficulty: np.ndarray) -> None:
-        self.n_documents += len(n_bytes)
-        self.n_bytes += int(n_bytes.sum())
-        if len(difficulty):
-            self.lowest = min(self.lowest, float(difficulty.min()))
-            self.highest = max(self.highest, float(difficulty.max()))
 
-
-@dataclass
-class _Grouping:
-    """Which group each ranked document is in, and what is in the groups."""
-
-    plan: Stages | Tail
-    ranks: Ranks
-    n_documents: int = 0
-    n_bytes: int = 0
-    sizes: dict[int, _Sizes] = field(default_factory=dict)
-    reasons: dict[str, int] = field(default_factory=dict)
-    easiest: pa.Table = field(default_factory=_PICKED.empty_table)
-    hardest: pa.Table = field(default_factory=_PICKED.empty_table)
-
-    def tables(self) -> Iterator[pa.Table]:
-        """The rows of ``groups.parquet``."""
-        top = self.ranks.highest(self.plan.floor) if isinstance(self.plan, Tail) else np.inf
-        for table in self.ranks.tables():
-            quantile, difficulty = numpy(table["quantile"]), numpy(table["difficulty"])
-            group, reason = self._groups(quantile, difficulty, numpy(table["passes"]), top)
-            ranked = ~np.isnan(difficulty)
-            group = np.where(ranked, group, -1)
-            reasons = pc.coalesce(table["reason"], pa.array(reason, pa.string(), mask=(group >= 0) | ~ranked))
-            yield self._noted(table, group, reasons)
-
-    def _groups(
-        self, quantile: np.ndarray, difficulty: np.ndarray, passes: np.ndarray, top: float
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """``(group, reason)``: int64[n], -1 for none, and why for those."""
-        if isinstance(self.plan, Stages):
-            place = np.nan_to_num(quantile * self.plan.n_bins).astype(np.int64)
-            return np.minimum(place, self.plan.n_bins - 1), np.full(len(place), "")
-        within = 1 - quantile <= self.plan.share + 1e-12  # a rank, which 1 - quantile rounds
-        reason = np.where(passes, "not_in_tail", "below_gate")
-        reason = np.where(passes & within & (difficulty > top), "below_floor", reason)
-        return np.where(within & passes & (difficulty <= top), 0, -1), reason
-
-    def _noted(self, table: pa.Table, group: np.ndarray, reasons: pa.ChunkedArray) -> pa.Table:
-        n_bytes, difficulty = numpy(table["n_bytes"]), numpy(table["difficulty"])
-        self.n_documents += table.num_rows
-        self.n_bytes += int(n_bytes.sum())
-        for one in np.unique(group[group >= 0]).tolist():
-            self.sizes.setdefault(one, _Sizes()).add(n_bytes[group == one], difficulty[group == one])
-        for item in reasons.drop_null().value_counts():
-            name = item["values"].as_py()
-            self.reasons[name] = self.reasons.get(name, 0) + item["counts"].as_py()
-        table = table.set_column(table.column_names.index("path"), "path", table["path"].cast(pa.large_string()))
-        grouped = pa.array(group >= 0)
-        shown = pc.and_(table["passes"], pc.is_valid(table["difficulty"]))
-        self.easiest = _first(self.easiest, table.filter(shown), "ascending")
-        self.hardest = _first(self.hardest, table.filter(grouped), "descending")
-        names = [
-            self.plan.name(i) if isinstance(self.plan, Stages) else TAIL for i in range(int(group.max(initial=0)) + 1)
-        ]
-        named = pa.array(names, pa.large_string()).take(pa.array(group, mask=group < 0))
-        columns = [table[name] for name in ("doc_id", "path", "row", "difficulty", "quantile")]
-        return pa.table([*columns, named, reasons], schema=SCHEMA)
-
-    def course(self, folder: Path, job: DifficultyJob, n_bad: int) -> Course:
-        """What was found.
-
-        Raises
-        ------
-        InputError : no document is in any group.
-        """
-        if not self.sizes:
-            raise InputError(self._nothing(job))
-        groups = sorted(self.sizes)
-        if isinstance(self.plan, Stages):
-            opened = competence(self.plan.n_stages, self.plan.pacing, self.plan.start)
-            sizes = np.array([self.sizes[group].n_documents for group in groups])
-            weights = stage_weights(sizes, opened, reverse=self.plan.order == "hard-first")
-            names = [self.plan.name(group) for group in groups]
-        else:
-            opened, weights, names = np.ones(1), np.ones((1, 1)), [TAIL]
-        bins = [
-            Bin(name, s.n_documents, s.n_bytes, (s.lowest, s.highest), tuple(of.tolist()))
-            for name, s, of in zip(names, (self.sizes[group] for group in groups), weights.T, strict=True)
-        ]
-        texts = _beginnings(job, pa.concat_tables([self.easiest, self.hardest]))
-        easiest, hardest = (
-            tuple(
-                Example(row["doc_id"], row["difficulty"], texts[row["path"], row["row"]]) for row in picked.to_pylist()
-            )
-            for picked in (self.easiest, self.hardest)
+def _nothing(found: Grouping, job: DifficultyJob) -> str:
+    """That no document is in any group, with the numbers and the way out."""
+    place = job.corpus.files[0].source.path
+    why = ", ".join(f"{count:,} {reason}" for reason, count in sorted(found.reasons.items())) or "it is empty"
+    if isinstance(found.plan, Tail) and found.ranks.n_ranked:
+        return (
+            f"{place}: none of {found.n_documents:,} documents is in the long tail ({why}); "
+            "raise --tail, or lower --gate or --floor"
         )
-        return Course(
-            folder,
-            job.difficulty,
-            job.within,
-            self.n_documents,
-            self.n_bytes,
-            n_bad,
-            dict(sorted(self.reasons.items())),
-            tuple(opened.tolist()),
-            tuple(bins),
-            easiest,
-            hardest,
-        )
-
-    def _nothing(self, job: DifficultyJob) -> str:
-        place = job.corpus.files[0].source.path
-        why = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.reasons.items())) or "it is empty"
-        if isinstance(self.plan, Tail) and self.ranks.n_ranked:
-            return (
-                f"{place}: none of {self.n_documents:,} documents is in the long tail ({why}); "
-                "raise --tail, or lower --gate or --floor"
-            )
-        return f"{place}: none of {self.n_documents:,} documents has a difficulty ({why}); choose another --difficulty"
-
-
-def _first(best: pa.Table, table: pa.Table, order: str) -> pa.Table:
-    """The first N_EXAMPLES of both by quantile, then difficulty; ties by id, then by place."""
-    keys = [
-        ("quantile", order),
-        ("difficulty", order),
-        ("doc_id", "ascending"),
-        ("path", "ascending"),
-        ("row", "ascending"),
-    ]
-    both = pa.concat_tables([best, table.select(_PICKED.names).cast(_PICKED)])
-    return both.take(pc.select_k_unstable(both, k=min(N_EXAMPLES, both.num_rows), sort_keys=keys))
+    return f"{place}: none of {found.n_documents:,} documents has a difficulty ({why}); choose another --difficulty"
 
 
 def _beginnings(job: DifficultyJob, picked: pa.Table) -> dict[tuple[str, int], str]:

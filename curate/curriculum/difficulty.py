@@ -99,8 +99,10 @@ class DifficultyJob:
     @property
     def carried(self) -> tuple[str, ...]:
         """Columns that are read beside text and id."""
-        names = [self.difficulty, *self.within, *([self.gate.column] if self.gate else [])]
-        return tuple(dict.fromkeys(name for name in names if name not in (BITS, LENGTH)))
+        names = [] if self.difficulty in (BITS, LENGTH) else [self.difficulty]
+        names += [name for name in self.within if name != LENGTH]
+        names += [self.gate.column] if self.gate else []
+        return tuple(dict.fromkeys(names))
 
 
 def is_measured(job: DifficultyJob, partition: Partition) -> bool:
@@ -147,7 +149,7 @@ def _difficulty(job: DifficultyJob, docs: Documents) -> tuple[np.ndarray, np.nda
     else:
         found = numbers(docs.carried[job.difficulty])
     reason = np.where(np.isfinite(found), "", "not_a_number").astype(object)
-    if job.difficulty in docs.carried:
+    if job.difficulty not in (BITS, LENGTH):
         reason[docs.carried[job.difficulty].is_null().to_numpy(zero_copy_only=False)] = "no_value"
     reason[docs.n_bytes == 0] = "no_text"
     return np.where(reason == "", found, np.nan), reason
