@@ -74,3 +74,20 @@ def test_a_file_that_is_no_curriculum_is_told(tmp_path):
     pq.write_table(pa.table({"group": ["a"], "weight": [1.0]}), tmp_path / "curriculum.parquet")
     with pytest.raises(InputError, match="'stage'"):
         read_curriculum(tmp_path)
+
+
+def test_shares_of_text_become_shares_of_documents_and_back():
+    long_and_short = {"long": 300.0, "short": 100.0}
+    of_text = Curriculum.of({"long": 0.75, "short": 0.25}, weights_of="bytes")
+    assert of_text.shares(0, "text", long_and_short) == of_text.stage()
+    assert of_text.shares(0, "documents", long_and_short) == pytest.approx({"long": 0.5, "short": 0.5})
+    of_documents = Curriculum.of({"long": 0.5, "short": 0.5})
+    assert of_documents.shares(0, "documents", {}) == of_documents.stage()
+    assert of_documents.shares(0, "text", long_and_short) == pytest.approx({"long": 0.75, "short": 0.25})
+
+
+def test_what_a_curriculum_knows_of_its_text_comes_first():
+    columns = {"raw_tokens": np.array([60, 10]), "raw_documents": np.array([2, 1])}
+    names = pa.array(["long", "short"])
+    made = Curriculum("group", names, [0, 0], [0.75, 0.25], columns, {"weights_of": "tokens"})
+    assert made.shares(0, "documents", {"long": 1.0, "short": 1.0}) == pytest.approx({"long": 0.5, "short": 0.5})

@@ -156,6 +156,19 @@ def test_a_folder_says_where_its_groups_are(raw, cache, tmp_path):
     assert all((int(d["doc_id"][1:]) % 2 == 0) == (d["group"] == "even") for d in documents)
 
 
+@pytest.mark.parametrize("n_files", [1, 5])
+def test_shares_of_text_are_kept_whatever_the_length_of_documents(tmp_path, n_files):
+    kinds = {"long": "x" * 400, "short": "y" * 100}
+    documents = [{"id": f"d{i}", "text": kinds[k], "source": k} for i, k in enumerate(["long", "short", "short"] * 40)]
+    made = Curriculum.of({"long": 0.5, "short": 0.5}, column="source", weights_of="bytes")
+    raw = sharded(tmp_path / "raw", documents, n_files)
+    one = CurriculumStream(raw, made, cache=tmp_path / "cache", epochs=5, round_size=30)
+    sizes = Counter()
+    for document in one:
+        sizes[document["group"]] += len(document["text"])
+    assert sizes["long"] / sizes.total() == pytest.approx(0.5, abs=0.01)
+
+
 def test_stages_follow_one_another(stream):
     made = Curriculum.of([{"maths": 1, "news": 0}, {"maths": 0.5, "news": 0.5}])
     with pytest.warns(UserWarning, match="28 of 83"):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import reference
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -202,8 +202,8 @@ def test_merging_the_rest_never_adds_to_a_divergence(p, data):
         bound = kl_lower_bound(np.log(p[tokens]), tokens, np.log(q[shuffled]), shuffled)[0]
     true = sum(a * np.log(a / b) for a, b in zip(p, q, strict=True) if a > 0)
     assert -1e-12 <= bound <= true + 1e-7
-    assume(m == len(p))
-    assert bound == pytest.approx(true, abs=1e-6)
+    if m == len(p):
+        assert bound == pytest.approx(true, abs=1e-6)
 
 
 def test_a_divergence_of_different_tokens_is_refused():

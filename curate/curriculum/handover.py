@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import zstandard
 
 from curate.curriculum.mds import COMPRESSIONS, SHARD_BYTES, MdsSpec, MdsWriter, encodings
-from curate.curriculum.mixes import MIXES, GroupFiles, Loader, clear_mixes, write_mixes
+from curate.curriculum.mixes import COUNTS, MIXES, GroupFiles, Loader, clear_mixes, write_mixes
 from curate.curriculum.split import (
     LEFT_OUT,
     NAMES_KEPT,
@@ -112,7 +112,8 @@ def export(
     if to not in MIXES:
         raise unknown("loader", to, MIXES)
     made = read_curriculum(curriculum)
-    stages = _stages(made, stage, curriculum)
+    asked = _stages(made, stage, curriculum)
+    stages = [made.stage(i) for i in asked]
     names = list(dict.fromkeys(name for weights in stages for name in weights))
     spec = _spec(to, split_format, shard_size, compression)
     folder, shown, resources = Path(out), Progress(progress), Resources(workers, parse_bytes(memory_limit))
@@ -140,7 +141,9 @@ def export(
             done = _written(_Job(split, names, folder_names(names), spec, folder), engine, shown, skip_empty)
     groups = {name: GroupFiles(**(of | {"files": tuple(of["files"])})) for name, of in done["groups"].items()}
     without = _empty([n for n, w in zip(names, wanted, strict=True) if w], groups, done["unnamed"], skip_empty)
-    mixes = [_shared({n: w for n, w in weights.items() if w > 0 and n in groups}) for weights in stages]
+    text = {name: of.bytes / max(of.documents, 1) for name, of in groups.items()}
+    counted = [made.shares(i, COUNTS[to], text) for i in asked]
+    mixes = [_shared({n: w for n, w in weights.items() if w > 0 and n in groups}) for weights in counted]
     form = spec.format if isinstance(spec, WriteSpec) else to
     loader = Loader(to, folder, groups, corpus.text_column, form, seed)
     files = write_mixes(loader, mixes)
@@ -153,17 +156,17 @@ def export(
 # ---- what is asked
 
 
-def _stages(made: Curriculum, stage: int | None, path: str | os.PathLike[str]) -> list[dict[str, float]]:
+def _stages(made: Curriculum, stage: int | None, path: str | os.PathLike[str]) -> list[int]:
     if made.unit != "group":
         raise UsageError(
             f"{path}: weights of documents; other loaders mix groups: give weights to groups, or train with "
             "the loader of curate.torch, which takes these"
         )
     if stage is None:
-        return [made.stage(i) for i in range(made.n_stages)]
+        return list(range(made.n_stages))
     if not 0 <= stage < made.n_stages:
         raise UsageError(f"--stage {stage}: {path} has stages 0 to {made.n_stages - 1}")
-    return [made.stage(stage)]
+    return [stage]
 
 
 def _spec(to: str, split_format: str | None, shard_size: str | int | None, compression: str | None) -> Any:

@@ -10,7 +10,7 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,10 +19,10 @@ import numpy as np
 
 from curate.curriculum.members import codes_of_column, codes_of_table, members, weights_of_documents
 from curate.curriculum.order import Items, Order, Place, whole_parts
-from curate.curriculum.store import Store, open_store
+from curate.curriculum.store import Store, offsets_of, open_store
 from curate.errors import InputError, RunError, UsageError, unknown
 from curate.io.corpus import hash_file
-from curate.io.curriculum import GROUPS, Curriculum, read_curriculum
+from curate.io.curriculum import DOCUMENTS, GROUPS, TEXT, Curriculum, read_curriculum
 from curate.io.run import digest, read_json, write_json
 from curate.io.targets import Paths
 from curate.sampling.noise import MEMBERS, keyed_hashes
@@ -49,7 +49,8 @@ class CurriculumStream:
     ----------
     paths : the corpus, such as ``out/shards``; it is laid out once in ``cache``, which takes the size of the text.
     curriculum : None (all documents, each once an epoch), weights by group, a `Curriculum`, or the folder of one.
-        Documents in none of its groups are left out, with a warning that counts them.
+        Documents in none of its groups are left out, with a warning that counts them. Weights are of documents; those
+        that are shares of text, as mixtures have them, are made such by the text of a group's documents.
     column : holds a document's group; by default the curriculum says. columns : more columns to give out.
     batch_size : documents of a step on each rank. rank, world : which of how many processes this is.
     epochs : after how many times the number of documents to end; None: never.
@@ -225,7 +226,8 @@ class CurriculumStream:
 
     def _parts(self, made: Curriculum, stage: int) -> np.ndarray:
         weights = np.zeros(len(self.names))
-        for name, weight in made.stage(stage).items():
+        text = self._text if made.about.get("weights_of") in TEXT else {}
+        for name, weight in made.shares(stage, DOCUMENTS, text).items():
             if name not in self.names:
                 raise UsageError(f"{unknown('group', name, self.names)}")
             weights[self.names.index(name)] = weight
@@ -235,6 +237,14 @@ class CurriculumStream:
                 "the curriculum, or name the column that holds the groups"
             )
         return whole_parts(weights)
+
+    @cached_property
+    def _text(self) -> dict[str, float]:
+        """Bytes of a document by group."""
+        sizes = [np.diff(offsets_of(texts)) for texts in self.store.column("text")]
+        sums = np.add.reduceat(np.append(np.concatenate(sizes)[self._members.docs], 0), self._members.starts)
+        means = np.where(self._members.sizes > 0, sums / np.maximum(self._members.sizes, 1), 0.0)
+        return dict(zip(self.names, means.tolist(), strict=True))
 
     def _stages(self, made: Curriculum | None, stage_steps: int | Sequence[int] | None) -> list[Change]:
         n_stages = made.n_stages if made else 1

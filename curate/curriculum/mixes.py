@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curate.io.curriculum import DOCUMENTS
 from curate.io.paths import atomic
 from curate.io.run import write_json
 
 MIXES = {"hf": "interleave.json", "megatron": "blend.txt", "mds": "streams.json"}  # loader: file of the proportions
+COUNTS = {"hf": DOCUMENTS, "megatron": "text", "mds": DOCUMENTS}  # loader: what its proportions are shares of
 _BUILDERS = {"parquet": "parquet", "jsonl.zst": "json"}  # format: what datasets calls what reads it
 
 

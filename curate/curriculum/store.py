@@ -104,15 +104,19 @@ class _Column:
 
     @classmethod
     def of(cls, values: pa.Array) -> _Column:
-        _, offsets, data = values.buffers()
+        _, _, data = values.buffers()
         valid = values.is_valid().to_numpy(zero_copy_only=False) if values.null_count else None
-        ends = memoryview(offsets).cast("B").cast("q")[values.offset :]
-        return cls(ends, memoryview(data) if data is not None else memoryview(b""), valid)
+        return cls(offsets_of(values).data, memoryview(data) if data is not None else memoryview(b""), valid)
 
     def get(self, row: int) -> str | None:
         if self.valid is not None and not self.valid[row]:
             return None
         return str(self.data[self.offsets[row] : self.offsets[row + 1]], "utf-8")
+
+
+def offsets_of(values: pa.Array) -> np.ndarray:
+    """int64[n + 1]: where each text of a batch begins, and where the last one ends."""
+    return np.frombuffer(values.buffers()[1], np.int64, len(values) + 1, values.offset * 8)
 
 
 def open_store(

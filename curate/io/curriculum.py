@@ -21,6 +21,7 @@ from curate.io.tables import write_table
 
 CURRICULUM, WEIGHTS, GROUPS = "curriculum.parquet", "weights.json", "groups.parquet"
 UNITS = ("group", "doc_id")
+TEXT, DOCUMENTS = ("bytes", "tokens"), "documents"  # what weights can be shares of
 _ABOUT = b"curate_curriculum"
 
 
@@ -36,7 +37,8 @@ class Curriculum:
     weights : float64[n_rows], not negative; any scale is made to add up to 1.
     columns : more numbers to each row, by name, such as what the weight was made from.
     about : what made it: ``method``, its settings, and ``column``, the column of the documents that holds their group
-        (None: ``groups.parquet`` beside it says which document is in which).
+        (None: ``groups.parquet`` beside it says which document is in which); ``weights_of``, "bytes" or "tokens" of
+        text where weights are shares of these; without it they are shares of documents.
 
     Raises
     ------
@@ -98,6 +100,30 @@ class Curriculum:
         """Weights of a stage by name."""
         rows = self.stages == stage
         return dict(zip(self.names.filter(pa.array(rows)).to_pylist(), self.weights[rows].tolist(), strict=True))
+
+    def shares(self, stage: int, of: str, text: Mapping[str, float]) -> dict[str, float]:
+        """Weights of a stage as shares of what a training loop counts: of documents, or of text.
+
+        A share of the text is one of the documents times the text of a document. How much that is, the curriculum
+        says where it was made from a corpus (columns ``raw_documents`` and ``raw_bytes`` or ``raw_tokens``).
+
+        Parameters
+        ----------
+        of : "documents" or "text". text : bytes of a document by group, where the curriculum does not say.
+        """
+        weights = self.stage(stage)
+        unit = self.about.get("weights_of", DOCUMENTS)
+        if (unit in TEXT) == (of == "text"):
+            return weights
+        known = f"raw_{unit if unit in TEXT else TEXT[0]}", "raw_documents"
+        if all(name in self.columns for name in known):
+            rows = self.stages == stage
+            amounts, documents = (np.asarray(self.columns[name])[rows] for name in known)
+            text = dict(zip(weights, (amounts / np.maximum(documents, 1)).tolist(), strict=True))
+        each = {name: max(text.get(name, 0.0), 1.0) for name in weights}
+        found = {name: w * each[name] if of == "text" else w / each[name] for name, w in weights.items()}
+        total = sum(found.values())
+        return {name: weight / total for name, weight in found.items()}
 
 
 def write_curriculum(folder: str | os.PathLike[str], curriculum: Curriculum) -> None:
