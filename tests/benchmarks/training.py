@@ -210,7 +210,7 @@ def arm_of(name: str, work: Path) -> Arm:
 
 def offline(work: Path, order: str, seed: int) -> Path:
     """The folder of a curriculum of bins, easy or hard first."""
-    from curate.curriculum.offline import offline as make
+    from curate.curriculum import offline as make
 
     out = work / f"{order}-{seed}"
     if not (out / "curriculum.parquet").exists():
