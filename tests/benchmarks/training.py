@@ -35,7 +35,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,6 @@ RATE, TABLE_RATE, WARM_UP = 3e-3, 9e-3, 30
 SIGMA, ALPHA = 0.35, 0.9
 WINDOW, TEMPERATURE, MIN_PROB = 300, 0.1, 0.02
 STAGES = 5
-LAYOUT = 1  # of the work folder
 
 
 # ---- the data
@@ -383,51 +382,68 @@ def grid(args: argparse.Namespace) -> list[dict[str, Any]]:
     return [run for run in found if run]
 
 
+T_95 = (math.inf, math.inf, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # by number of seeds
+BASES = ("uniform", "natural")
+JUDGED = {  # the second mean is of the first without its last source, noise
+    "sources": "Held-out documents of the sources",
+    "learnable": "The same without noise",
+    "targets": "Held-out halves of eight targets",
+}
+
+
 def spread(values: np.ndarray) -> list[float]:
+    """Mean and standard deviation over seeds."""
     return [round(float(values.mean()), 4), round(float(values.std(ddof=1)), 4) if len(values) > 1 else 0.0]
 
 
-T_95 = (math.inf, math.inf, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # by number of seeds
+def difference(mine: np.ndarray, base: np.ndarray) -> dict[str, Any]:
+    """Mean and standard deviation of the differences seed by seed, half the 95% interval of the mean, and a verdict."""
+    mean, sd = spread(mine - base)
+    if len(mine) == 1:
+        return {"mean": mean, "sd": sd, "half_95": None, "verdict": "one seed"}
+    half = T_95[len(mine)] * sd / math.sqrt(len(mine))
+    verdict = "better" if mean + half < 0 else "worse" if mean - half > 0 else "no difference"
+    return {"mean": mean, "sd": sd, "half_95": round(half, 4), "verdict": verdict}
+
+
+def curve_of(run: dict[str, Any], kind: str) -> list[float]:
+    if kind == "learnable":
+        return [float(np.mean(point["sources"][:-1])) for point in run["curve"]]
+    return [float(np.mean(point[kind])) for point in run["curve"]]
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Of each arm: mean and standard deviation over seeds at each step, and the difference to `uniform`, seed by seed.
-
-    ``better`` or ``worse`` where the 95% interval (Student's t) of the mean difference leaves out 0.
-    """
+    """Of each arm: bits per byte at each step over seeds, and the differences to BASES of the same seeds."""
     by = {(run["arm"], run["seed"]): run for run in runs}
-    seeds = sorted({run["seed"] for run in runs if all((a, run["seed"]) in by for a in ("uniform", run["arm"]))})
+    steps = [point["step"] for point in runs[0]["curve"]]
     result: dict[str, Any] = {}
-    for arm in dict.fromkeys(run["arm"] for run in runs):
-        mine = [seed for seed in seeds if (arm, seed) in by]
-        if not mine:
+    for arm in (arm for arm in ARMS if any(run["arm"] == arm for run in runs)):
+        seeds = sorted(seed for a, seed in by if a == arm and all((base, seed) in by for base in BASES))
+        if not seeds:
             continue
-        last = [by[arm, seed]["curve"][-1] for seed in mine]
+        last = [by[arm, seed]["curve"][-1] for seed in seeds]
         drawn = np.array([point["drawn"] for point in last], float)
-        weights = [by[arm, seed]["weights"][-1][1:] for seed in mine if by[arm, seed]["weights"]]
-        entry: dict[str, Any] = {
-            "seeds": mine,
-            "drawn": dict(zip(SOURCES, (drawn / drawn.sum(1, keepdims=True)).mean(0).round(3).tolist(), strict=True)),
+        entry: dict[str, Any] = {"seeds": seeds, "drawn": named(SOURCES, drawn / drawn.sum(1, keepdims=True))}
+        if by[arm, seeds[0]]["weights"]:
+            entry["final_weights"] = named(SOURCES, np.array([by[arm, seed]["weights"][-1][1:] for seed in seeds]))
+        for kind in JUDGED:
+            mine, *bases = (np.array([curve_of(by[a, seed], kind) for seed in seeds]) for a in (arm, *BASES))
+            entry[kind] = [
+                {"step": step, "bits_per_byte": spread(mine[:, j])}
+                | {f"to_{b}": difference(mine[:, j], v[:, j]) for b, v in zip(BASES, bases, strict=True) if b != arm}
+                for j, step in enumerate(steps)
+            ]
+        entry["last"] = {
+            kind: named(names, np.array([point[kind] for point in last]))
+            for kind, names in (("sources", SOURCES), ("targets", TARGETS))
         }
-        if weights:
-            entry["final_weights"] = dict(zip(SOURCES, np.mean(weights, 0).round(3).tolist(), strict=True))
-        for kind, names in (("sources", list(SOURCES)), ("targets", list(TARGETS))):
-            curves = {a: np.array([[p[kind] for p in by[a, s]["curve"]] for s in mine]) for a in (arm, "uniform")}
-            means = curves[arm].mean(2)
-            gaps = means - curves["uniform"].mean(2)
-            points = []
-            for j, point in enumerate(by[arm, mine[0]]["curve"]):
-                mean, sd = spread(gaps[:, j])
-                half = T_95[len(mine)] * sd / math.sqrt(len(mine)) if len(mine) > 1 else math.inf
-                verdict = "better" if mean + half < 0 else "worse" if mean - half > 0 else "no difference"
-                entry_of = {"step": point["step"], "bits_per_byte": spread(means[:, j])}
-                if arm != "uniform":
-                    entry_of |= {"to_uniform": [mean, sd], "half_95": round(half, 4), "verdict": verdict}
-                points.append(entry_of)
-            entry[kind] = points
-            entry[f"{kind}_last"] = dict(zip(names, curves[arm][:, -1].mean(0).round(3).tolist(), strict=True))
         result[arm] = entry
     return result
+
+
+def named(names: Iterable[str], values: np.ndarray) -> dict[str, float]:
+    """Means over seeds, by name."""
+    return dict(zip(names, values.mean(0).round(3).tolist(), strict=True))
 
 
 # ---- the figure
@@ -436,18 +452,22 @@ COLOURS = {
     "uniform": "#222222", "natural": "#8b8b8b", "fixed": "#b8860b", "gaussian": "#0b62c4", "ucb": "#1b9e77",
     "easy-first": "#d95f02", "hard-first": "#c2418c",
 }  # fmt: skip
-JUDGED = {"sources": "Held-out documents of the sources", "targets": "Held-out halves of eight targets"}
 
 
 def panel(found: dict[str, Any], kind: str, value: str, title: str | None, axis: str, height: int) -> dict[str, Any]:
     """Of each arm a line, the mean over seeds, and a band of one standard deviation on each side."""
     rows = [
-        {"arm": arm, "step": p["step"], "value": p[value][0], "low": p[value][0] - p[value][1],
-         "high": p[value][0] + p[value][1]}
-        for arm in COLOURS if arm in found for p in found[arm][kind] if value in p
+        {"arm": arm, "step": point["step"], "value": mean, "low": mean - sd, "high": mean + sd}
+        for arm in COLOURS if arm in found for point in found[arm][kind] if value in point
+        for mean, sd in [point[value] if value == "bits_per_byte" else (point[value]["mean"], point[value]["sd"])]
     ]  # fmt: skip
     x = {"field": "step", "type": "quantitative", "title": "steps", "scale": {"nice": False}}
     y = {"field": "value", "type": "quantitative", "title": axis, "scale": {"zero": False}}
+    if value != "bits_per_byte":  # a few thousandths and some tenths are both to be seen
+        y |= {
+            "scale": {"type": "symlog", "constant": 0.01},
+            "axis": {"values": [-0.1, -0.03, -0.01, 0, 0.01, 0.03, 0.1, 0.3], "format": "~g", "tickCount": 20},
+        }
     shown = [arm for arm in COLOURS if arm in found]
     colour = {"field": "arm", "type": "nominal", "title": None,
               "scale": {"domain": shown, "range": [COLOURS[arm] for arm in shown]},
@@ -472,12 +492,13 @@ def figure(found: dict[str, Any]) -> str:
             panel(found, kind, "bits_per_byte", title, "bits per byte", 200),
             panel(found, kind, "to_uniform", None, "difference to uniform", 170),
         ]}
-        for kind, title in JUDGED.items()
+        for kind, title in JUDGED.items() if kind != "learnable"
     ]  # fmt: skip
     axis = {"gridColor": "#e6e6e6", "tickCount": 6, "titleFontWeight": "normal"}
     config = {"background": "white", "aria": False, "font": "sans-serif", "view": {"stroke": None}, "axis": axis}
     spec = {"hconcat": columns, "config": {**config, "title": {"fontSize": 13, "fontWeight": "normal"}}}
-    drawn = re.sub(r' class="[^"]*"', "", vl_convert.vegalite_to_svg(spec))
+    drawn = vl_convert.vegalite_to_svg(spec)
+    drawn = re.sub(r' (class|role|aria-\w+)="[^"]*"', "", drawn).replace('<path d="" display="none"/>', "")
     return re.sub(r"(\.\d\d)\d+", r"\1", drawn)  # a hundredth of a pixel will do
 
 
