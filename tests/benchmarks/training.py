@@ -18,6 +18,9 @@ What was settled beforehand by reasoning, and not changed after a look at result
   batches of a source is mostly that between their documents: noise that would be taken for progress.
 - Model and learning rate are from runs of the `uniform` arm alone.
 
+The arm `average` was added after a look at the others, to tell what `gaussian` gains by its proportions from what it
+gains by changing them.
+
 Finished runs are kept in --work, so that a stopped benchmark goes on; --minutes begins no new ones after that.
 """
 
@@ -69,6 +72,7 @@ ARMS = {
     "ucb": "UCB over sources by learning progress, with a floor",
     "easy-first": "bins of bits per byte, root pacing",
     "hard-first": "the same, hardest first",
+    "average": "what gaussian drew in all, in these proportions from the start",
 }
 SEEDS = (0, 1, 2)
 CONTEXT, BATCH, STEPS = 128, 32, 640
@@ -200,11 +204,19 @@ def root(share: dict[str, float]) -> dict[str, float]:
     return {source: math.sqrt(s) / total for source, s in share.items()}
 
 
-def arm_of(name: str, work: Path) -> Arm:
-    share, even = shares(work), dict.fromkeys(SOURCES, 1 / len(SOURCES))
+def drawn_by(name: str, seed: int, steps: int, work: Path) -> dict[str, float]:
+    """Shares of the sources in a finished run."""
+    drawn = json.loads(path_of(work, name, seed, steps).read_text())["curve"][-1]["drawn"]
+    return {source: n / sum(drawn) for source, n in zip(SOURCES, drawn, strict=True)}
+
+
+def arm_of(name: str, seed: int, steps: int, work: Path) -> Arm:
+    even = dict.fromkeys(SOURCES, 1 / len(SOURCES))
     if name in ("gaussian", "ucb"):
         return {"gaussian": Gaussian, "ucb": Ucb}[name](even)
-    return Arm({"natural": share, "uniform": even, "fixed": root(share)}[name])
+    if name == "average":
+        return Arm(drawn_by("gaussian", seed, steps, work))
+    return Arm({"natural": shares(work), "uniform": even, "fixed": root(shares(work))}[name])
 
 
 def offline(work: Path, order: str, seed: int) -> Path:
@@ -286,7 +298,7 @@ def stream_of(name: str, seed: int, work: Path, steps: int) -> tuple[Any, Arm | 
     if name in ("easy-first", "hard-first"):
         folder = offline(work, name, seed)
         return CurriculumDataset(work / "train.parquet", folder, stage_steps=steps // STAGES, **settings), None
-    arm = arm_of(name, work)
+    arm = arm_of(name, seed, steps, work)
     return CurriculumDataset(work / "train.parquet", arm.weights, column="source", **settings), arm
 
 
@@ -450,7 +462,7 @@ def named(names: Iterable[str], values: np.ndarray) -> dict[str, float]:
 
 COLOURS = {
     "uniform": "#222222", "natural": "#8b8b8b", "fixed": "#b8860b", "gaussian": "#0b62c4", "ucb": "#1b9e77",
-    "easy-first": "#d95f02", "hard-first": "#c2418c",
+    "easy-first": "#d95f02", "hard-first": "#c2418c", "average": "#7cc4f8",
 }  # fmt: skip
 
 
