@@ -46,11 +46,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from curate.curriculum.gaussian import START, gaussian_shares, moving_average
-from curate.curriculum.ucb import ucb_weights
 from torch import nn
 from torch.nn import functional
 
+from curate.curriculum.gaussian import START, gaussian_shares, moving_average
+from curate.curriculum.ucb import ucb_weights
 from curate.torch import CurriculumDataset
 
 SOURCES = {
