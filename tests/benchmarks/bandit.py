@@ -3,7 +3,7 @@
 Twelve groups: three are mastered, three on the frontier, four locked until another is learnt, two cannot be learnt. A
 prompt of a group raises its skill by 4 p (1 - p) times a rate, p being its pass rate. Half way the mastered ones are
 half forgotten: the frontier moves to groups that were not drawn lately. Usage: python tests/benchmarks/bandit.py
-[--seeds N] [--json FILE]
+[--seeds N] [--json FILE], which also draws FILE with the ending .svg.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import argparse
 import json
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from drawing import colour, svg
 
 from curate.curriculum.gaussian import ALPHA, START, gaussian_shares
 from curate.curriculum.ucb import WINDOW, ucb_weights
@@ -145,6 +147,45 @@ def tens(values: np.ndarray) -> list[float]:
     return [round(float(v), 4) for v in values.mean(axis=0).reshape(-1, 10).mean(axis=1)]
 
 
+COLOURS = {
+    "uniform": "#222222", "ucb": "#1b9e77", "ucb, floor 0.02": "#66c2a5", "ucb, floor 0.05": "#b8860b",
+    "gaussian": "#0b62c4", "oracle": "#c2418c",
+}  # fmt: skip
+
+
+def panel(found: dict[str, Any], kind: str, axis: str, title: str | None) -> dict[str, Any]:
+    """Of each arm a line, the mean over seeds; a rule where the frontier moves."""
+    rows = [
+        {"arm": arm, "step": step, "value": value}
+        for arm in ARMS
+        for step, value in zip(found[arm]["curves"]["steps"], found[arm]["curves"][kind], strict=True)
+    ]
+    x = {"field": "step", "type": "quantitative", "title": "steps"}
+    y = {"field": "value", "type": "quantitative", "title": axis}
+    line = {"mark": {"type": "line", "strokeWidth": 1.6}, "encoding": {"y": y, "color": colour(COLOURS, list(ARMS))}}
+    rule = {"mark": {"type": "rule", "strokeDash": [3, 3]}, "encoding": {"x": {"datum": SHIFT}}}
+    return {
+        "title": title,
+        "width": 250,
+        "height": 150,
+        "data": {"values": rows},
+        "encoding": {"x": x},
+        "layer": [line, rule],
+    }
+
+
+def figure(found: dict[str, Any]) -> str:
+    """As SVG: the share of prompts on the frontier, and the regret, in each scenario."""
+    columns = [
+        {"vconcat": [
+            panel(found[name], "frontier", "share on the frontier", name),
+            panel(found[name], "regret", "regret", None),
+        ]}
+        for name in SCENARIOS
+    ]  # fmt: skip
+    return svg(columns)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
@@ -167,7 +208,9 @@ def main() -> None:
         for arm, of in found[name].items():
             print(f"  {arm:<16}", *(f"{key} {value}" for key, value in of.items() if key != "curves"), sep="\n    ")
     if args.json:
-        Path(args.json).write_text(json.dumps(found, indent=1) + "\n")
+        path = Path(args.json)
+        path.write_text(json.dumps(found, indent=1) + "\n")
+        path.with_suffix(".svg").write_text(figure(found) + "\n")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,6 @@ import json
 import math
 import os
 import platform
-import re
 import subprocess
 import sys
 import time
@@ -46,6 +45,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from drawing import colour, svg
 from torch import nn
 from torch.nn import functional
 
@@ -481,13 +481,10 @@ def panel(found: dict[str, Any], kind: str, value: str, title: str | None, axis:
             "axis": {"values": [-0.1, -0.03, -0.01, 0, 0.01, 0.03, 0.1, 0.3], "format": "~g", "tickCount": 20},
         }
     shown = [arm for arm in COLOURS if arm in found]
-    colour = {"field": "arm", "type": "nominal", "title": None,
-              "scale": {"domain": shown, "range": [COLOURS[arm] for arm in shown]},
-              "legend": {"orient": "top", "symbolType": "stroke", "symbolOpacity": 1}}  # fmt: skip
     band = {"y": {**y, "field": "low"}, "y2": {"field": "high"}}
     return {
         "title": title, "width": 380, "height": height, "data": {"values": rows},
-        "encoding": {"x": x, "color": colour},
+        "encoding": {"x": x, "color": colour(COLOURS, shown)},
         "layer": [
             {"mark": {"type": "area", "opacity": 0.15}, "encoding": band},
             {"mark": {"type": "line", "strokeWidth": 1.8}, "encoding": {"y": y}},
@@ -497,8 +494,6 @@ def panel(found: dict[str, Any], kind: str, value: str, title: str | None, axis:
 
 def figure(found: dict[str, Any]) -> str:
     """As SVG: losses, and below them the differences to `uniform`."""
-    import vl_convert
-
     columns = [
         {"vconcat": [
             panel(found, kind, "bits_per_byte", title, "bits per byte", 200),
@@ -506,12 +501,7 @@ def figure(found: dict[str, Any]) -> str:
         ]}
         for kind, title in JUDGED.items() if kind != "learnable"
     ]  # fmt: skip
-    axis = {"gridColor": "#e6e6e6", "tickCount": 6, "titleFontWeight": "normal"}
-    config = {"background": "white", "aria": False, "font": "sans-serif", "view": {"stroke": None}, "axis": axis}
-    spec = {"hconcat": columns, "config": {**config, "title": {"fontSize": 13, "fontWeight": "normal"}}}
-    drawn = vl_convert.vegalite_to_svg(spec)
-    drawn = re.sub(r' (class|role|aria-\w+)="[^"]*"', "", drawn).replace('<path d="" display="none"/>', "")
-    return re.sub(r"(\.\d\d)\d+", r"\1", drawn)  # a hundredth of a pixel will do
+    return svg(columns)
 
 
 def main() -> None:
