@@ -162,16 +162,10 @@ def panel(found: dict[str, Any], kind: str, axis: str, title: str | None) -> dic
     ]
     x = {"field": "step", "type": "quantitative", "title": "steps"}
     y = {"field": "value", "type": "quantitative", "title": axis}
-    line = {"mark": {"type": "line", "strokeWidth": 1.6}, "encoding": {"y": y, "color": colour(COLOURS, list(ARMS))}}
-    rule = {"mark": {"type": "rule", "strokeDash": [3, 3]}, "encoding": {"x": {"datum": SHIFT}}}
-    return {
-        "title": title,
-        "width": 250,
-        "height": 150,
-        "data": {"values": rows},
-        "encoding": {"x": x},
-        "layer": [line, rule],
-    }
+    line: dict[str, Any] = {"data": {"values": rows}, "mark": {"type": "line", "strokeWidth": 1.6}}
+    line["encoding"] = {"y": y, "color": colour(COLOURS, list(ARMS))}
+    rule = {"data": {"values": [{"step": SHIFT}]}, "mark": {"type": "rule", "strokeDash": [3, 3]}}
+    return {"title": title, "width": 250, "height": 150, "encoding": {"x": x}, "layer": [line, rule]}
 
 
 def figure(found: dict[str, Any]) -> str:
