@@ -682,6 +682,15 @@ def test_the_curriculum_of_a_run_stands_beside_its_shares_of_raw_and_selected(ru
     assert curate.verify(copy).ok
 
 
+def test_weights_of_text_are_shown_as_shares_of_documents(tmp_path):
+    columns = {"raw_bytes": np.array([300, 100]), "raw_documents": np.array([1, 1])}
+    about = {"method": "mix", "column": "source", "weights_of": "bytes"}
+    write_curriculum(tmp_path, Curriculum("group", pa.array(["long", "short"]), [0, 0], [0.75, 0.25], columns, about))
+    found = weighing_of(tmp_path, {})
+    assert {group.group: group.weights for group in found.groups} == {"long": (0.5,), "short": (0.5,)}
+    assert found.about == "Weights of groups, by mix (column source). Here they are shares of documents."
+
+
 def test_a_curriculum_elsewhere_is_shown_when_it_is_named(run, tmp_path):
     write_curriculum(tmp_path, Curriculum.of({"maths": 1}, column="other"))
     assert "curriculum" not in (run / "manifest.json").read_text()

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from curate.io.curriculum import CURRICULUM, GROUPS, Curriculum, read_curriculum
+from curate.io.curriculum import CURRICULUM, DOCUMENTS, GROUPS, TEXT, Curriculum, read_curriculum
 from curate.io.tables import batches
 from curate.report.safe import label
 from curate.report.summary import DocumentWeights, GroupWeight, Weighing
@@ -37,7 +37,7 @@ def weighing_of(path: str | os.PathLike[str], sources: Shares) -> Weighing:
         stages = some_of(made.n_stages, SPREADS_SHOWN)
         return Weighing(_about(made), made.n_stages, stages, documents=tuple(_spread(made, stage) for stage in stages))
     stages = some_of(made.n_stages, STAGES_SHOWN)
-    weights = [made.stage(stage) for stage in stages]
+    weights = [made.shares(stage, DOCUMENTS, {}) if _counted(made) else made.stage(stage) for stage in stages]
     names = list(dict.fromkeys(made.names.to_pylist()))
     groups = _largest(names, weights, _shares(made, Path(path), sources))
     return Weighing(_about(made), made.n_stages, stages, len(names), groups)
@@ -53,13 +53,20 @@ def some_of(n: int, most: int) -> tuple[int, ...]:
     return tuple(np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int)).tolist())
 
 
+def _counted(made: Curriculum) -> bool:
+    """Whether weights that are of text can be shown as shares of documents, as those of raw and selected are."""
+    return made.about.get("weights_of") in TEXT and "raw_documents" in made.columns
+
+
 def _about(made: Curriculum) -> str:
     """What made it, in one line."""
-    settings = ", ".join(f"{key} {_value(v)}" for key, v in made.about.items() if key != "method" and v is not None)
+    passed = ("method", *(["weights_of"] if _counted(made) else []))
+    settings = ", ".join(f"{key} {_value(v)}" for key, v in made.about.items() if key not in passed and v is not None)
     of = "documents" if made.unit == "doc_id" else "groups"
     stages = f" in {made.n_stages:,} stages" if made.n_stages > 1 else ""
     by = f", by {_value(made.about['method'])}" if "method" in made.about else ""
-    return label(f"Weights of {of}{stages}{by}{f' ({settings})' if settings else ''}.", 400)
+    shown = " Here they are shares of documents." if _counted(made) else ""
+    return label(f"Weights of {of}{stages}{by}{f' ({settings})' if settings else ''}.", 400) + shown
 
 
 def _value(value: Any) -> str:
