@@ -26,6 +26,7 @@ def test_the_shares_are_those_of_the_formulas():
     np.testing.assert_allclose(competence(3, "linear", 0.2), [0.2, 0.6, 1])
     np.testing.assert_allclose(competence(3, "root", 0.2), [0.2, np.sqrt(0.52), 1])
     np.testing.assert_allclose(competence(3, "geometric", 0.25), [0.25, 0.5, 1])
+    np.testing.assert_allclose(competence(3, "step", 0.25), [0.25, 0.25, 1])
 
 
 def test_bins_open_one_after_another_and_the_one_at_the_border_in_part():

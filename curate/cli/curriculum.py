@@ -135,7 +135,9 @@ def _show_updated(made: Any, as_json: bool, fed: bool = False) -> None:
 @click.option("--bins", type=int, help="Groups of as many documents each.  [default: 10]")
 @click.option("--stages", type=int, help="Of training.  [default: 5]")
 @click.option(
-    "--pacing", metavar="root|linear|geometric", help="How the share of documents that is open grows.  [default: root]"
+    "--pacing",
+    metavar="root|linear|geometric|step",
+    help="How the share of documents that is open grows.  [default: root]",
 )
 @click.option("--start", type=float, metavar="SHARE", help="Share that is open at first.  [default: 0.1]")
 @click.option("--order", metavar="easy-first|hard-first", help="Which bins open first.  [default: easy-first]")

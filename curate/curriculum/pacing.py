@@ -9,11 +9,13 @@ import numpy as np
 from curate.errors import InputError, UsageError, unknown
 
 # The share that is open at t of the way, from `start` at 0 to 1 at 1. Root, which adds ever less that is new and so
-# leaves the same time for each, and linear: Platanios et al. 2019, arXiv:1903.09848; geometric: a factor a stage.
+# leaves the same time for each, and linear: Platanios et al. 2019, arXiv:1903.09848; geometric: a factor a stage;
+# step: all at once at the end.
 PACINGS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "root": lambda t, start: np.sqrt(start**2 + t * (1 - start**2)),
     "linear": lambda t, start: start + t * (1 - start),
     "geometric": lambda t, start: start ** (1 - t),
+    "step": lambda t, start: np.where(t < 1, start, 1.0),
 }
 
 
