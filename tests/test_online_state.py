@@ -109,6 +109,15 @@ def test_merged_states_are_as_if_all_feedback_had_come_to_one(tmp_path_factory, 
         assert content(folder, merge(left, right)) == expected
 
 
+def test_steps_with_gaps_between_them_are_found_again():
+    steps = frame([((worker, step), [("a", 0.5, 1)]) for worker in ("w0", "w1") for step in range(0, 40_000, 2)])
+    state, _ = add(begun("ucb"), steps)
+    assert len(state.counted["w0"]) == 20_000
+    assert add(state, steps)[1] == 40_000  # with each step against all of these it would take 19 GB
+    between = steps.with_columns(pl.col("step") + 1)
+    assert add(state, between)[1] == 0
+
+
 def test_the_moving_average_has_nothing_to_gain_from_what_is_not_kept(tmp_path):
     rates = [(i * 7919 % 97) / 96 for i in range(1000)]
     gaussian(write(tmp_path / "g.jsonl", [{"group": "a", "pass_rate": 0.9}]), out=tmp_path / "out")

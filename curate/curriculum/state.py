@@ -99,8 +99,11 @@ def add(state: State, rows: pl.DataFrame) -> tuple[State, int]:
         },
         schema={"worker": pl.String, "first": pl.Int64, "last": pl.Int64},
     )
-    batches = rows.select("worker", "step").unique()
-    old = batches.join(steps, on="worker").filter(pl.col("step").is_between("first", "last")).select("worker", "step")
+    batches = rows.select("worker", "step").unique().sort("step")
+    last_before = batches.join_asof(
+        steps.sort("first"), left_on="step", right_on="first", by="worker", check_sortedness=False
+    )
+    old = last_before.filter(pl.col("step") <= pl.col("last")).select("worker", "step")
     new = rows.join(old, on=["worker", "step"], how="anti", maintain_order="left")
     counted = {
         worker: _joined([(step, step) for step in own["step"].unique().to_list()])
