@@ -82,8 +82,11 @@ def test_groups_of_a_corpus_are_the_values_of_a_column(tmp_path):
     made = ucb(out=tmp_path / "out", raw=raw, column="source").curriculum
     assert made.stage() == {"s0": 1 / 3, "s1": 1 / 3, "s2": 1 / 3}
     assert made.about["column"] == "source"
-    with pytest.raises(InputError, match="no value of 'topic'; every document must be in a group"):
+    with pytest.raises(InputError, match=r"no column 'topic' \(there are: .*source"):
         ucb(out=tmp_path / "other", raw=raw, column="topic")
+    write(tmp_path / "some.jsonl", [{"text": "x", "topic": "a"}, {"text": "y"}])
+    with pytest.raises(InputError, match="line 2: no value of 'topic'; every document must be in a group"):
+        ucb(out=tmp_path / "other", raw=tmp_path / "some.jsonl", column="topic")
 
 
 def test_advantages_of_the_window_make_the_weights(tmp_path):
@@ -180,6 +183,8 @@ def test_groups_are_named_once_and_at_all(tmp_path):
         ucb(out=tmp_path / "out")
     with pytest.raises(UsageError, match="--column"):
         ucb(out=tmp_path / "out", raw="raw")
+    with pytest.raises(UsageError, match="s3://bucket/out: a curriculum must be in a local folder"):
+        ucb(["a"], out="s3://bucket/out")
     with pytest.raises(UsageError, match="window"):
         ucb(["a"], out=tmp_path / "out", window=0)
     assert not (tmp_path / "out").exists()

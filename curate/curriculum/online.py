@@ -28,10 +28,11 @@ from curate.curriculum.gaussian import (
 from curate.curriculum.state import STATE, State, add, merge, read_state, write_state
 from curate.curriculum.ucb import TEMPERATURE, WINDOW, require_sampling, ucb_weights, upper_bounds
 from curate.errors import InputError, RunError, UsageError
+from curate.io.columns import columns_of
 from curate.io.corpus import scan
 from curate.io.curriculum import CURRICULUM, WEIGHTS, Curriculum, write_curriculum
 from curate.io.formats import BATCH_BYTES, BadRow, read
-from curate.io.paths import locked
+from curate.io.paths import is_url, locked
 from curate.io.targets import Paths, listed_paths
 from curate.kernels.text import one_chunk
 from curate.steps.documents import documents, raw_batches
@@ -89,7 +90,7 @@ def gaussian(
         raise UsageError("nothing to weigh; give graded files, or a corpus with --from")
     unit, start = _graded(listed_paths(grades), small_groups, raw, column, id_column)
     settings = {"sigma": sigma, "centre": centre, "alpha": alpha, "small_groups": small_groups, "column": column}
-    return _begin(State.of("gaussian", unit, settings, start), Path(out), overwrite)
+    return _begin(State.of("gaussian", unit, settings, start), out, overwrite)
 
 
 def ucb(
@@ -127,7 +128,7 @@ def ucb(
     require_sampling(len(names), temperature, min_prob)
     start = pl.DataFrame({"name": names}).with_columns(value=None, n=0)
     settings = {"window": window, "temperature": temperature, "min_prob": min_prob, "column": column}
-    return _begin(State.of("ucb", "group", settings, start), Path(out), overwrite)
+    return _begin(State.of("ucb", "group", settings, start), out, overwrite)
 
 
 def update(folder: str | os.PathLike[str], feedback: Paths = (), *, merge_from: Paths = ()) -> Updated:
@@ -147,7 +148,7 @@ def update(folder: str | os.PathLike[str], feedback: Paths = (), *, merge_from: 
     """
     n_rows = n_skipped = 0
     warnings: tuple[str, ...] = ()
-    out = Path(folder)
+    out = _local(folder)
     if not (out / STATE).exists():
         read_state(out)  # says what is missing, and leaves no folder behind
     with locked(out, FILES):
@@ -189,7 +190,8 @@ def weights(state: State) -> Curriculum:
     return Curriculum(state.unit, names, np.zeros(len(n), np.int32), shares, columns, about)
 
 
-def _begin(state: State, out: Path, overwrite: bool) -> Updated:
+def _begin(state: State, where: str | os.PathLike[str], overwrite: bool) -> Updated:
+    out = _local(where)
     with locked(out, FILES):
         there = read_state(out) if (out / STATE).exists() else None
         if there is not None and there.same_beginning(state):
@@ -200,6 +202,12 @@ def _begin(state: State, out: Path, overwrite: bool) -> Updated:
                 "or pass --overwrite"
             )
         return Updated(out, _write(out, state))
+
+
+def _local(folder: str | os.PathLike[str]) -> Path:
+    if is_url(os.fspath(folder)):
+        raise UsageError(f"{folder}: a curriculum must be in a local folder")
+    return Path(folder)
 
 
 def _write(out: Path, state: State) -> Curriculum:
@@ -213,6 +221,8 @@ def _write(out: Path, state: State) -> Curriculum:
 def _names(raw: Paths, column: str | None, id_column: str = "id") -> pl.Series:
     """Groups of a corpus, the values of a column, or the ids of its documents; each once, sorted."""
     corpus = scan(listed_paths(raw), text_column="", id_column=id_column)
+    if column is not None and corpus.partitions and column not in (there := columns_of(corpus)):
+        raise InputError(f"{corpus.files[0].source.path}: no column {column!r} (there are: {', '.join(there)})")
     found: list[pl.Series] = []
     for partition in corpus.partitions:
         own: list[pl.Series] = []
