@@ -18,6 +18,7 @@ from curate.curriculum import course, difficulty, offline
 from curate.curriculum.bytemodel import ByteModel
 from curate.curriculum.difficulty import Halves
 from curate.curriculum.loader import CurriculumStream
+from curate.curriculum.online import ucb
 from curate.curriculum.tail import long_tail
 from curate.curriculum.values import Gate, numbers
 from curate.errors import InputError, RunError, UsageError
@@ -66,6 +67,15 @@ def test_each_model_reads_no_more_than_its_share(monkeypatch):
     rows = corpora.rows(60)
     ids, texts = (pa.array([row[name] for row in rows], pa.large_string()) for name in ("id", "text"))
     assert all(500 < model.n_bytes <= 1000 for model in Halves(ids, texts, seed=0).models)
+
+
+def test_a_text_longer_than_a_model_reads_is_not_all_or_nothing(monkeypatch):
+    monkeypatch.setattr(difficulty, "MODEL_BYTES", 1000)
+    monkeypatch.setattr(difficulty, "TEXT_BYTES", 100)
+    texts = pa.array(["né " * 700, *(row["text"] for row in corpora.rows(60))] * 2, pa.large_string())
+    ids = pa.array([f"d{i}" for i in range(len(texts))], pa.large_string())
+    for seed in range(4):
+        assert all(500 < model.n_bytes <= 1000 for model in Halves(ids, texts, seed).models)
 
 
 def test_noise_is_harder_than_prose_and_repetition_easier(tmp_path):
@@ -312,6 +322,25 @@ def test_a_finished_curriculum_is_read_and_another_in_its_folder_refused(raw, tm
         "offline.json",
         "weights.json",
     ]
+
+
+def test_another_curriculum_that_was_made_in_the_folder_since_is_not_taken_for_this_one(raw, tmp_path):
+    made = offline(raw, out=tmp_path / "out", difficulty="level")
+    ucb(["a", "b"], out=tmp_path / "out", overwrite=True)
+    with pytest.raises(RunError, match=r"a curriculum that ucb made since; .* --overwrite"):
+        offline(raw, out=tmp_path / "out", difficulty="level")
+    assert offline(raw, out=tmp_path / "out", difficulty="level", overwrite=True) == made
+    assert read_curriculum(tmp_path / "out").about["method"] == "offline"
+    assert not (tmp_path / "out/state.parquet").exists()  # an update would put its weights in place of these
+
+
+@pytest.mark.parametrize("name", ["groups.parquet", "curriculum.parquet"])
+def test_a_file_that_was_deleted_is_made_again(raw, tmp_path, name):
+    offline(raw, out=tmp_path / "out", difficulty="level")
+    whole = corpora.tree(tmp_path / "out")
+    (tmp_path / "out" / name).unlink()
+    offline(raw, out=tmp_path / "out", difficulty="level")
+    assert corpora.tree(tmp_path / "out") == whole
 
 
 def test_a_folder_of_something_else_is_left_alone(raw, tmp_path):

@@ -14,17 +14,28 @@ import numpy as np
 import pyarrow as pa
 
 from curate.curriculum import bytemodel
-from curate.curriculum.difficulty import BITS, LENGTH, MODEL_BYTES, DifficultyJob, Halves, Ranks, is_measured, measure
+from curate.curriculum.difficulty import (
+    BITS,
+    LENGTH,
+    MODEL_BYTES,
+    TEXT_BYTES,
+    DifficultyJob,
+    Halves,
+    Ranks,
+    is_measured,
+    measure,
+)
 from curate.curriculum.grouping import SCHEMA, Grouping
 from curate.curriculum.plans import Stages, Tail
+from curate.curriculum.state import STATE
 from curate.curriculum.values import Gate
 from curate.engines import LocalEngine
 from curate.engines.allocator import BASE_BYTES
 from curate.engines.resources import Resources
-from curate.errors import InputError, RunError, UsageError, unknown
+from curate.errors import CurateError, InputError, RunError, UsageError, unknown
 from curate.io.columns import columns_of
 from curate.io.corpus import PARTITION_BYTES, Corpus, scan
-from curate.io.curriculum import CURRICULUM, GROUPS, Curriculum, write_curriculum
+from curate.io.curriculum import CURRICULUM, GROUPS, Curriculum, read_curriculum, write_curriculum
 from curate.io.paths import is_url, refuse_inputs_below
 from curate.io.run import WORK, digest, read_json, write_json
 from curate.io.tables import write_table
@@ -146,7 +157,7 @@ def offline(
             listed_paths(raw), text_column=text_column, id_column=id_column, on_bad_row=on_bad_row, over=engine.map
         )
         what = [FORMAT, PARTITION_BYTES, difficulty, names, seed]
-        what += [bytemodel.ORDER, bytemodel.ESCAPE, MODEL_BYTES]
+        what += [bytemodel.ORDER, bytemodel.ESCAPE, MODEL_BYTES, TEXT_BYTES]
         what += [corpus.identity(p) | {"on_bad_row": None} for p in corpus.partitions]  # may change at the first one
         measured = digest([*what, asdict(plan.gate) if plan.gate else None])
         key = digest([measured, asdict(plan)])
@@ -209,21 +220,36 @@ def _begin(folder: Path, key: str, overwrite: bool) -> Course | None:
         raise RunError(f"{folder}: is a file; choose a folder")
     before = read_json(folder / SUMMARY)
     ours = isinstance(before, dict) and "key" in before
+    by = _method(folder)
     if not ours and folder.exists() and any(p.name != WORK and not p.name.endswith(".part") for p in folder.iterdir()):
         raise RunError(f"{folder}: holds files that are no curriculum by difficulty; choose another folder")
     for stray in folder.rglob(".*.part"):
         stray.unlink(missing_ok=True)
-    if ours and before["key"] == key:
+    if ours and by in ("offline", None) and before["key"] == key:
         if not before["complete"]:
             return None
-        shutil.rmtree(folder / WORK, ignore_errors=True)
-        return _restored(folder, before)
-    if ours and not overwrite:
-        raise RunError(f"{folder}: a curriculum of other files or settings; choose another folder or pass --overwrite")
+        if by and (folder / GROUPS).exists():
+            shutil.rmtree(folder / WORK, ignore_errors=True)
+            return _restored(folder, before)
+    elif ours and not overwrite:
+        what = "of other files or settings" if by in ("offline", None) else f"that {by} made since"
+        raise RunError(f"{folder}: holds a curriculum {what}; choose another folder or pass --overwrite")
     write_json(folder / SUMMARY, {"key": key, "complete": False})  # from now on it is not complete
-    for path in [folder / GROUPS, folder / CURRICULUM, folder / "quarantine.parquet", *folder.glob("weights*.json")]:
+    for name in (STATE, CURRICULUM, GROUPS, "quarantine.parquet"):
+        (folder / name).unlink(missing_ok=True)
+    for path in folder.glob("weights*.json"):
         path.unlink(missing_ok=True)
     return None
+
+
+def _method(folder: Path) -> str | None:
+    """What made the curriculum in a folder; None when there is none."""
+    if not (folder / CURRICULUM).exists():
+        return None
+    try:
+        return str(read_curriculum(folder).about.get("method"))
+    except CurateError:
+        return "something else"
 
 
 def _restored(folder: Path, state: dict[str, Any]) -> Course:

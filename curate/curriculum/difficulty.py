@@ -26,6 +26,7 @@ from curate.steps.sorting import Sorter, Totals, with_quantiles, write_rows
 
 BITS, LENGTH = "bits-per-byte", "length"
 MODEL_BYTES = 8_000_000  # of text that each of two models reads
+TEXT_BYTES = 1_000_000  # of one text at most, so that none is all that a model reads, or too long for it to read any
 PART = pa.schema(
     [
         ("doc_id", pa.large_string()),
@@ -51,8 +52,12 @@ class Halves:
     """
 
     def __init__(self, ids: Any, texts: Any, seed: int) -> None:
-        """From sampled documents in the order of a hash; the first MODEL_BYTES of each half are read."""
+        """From sampled documents in the order of a hash; the first MODEL_BYTES of each half are read.
+
+        Of a long text the first TEXT_BYTES.
+        """
         self.seed = seed
+        texts = _beginnings(texts)
         halves, sizes = self._half(ids), pc.binary_length(texts).to_numpy()
         self.models = []
         for half in (0, 1):
@@ -70,6 +75,13 @@ class Halves:
             own = halves == half
             found[own] = model.bits_per_byte(texts.filter(pa.array(own)))
         return found
+
+
+def _beginnings(texts: Any) -> Any:
+    """Arrow strings with the first TEXT_BYTES of each, to a whole character."""
+    long = pc.greater(pc.binary_length(texts), TEXT_BYTES)
+    cut = [text.as_py().encode()[:TEXT_BYTES].decode(errors="ignore") for text in texts.filter(long)]
+    return pc.replace_with_mask(texts, long, pa.array(cut, texts.type)) if cut else texts
 
 
 # ---- measuring
