@@ -19,7 +19,7 @@ from test_cli import curate
 from curate.curriculum.feedback import read_feedback
 from curate.curriculum.gaussian import memory
 from curate.curriculum.online import gaussian, ucb, update, weights
-from curate.curriculum.state import SCHEMA, State, add, merge, read_state, write_state
+from curate.curriculum.state import SCHEMA, State, add, changed, merge, read_state, write_state
 from curate.errors import CorruptError, InputError, RunError
 
 GROUPS = ["a", "b", "é"]
@@ -179,6 +179,31 @@ def test_a_copy_of_a_file_is_counted_once_and_another_with_the_same_steps_is_ref
     write(tmp_path / "four.jsonl", [{"group": "a", "step": 8, "advantage": -2, "worker": "w"}])
     with pytest.raises(InputError, match=r"three.jsonl: step 8 of worker 'w' came in another file too"):
         update(folder, [tmp_path / "three.jsonl", tmp_path / "four.jsonl"])
+
+
+def test_feedback_that_is_taken_for_a_repeated_step_but_has_other_rows_is_warned_of(folder, tmp_path):
+    for name, row in (("x", {"group": "a", "advantage": 1}), ("y", {"group": "b", "advantage": 1})):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "w.jsonl", [row | {"step": 3}])
+    assert update(folder, tmp_path / "x" / "w.jsonl").warnings == ()
+    assert update(folder, tmp_path / "x" / "w.jsonl").warnings == ()
+    told = update(folder, tmp_path / "y" / "w.jsonl")
+    assert (told.n_rows, told.n_skipped) == (0, 1)
+    assert "step 3 of worker 'w' was counted before with other rows" in told.warnings[0]
+    assert "warning: step 3" in curate("curriculum", "update", folder, "-f", tmp_path / "y" / "w.jsonl").stderr
+    write(tmp_path / "x" / "w.jsonl", [{"group": "a", "advantage": 1, "step": 3}] * 2)  # the step has grown
+    assert len(update(folder, tmp_path / "x" / "w.jsonl").warnings) == 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+@settings(max_examples=40)
+@given(batches)
+def test_feedback_that_is_the_same_was_never_changed_whatever_is_kept_of_it(method, some):
+    items = sorted(some.items())
+    state = added(method, [[item] for item in items])
+    assert changed(state, frame(items)).height == 0
+    assert changed(state, frame(items[::2])).height == 0
+    assert changed(begun(method), frame(items)).height == 0
 
 
 def test_the_format_of_feedback_does_not_matter(tmp_path):

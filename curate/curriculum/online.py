@@ -25,7 +25,7 @@ from curate.curriculum.gaussian import (
     posterior_mean,
     require_shape,
 )
-from curate.curriculum.state import STATE, State, add, merge, read_state, write_state
+from curate.curriculum.state import STATE, State, add, changed, merge, read_state, write_state
 from curate.curriculum.ucb import TEMPERATURE, WINDOW, require_sampling, ucb_weights, upper_bounds
 from curate.errors import InputError, RunError, UsageError
 from curate.io.columns import columns_of
@@ -135,7 +135,7 @@ def update(folder: str | os.PathLike[str], feedback: Paths = (), *, merge_from: 
     """Add feedback to the state of a curriculum and renew its weights.
 
     Any number of updates may run at once, in any order; a batch that was counted is not counted again, so that a
-    failed one can be repeated.
+    failed one can be repeated; where it has other rows now, as far as that is still known, there is a warning.
 
     Parameters
     ----------
@@ -156,11 +156,12 @@ def update(folder: str | os.PathLike[str], feedback: Paths = (), *, merge_from: 
         if listed_paths(feedback):
             small = state.settings.get("small_groups", False)
             found = read_feedback(feedback, unit=state.unit, method=state.method, small_groups=small)
+            other = changed(state, found.rows)
             state, n_skipped = add(state, found.rows)
-            n_rows, warnings = found.rows.height - n_skipped, found.warnings
+            n_rows, warnings = found.rows.height - n_skipped, found.warnings + _told_of(other)
             n_skipped += found.n_copies
-        for other in listed_paths(merge_from):
-            state = merge(state, read_state(other))
+        for apart in listed_paths(merge_from):
+            state = merge(state, read_state(apart))
         return Updated(out, _write(out, state), n_rows, n_skipped, warnings)
 
 
@@ -202,6 +203,18 @@ def _begin(state: State, where: str | os.PathLike[str], overwrite: bool) -> Upda
                 "or pass --overwrite"
             )
         return Updated(out, _write(out, state))
+
+
+def _told_of(other: pl.DataFrame) -> tuple[str, ...]:
+    """What to say of batches that were counted before with other rows."""
+    if not other.height:
+        return ()
+    worker, step = other.row(0)
+    more = f" (and {other.height - 1:,} more)" if other.height > 1 else ""
+    return (
+        f"step {step} of worker {worker!r}{more} was counted before with other rows, and these were skipped; "
+        "give those of another worker a column worker, or a file of another name",
+    )
 
 
 def _local(folder: str | os.PathLike[str]) -> Path:

@@ -91,6 +91,30 @@ def add(state: State, rows: pl.DataFrame) -> tuple[State, int]:
     InputError : feedback of a name that the state does not have.
     """
     _refuse_unknown(state, rows)
+    new = rows.join(_counted(state, rows), on=["worker", "step"], how="anti", maintain_order="left")
+    counted = {
+        worker: _joined([(step, step) for step in own["step"].unique().to_list()])
+        for (worker,), own in new.select("worker", "step").group_by("worker")
+    }
+    totals = new.group_by("name", "worker").agg(pl.col("n").sum())
+    kept = new.select(SCHEMA.names)
+    return merge(state, replace(state, totals=totals, kept=kept, counted=counted)), rows.height - new.height
+
+
+def changed(state: State, rows: pl.DataFrame) -> pl.DataFrame:
+    """``worker, step`` of batches that were counted before with other rows, as far as what was counted is kept."""
+    old = _counted(state, rows)
+    again, before = (some.join(old, on=["worker", "step"], how="semi") for some in (rows, state.kept))
+    seen = state.totals.group_by("name").agg(pl.col("n").sum())
+    whole = state.kept.group_by("name").agg(pl.col("n").sum()).join(seen, on=["name", "n"], how="semi")
+    forgotten = seen.join(whole, on="name", how="anti")  # of these some observations are no longer kept
+    gone = before.join(again, on=SCHEMA.names, how="anti")
+    come = again.join(before, on=SCHEMA.names, how="anti").join(forgotten, on="name", how="anti")
+    return pl.concat([some.select("worker", "step") for some in (gone, come)]).unique().sort("worker", "step")
+
+
+def _counted(state: State, rows: pl.DataFrame) -> pl.DataFrame:
+    """``worker, step`` of the batches of some rows that are in a state."""
     steps = pl.DataFrame(
         {
             "worker": [worker for worker, intervals in state.counted.items() for _ in intervals],
@@ -103,15 +127,7 @@ def add(state: State, rows: pl.DataFrame) -> tuple[State, int]:
     last_before = batches.join_asof(
         steps.sort("first"), left_on="step", right_on="first", by="worker", check_sortedness=False
     )
-    old = last_before.filter(pl.col("step") <= pl.col("last")).select("worker", "step")
-    new = rows.join(old, on=["worker", "step"], how="anti", maintain_order="left")
-    counted = {
-        worker: _joined([(step, step) for step in own["step"].unique().to_list()])
-        for (worker,), own in new.select("worker", "step").group_by("worker")
-    }
-    totals = new.group_by("name", "worker").agg(pl.col("n").sum())
-    kept = new.select(SCHEMA.names)
-    return merge(state, replace(state, totals=totals, kept=kept, counted=counted)), rows.height - new.height
+    return last_before.filter(pl.col("step") <= pl.col("last")).select("worker", "step")
 
 
 def merge(a: State, b: State) -> State:
