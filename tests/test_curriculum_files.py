@@ -76,6 +76,25 @@ def test_a_file_that_is_no_curriculum_is_told(tmp_path):
         read_curriculum(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("weight", ["1", "x"], "stage or weight are not text, whole numbers and numbers"),
+        ("weight", [1.0, None], "row 1 has no weight"),
+        ("stage", [0.0, 0.5], "0.500000 was truncated"),
+        ("stage", [0, 2**32], "not in range"),
+        ("stage", [0, None], "row 1 has no stage"),
+        ("group", ["a", None], "row 1 has no group"),
+        ("group", [["a"], ["b"]], "group, stage or weight are not text"),
+    ],
+)
+def test_a_curriculum_of_another_tool_with_values_of_other_types_is_told(tmp_path, column, values, message):
+    path = tmp_path / "curriculum.parquet"
+    pq.write_table(pa.table({"group": ["a", "b"], "stage": [0, 0], "weight": [1.0, 1.0]} | {column: values}), path)
+    with pytest.raises(InputError, match=message):
+        read_curriculum(path)
+
+
 def test_shares_of_text_become_shares_of_documents_and_back():
     long_and_short = {"long": 300.0, "short": 100.0}
     of_text = Curriculum.of({"long": 0.75, "short": 0.25}, weights_of="bytes")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import duckdb
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import reference
 from corpora import write
@@ -276,6 +278,15 @@ def test_a_file_that_is_no_state_is_told(tmp_path):
     (tmp_path / "state.parquet").write_bytes(b"PAR1")
     with pytest.raises(CorruptError, match="not the state of a curriculum"):
         update(tmp_path, [])
+    for about, message in (
+        ("[]", "not the state"),
+        ("{}", "not the state"),
+        ('{"format": 2}', "format 2"),
+    ):
+        table = pa.table({"name": ["a"]}).replace_schema_metadata({"curate_state": about})
+        pq.write_table(table, tmp_path / "state.parquet")
+        with pytest.raises(CorruptError, match=message):
+            update(tmp_path, [])
 
 
 def test_names_that_are_hostile_come_back_as_they_were(tmp_path):

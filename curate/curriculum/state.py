@@ -234,12 +234,13 @@ def read_state(folder: str | os.PathLike[str]) -> State:
     try:
         table = pq.read_table(path)
         about = json.loads((table.schema.metadata or {})[_ABOUT])
+        written_as = about["format"]
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; curate curriculum gaussian or ucb makes one") from error
-    except (pa.ArrowInvalid, OSError, KeyError, ValueError) as error:
+    except (pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError) as error:
         raise CorruptError(f"{path}: not the state of a curriculum ({error}); begin another one") from error
-    if about["format"] != FORMAT:
-        raise CorruptError(f"{path}: format {about['format']}, this curate reads {FORMAT}; use the one that wrote it")
+    if written_as != FORMAT:
+        raise CorruptError(f"{path}: format {written_as}, this curate reads {FORMAT}; use the one that wrote it")
     rows = pl.DataFrame(table)
     seen, totals = pl.col("step").is_not_null(), pl.col("worker").is_not_null()
     counted = {

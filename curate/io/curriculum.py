@@ -154,7 +154,7 @@ def read_curriculum(path: str | os.PathLike[str]) -> Curriculum:
 
     Raises
     ------
-    InputError : no such file, or it lacks a column.
+    InputError : no such file, it lacks a column, or one has values that it cannot have.
     CorruptError : it is no Parquet file.
     """
     path = Path(path)
@@ -170,11 +170,17 @@ def read_curriculum(path: str | os.PathLike[str]) -> Curriculum:
     if unit is None or missing:
         raise InputError(f"{path}: no column {missing[0] if missing else 'group or doc_id'!r}")
     more = [name for name in table.column_names if name not in (unit, "stage", "weight")]
+    types = {unit: pa.large_string(), "stage": pa.int32(), "weight": pa.float64()}
+    try:
+        names, stages, weights = (table[name].cast(of).combine_chunks() for name, of in types.items())
+        about = json.loads((table.schema.metadata or {}).get(_ABOUT, b"{}"))
+    except (pa.ArrowException, ValueError) as error:
+        raise InputError(
+            f"{path}: {unit}, stage or weight are not text, whole numbers and numbers ({error})"
+        ) from error
+    for name, values in zip(types, (names, stages, weights), strict=True):
+        if values.null_count:
+            raise InputError(f"{path}: row {values.is_null().index(True).as_py()} has no {name}")
     return Curriculum(
-        unit,
-        table[unit].combine_chunks(),
-        table["stage"].to_numpy(),
-        table["weight"].to_numpy(),
-        {name: table[name].to_numpy() for name in more},
-        json.loads((table.schema.metadata or {}).get(_ABOUT, b"{}")),
+        unit, names, stages.to_numpy(), weights.to_numpy(), {name: table[name].to_numpy() for name in more}, about
     )
