@@ -434,6 +434,19 @@ def test_a_stateful_data_loader_goes_on_in_the_middle(dataset, stream, n_workers
     assert got + [batch["doc_id"] for batch in again] == wanted
 
 
+@pytest.mark.parametrize("stops", [(7, 1), (3, 1, 1), (7, 0, 1)])
+def test_a_stateful_data_loader_may_stop_again_before_all_workers_began(dataset, stream, stops):
+    data = pytest.importorskip("torchdata.stateful_dataloader")
+    row, got, state = ids(stream()), [], None
+    for stop in (*stops, None):
+        loader = data.StatefulDataLoader(dataset(batch_size=4), batch_size=4, num_workers=2)
+        if state is not None:
+            loader.load_state_dict(state)
+        got += flat(batch["doc_id"] for batch in itertools.islice(loader, stop))
+        state = loader.state_dict()
+    assert got == row
+
+
 def test_ranks_come_from_the_environment(dataset, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")

@@ -332,7 +332,7 @@ class CurriculumStream:
         self._updates.replace([(p, np.array(parts, np.int64)) for p, parts in state["updates"]])
         place = Place(state["round"], np.array(state["owed"], np.int64), np.array(state["taken"], np.int64))
         self._begin = (place, state["position"], state["origin"])
-        self._known, self._next, self._origin = place, state["position"], None
+        self._known, self._next, self._origin = place, state["position"], state["origin"]
 
     # ---- groups
 
