@@ -92,6 +92,58 @@ def test_a_restart_under_other_ranks_and_workers_goes_on_with_the_row(stream, be
         assert done + steps(stream, *after, state=state, epochs=2, curriculum=curriculum) == wanted
 
 
+SIZES = [(1, 1, 4), (2, 2, 4), (1, 3, 7), (3, 1, 1)]  # world, workers, batch size: steps of 4, 8, 7 and 3
+
+
+def walked(stream, layouts, stops, **more):
+    """The row of documents that training takes under one layout after another, with a stop after so many steps."""
+    row, state, step = [], None, 0
+    for (world, n_workers, batch_size), n in zip(layouts, stops, strict=True):
+        batches = steps(stream, world, n_workers, batch_size, state=state, **more)
+        row += flat(batches[:n])
+        step += len(batches[:n])
+        one = stream(world=world, batch_size=batch_size, **more)
+        if state is not None:
+            one.load_state_dict(state)
+        state = json.loads(json.dumps(one.state_dict(step)))
+    return row
+
+
+@pytest.mark.parametrize("layouts", list(itertools.permutations(SIZES, 3)))
+@pytest.mark.parametrize("curriculum", [None, THIRDS])
+def test_steps_may_change_their_size_at_every_restart(stream, layouts, curriculum):
+    wanted = ids(stream(curriculum, epochs=2))
+    for stops in ([5, 3, None], [0, 4, None], [1, 0, None], [3, 2, None]):
+        assert walked(stream, layouts, stops, curriculum=curriculum, epochs=2) == wanted
+
+
+def test_after_a_change_of_size_all_ranks_still_have_as_many_batches(stream):
+    state = stream(batch_size=4).state_dict(5)
+    ranks = [stream(world=2, rank=rank, batch_size=4, drop_last=True) for rank in range(2)]
+    for rank in ranks:
+        rank.load_state_dict(state)
+    assert [len(rank) for rank in ranks] == [28, 28]
+    assert [len(list(rank)) for rank in ranks] == [28, 28]
+
+
+def test_stages_and_updates_count_steps_of_either_size(stream):
+    made = Curriculum.of([{"maths": 1, "news": 0, "cooking": 0}, {"news": 1}, {"cooking": 1}])
+    more = {"curriculum": made, "stage_steps": [8, 8], "epochs": 5, "round_size": 1}
+    state = stream(batch_size=4, **more).state_dict(10)  # position 40, of which 8 are of the second stage
+    one = stream(batch_size=10, **more)
+    one.load_state_dict(state)
+    groups = [d["group"] for d in one]
+    assert groups[:60] == ["news"] * 60  # steps 10 to 15
+    assert set(groups[60:]) == {"cooking"}
+    again = stream(batch_size=10, **more)
+    again.load_state_dict(one.state_dict(12))
+    again.update({"maths": 1}, from_step=14)
+    assert [d["group"] for d in again][:40] == ["news"] * 20 + ["maths"] * 20
+    assert again.state_dict()["stages"] == [0, 32, 100]
+    with pytest.raises(UsageError, match="before step 10"):
+        again.state_dict(9)
+
+
 @given(data=st.data())
 @settings(max_examples=30, deadline=None)
 def test_a_process_may_stop_at_any_document(raw, cache, data):
@@ -445,6 +497,18 @@ def test_a_stateful_data_loader_may_stop_again_before_all_workers_began(dataset,
         got += flat(batch["doc_id"] for batch in itertools.islice(loader, stop))
         state = loader.state_dict()
     assert got == row
+
+
+def test_workers_that_load_a_state_do_not_undo_an_update(dataset):
+    data = pytest.importorskip("torchdata.stateful_dataloader")
+    make = lambda one: data.StatefulDataLoader(one, batch_size=4, num_workers=2)  # noqa: E731
+    loader = make(dataset(THIRDS, batch_size=4, epochs=6))
+    assert len(list(itertools.islice(loader, 7))) == 7
+    made = dataset(THIRDS, batch_size=4, epochs=6)
+    again = make(made)
+    again.load_state_dict(loader.state_dict())
+    made.update({"news": 1}, from_step=40)
+    assert set(flat(batch["group"] for batch in again)[-100:]) == {"news"}
 
 
 def test_ranks_come_from_the_environment(dataset, monkeypatch):

@@ -10,6 +10,7 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,20 @@ VERSION = 1
 BLOCK = 4096  # positions that are looked at in one go
 ALL = "all"
 
-Change = tuple[int, np.ndarray, int]  # from this position on: parts of groups, and the stage
+Change = tuple[int, np.ndarray, int]  # from this position (or step) on: parts of groups, and the stage
 Weighing = None | Mapping[str, float] | Curriculum | str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Base:
+    """The step and position since which steps have been of the size that they are of now.
+
+    ``stages``: where the stages that began before it began.
+    """
+
+    step: int = 0
+    position: int = 0
+    stages: tuple[int, ...] = ()
 
 
 class CurriculumStream:
@@ -111,14 +124,13 @@ class CurriculumStream:
         self._has_groups = made is not None and made.unit == "group"
         self._divide(made, column if by_column else None, folder, seed)
         self.order = Order(self._members.sizes, int(self._members.sizes.sum()), seed=seed, round_size=round_size)
-        self.n_samples = None if epochs is None else epochs * self.order.epoch
-        if self.n_samples is not None and drop_last:
-            self.n_samples -= self.n_samples % self.step_size
+        self._drop_last = drop_last
         self._planned = self._stages(made, stage_steps)
         divided = [self._of, self.names, self._members.sizes.tolist(), self._members.checksum]
         self._identity = digest([VERSION, seed, round_size, *divided])
         self._updates = _Updates()
-        self._begin: tuple[Place, int, int] = (self.order.start, 0, 0)
+        self._base = Base()
+        self._begin: tuple[Place, int, int, Base] = (self.order.start, 0, 0, self._base)
         self._known = self.order.start  # a place on the way, from which others are found
         self._next = 0
         self._origin: int | None = None  # the step from which on workers take turns
@@ -140,11 +152,19 @@ class CurriculumStream:
         """Documents of a step over all ranks."""
         return self.batch_size * self.world
 
+    @property
+    def n_samples(self) -> int | None:
+        """Documents of all ranks, over all epochs; None: without end."""
+        if self.epochs is None:
+            return None
+        n = self.epochs * self.order.epoch
+        return n - (n - self._base.position) % self.step_size if self._drop_last else n
+
     def __len__(self) -> int:
-        """Documents that this rank gets, over all epochs."""
+        """Documents that this rank gets over all epochs, since steps have been of the size that they are of now."""
         if self.n_samples is None:
             raise TypeError("a stream without end has no length; give epochs")
-        full, rest = divmod(self.n_samples, self.step_size)
+        full, rest = divmod(self.n_samples - self._base.position, self.step_size)
         return full * self.batch_size + min(max(rest - self.rank * self.batch_size, 0), self.batch_size)
 
     # ---- the row
@@ -154,8 +174,8 @@ class CurriculumStream:
 
     def iterate(self, worker: int = 0, n_workers: int = 1) -> Iterator[Any]:
         """The documents of one worker of this rank, from the start or from the state that was loaded."""
-        place, position, origin = self._begin
-        self._begin = (self.order.start, 0, 0)
+        place, position, origin, self._base = self._begin
+        self._begin = (self.order.start, 0, 0, Base())
         self._next, self._origin = position, origin if n_workers > 1 else None
         n_rounds = max(1, BLOCK // self.order.round_size)
         read = self.store.reader(("doc_id", "text", *self.columns))
@@ -190,7 +210,8 @@ class CurriculumStream:
         return document if self.transform is None else self.transform(document)
 
     def _mine(self, items: Items, position: int, worker: int, n_workers: int) -> Items:
-        step, within = np.divmod(items.positions, self.step_size)
+        step, within = np.divmod(items.positions - self._base.position, self.step_size)
+        step += self._base.step
         keep = (within // self.batch_size == self.rank) & (step % n_workers == worker) & (items.positions >= position)
         if self.n_samples is not None:
             keep &= items.positions < self.n_samples
@@ -222,7 +243,7 @@ class CurriculumStream:
         if made.unit != "group" or made.n_stages > 1:
             raise UsageError("an update must have weights of groups, and one stage of them")
         parts = self._parts(made, 0)
-        self._updates.add(from_step * self.step_size, parts)
+        self._updates.add(self._position(from_step), parts)
 
     def _parts(self, made: Curriculum, stage: int) -> np.ndarray:
         weights = np.zeros(len(self.names))
@@ -247,13 +268,14 @@ class CurriculumStream:
         return dict(zip(self.names, means.tolist(), strict=True))
 
     def _stages(self, made: Curriculum | None, stage_steps: int | Sequence[int] | None) -> list[Change]:
+        """From which step on each stage is."""
         n_stages = made.n_stages if made else 1
         if n_stages > 1 and stage_steps is None:
             raise UsageError(f"the curriculum has {n_stages} stages: say with stage_steps how many steps each takes")
         steps = [stage_steps] * (n_stages - 1) if isinstance(stage_steps, int) else list(stage_steps or [])
         if (len(steps) != n_stages - 1 and n_stages > 1) or any(s < 1 for s in steps):
             raise UsageError(f"stage_steps={stage_steps}: {n_stages - 1} numbers from 1 on, for {n_stages} stages")
-        starts = np.cumsum([0, *steps[: n_stages - 1]]) * self.step_size
+        starts = np.cumsum([0, *steps[: n_stages - 1]])
         if made is None or made.unit == "doc_id":
             return [(int(start), whole_parts(np.ones(1)), stage) for stage, start in enumerate(starts)]
         return [(int(start), self._parts(made, stage), stage) for stage, start in enumerate(starts)]
@@ -261,7 +283,9 @@ class CurriculumStream:
     def _changes(self) -> list[Change]:
         """All changes by the position of the round where they begin."""
         updates = self._updates.known
-        planned = [change for change in self._planned if not updates or change[0] < updates[0][0]]
+        starts = self._stage_positions()
+        stages = [(start, *change[1:]) for start, change in zip(starts, self._planned, strict=True)]
+        planned = [change for change in stages if not updates or change[0] < updates[0][0]]
         several = [*planned, *((position, parts, 0) for position, parts in updates)]
         return [(self.order.first(self.order.round_from(position)), parts, stage) for position, parts, stage in several]
 
@@ -273,10 +297,26 @@ class CurriculumStream:
         for position, _ in self._updates.read()[before:]:
             if self.order.round_from(position) < round:
                 raise UsageError(
-                    f"the update from step {position // self.step_size:,} on comes too late: a worker has begun step "
-                    f"{self.order.first(round) // self.step_size:,}; name a later step"
+                    f"the update from step {self._step(position):,} on comes too late: a worker has begun step "
+                    f"{self._step(self.order.first(round)):,}; name a later step"
                 )
         return True
+
+    def _position(self, step: int) -> int:
+        """The position that a step begins at."""
+        return self._base.position + (step - self._base.step) * self.step_size
+
+    def _step(self, position: int) -> int:
+        """The step that a position is in."""
+        return self._base.step + (position - self._base.position) // self.step_size
+
+    def _stage_positions(self) -> list[int]:
+        """Where each stage begins; those that began before the base stay where they were."""
+        before = self._base.stages
+        return [
+            before[stage] if step < self._base.step else self._position(step)
+            for stage, (step, _, _) in enumerate(self._planned)
+        ]
 
     def _next_change(self, changes: list[Change], place: Place) -> int | None:
         later = [c[0] for c in changes if c[0] > self.order.first(place.round)]
@@ -300,10 +340,17 @@ class CurriculumStream:
         Parameters
         ----------
         step : go on with this step: for a DataLoader with workers, of which this process does not know how far they
-            are: how many batches were trained on. By default where this process is.
+            are: how many batches were trained on, counted from the beginning. By default where this process is, which
+            is for this process alone: of several ranks or workers each must keep its own.
+
+        Raises
+        ------
+        UsageError : a step before the one at which the size of steps changed.
         """
-        position = self._next if step is None else step * self.step_size
-        origin = self._origin if step is None and self._origin is not None else position // self.step_size
+        if step is not None and step < self._base.step:
+            raise UsageError(f"step {step:,}: before step {self._base.step:,}, steps were of another size")
+        position = self._next if step is None else self._position(step)
+        origin = self._origin if step is None and self._origin is not None else self._step(position)
         place = self._place(self.order.round_of(position))
         self._known = place
         return {
@@ -311,6 +358,9 @@ class CurriculumStream:
             "of": self._identity,
             "position": position,
             "origin": origin,
+            "step_size": self.step_size,
+            "base": {"step": self._base.step, "position": self._base.position},
+            "stages": self._stage_positions(),
             "round": place.round,
             "owed": place.owed.tolist(),
             "taken": place.taken.tolist(),
@@ -318,7 +368,7 @@ class CurriculumStream:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state, under any number of ranks and workers.
+        """Go on from a state, under any number of ranks and workers, and with steps of any size.
 
         Raises
         ------
@@ -329,10 +379,16 @@ class CurriculumStream:
                 "the state is of another corpus, curriculum, seed or round_size: give those it was made with, or begin"
                 " without it"
             )
-        self._updates.replace([(p, np.array(parts, np.int64)) for p, parts in state["updates"]])
+        self._updates.load([(p, np.array(parts, np.int64)) for p, parts in state["updates"]])
         place = Place(state["round"], np.array(state["owed"], np.int64), np.array(state["taken"], np.int64))
-        self._begin = (place, state["position"], state["origin"])
-        self._known, self._next, self._origin = place, state["position"], state["origin"]
+        position, origin = state["position"], state["origin"]
+        base = Base(state["base"]["step"], state["base"]["position"], tuple(state["stages"]))
+        if state["step_size"] != self.step_size:
+            done = -(-(position - base.position) // state["step_size"])  # one that was begun counts
+            origin = base.step + done
+            base = Base(origin, position, base.stages)
+        self._base, self._begin = base, (place, position, origin, base)
+        self._known, self._next, self._origin = place, position, origin
 
     # ---- groups
 
@@ -418,6 +474,7 @@ class _Updates:
 
     def __init__(self) -> None:
         self._path = Path(tempfile.gettempdir()) / f"curate-weights-{uuid4().hex}.json"
+        self._owner = os.getpid()
         self._seen: Any = None
         self.known: list[tuple[int, np.ndarray]] = []  # positions and parts, ascending
         weakref.finalize(self, _delete, self._path, os.getpid())
@@ -435,6 +492,13 @@ class _Updates:
         if there and position < there[-1][0]:
             raise UsageError(f"position {position:,}: the last update is from position {there[-1][0]:,} on")
         self.replace([*(change for change in there if change[0] < position), (position, parts)])
+
+    def load(self, changes: list[tuple[int, np.ndarray]]) -> None:
+        """Have those of a state. A worker, which loads one as it starts, takes nothing from what came since."""
+        if os.getpid() == self._owner:
+            self.replace(changes)
+        elif {position for position, _ in changes} - {position for position, _ in self.read()}:
+            self.replace(sorted(dict([*changes, *self.read()]).items(), key=lambda change: change[0]))
 
     def replace(self, changes: list[tuple[int, np.ndarray]]) -> None:
         """Forget all and have these."""
