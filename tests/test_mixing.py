@@ -18,6 +18,7 @@ import curate
 from curate.cli import main
 from curate.curriculum.loader import CurriculumStream
 from curate.curriculum.mixing import DESIGN, mix, propose
+from curate.curriculum.online import ucb, update
 from curate.curriculum.proportions import capped, proportions, tempered, tilted_by
 from curate.curriculum.proportions import given as given_weights
 from curate.curriculum.regression import read_proxies
@@ -414,3 +415,15 @@ def test_the_command_says_what_comes_after_a_design(tmp_path, raw):
     code, out, _ = command(raw, "--design", 16, "--out", tmp_path / "d")
     assert code == 0
     assert f"--proxies {tmp_path}/d/mixtures.csv --losses LOSSES" in out
+
+
+def test_a_curriculum_that_something_else_made_is_not_replaced_unasked(tmp_path):
+    raw = write(tmp_path / "raw.jsonl", rows(30))
+    ucb(["maths", "news"], out=tmp_path / "out", column="source")
+    with pytest.raises(RunError, match="that ucb made; choose another folder or pass --overwrite"):
+        mix(raw, out=tmp_path / "out")
+    mix(raw, out=tmp_path / "out", overwrite=True)
+    mix(raw, out=tmp_path / "out", temperature=2)  # its own are replaced: they follow from the command
+    assert read_curriculum(tmp_path / "out").about["temperature"] == 2
+    with pytest.raises(InputError, match="curate curriculum gaussian or ucb makes one"):
+        update(tmp_path / "out", [])

@@ -218,6 +218,7 @@ def offline(raw: tuple[str, ...], quiet: bool, as_json: bool, **rest: Any) -> No
     help="What the weights written are shares of; documents is for loops that draw documents.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of --design, and of the search with --proxies.")
+@click.option("--overwrite", is_flag=True, help="Replace a curriculum that something else made.")
 @click.option("--text-column", default="text", show_default=True, help="Column of the text.")
 @click.option(
     "--on-bad-row",
@@ -271,7 +272,7 @@ def _design(raw: tuple[str, ...], n: int, more: bool, options: dict[str, Any], a
     from curate.curriculum.mixing import propose
 
     without = {"by": "raw", "max_kl": None, "temperature": 1.0, "curriculum": None, "proxies": None, "losses": None}
-    without |= {"weights_of": "text", "risk": None}
+    without |= {"weights_of": "text", "risk": None, "overwrite": False}
     if more or any(options.pop(name) != usual for name, usual in without.items()):
         raise UsageError("--design goes with RAW, --out, --column, --budget, --max-epochs and --seed only")
     if not raw or not options["out"]:

@@ -32,10 +32,10 @@ from curate.curriculum.values import Gate
 from curate.engines import LocalEngine
 from curate.engines.allocator import BASE_BYTES
 from curate.engines.resources import Resources
-from curate.errors import CurateError, InputError, RunError, UsageError, unknown
+from curate.errors import InputError, RunError, UsageError, unknown
 from curate.io.columns import columns_of
 from curate.io.corpus import PARTITION_BYTES, Corpus, scan
-from curate.io.curriculum import CURRICULUM, GROUPS, Curriculum, read_curriculum, write_curriculum
+from curate.io.curriculum import CURRICULUM, GROUPS, Curriculum, method_in, write_curriculum
 from curate.io.paths import is_url, refuse_inputs_below
 from curate.io.run import WORK, digest, read_json, write_json
 from curate.io.tables import write_table
@@ -220,7 +220,7 @@ def _begin(folder: Path, key: str, overwrite: bool) -> Course | None:
         raise RunError(f"{folder}: is a file; choose a folder")
     before = read_json(folder / SUMMARY)
     ours = isinstance(before, dict) and "key" in before
-    by = _method(folder)
+    by = method_in(folder)
     if not ours and folder.exists() and any(p.name != WORK and not p.name.endswith(".part") for p in folder.iterdir()):
         raise RunError(f"{folder}: holds files that are no curriculum by difficulty; choose another folder")
     for stray in folder.rglob(".*.part"):
@@ -240,16 +240,6 @@ def _begin(folder: Path, key: str, overwrite: bool) -> Course | None:
     for path in folder.glob("weights*.json"):
         path.unlink(missing_ok=True)
     return None
-
-
-def _method(folder: Path) -> str | None:
-    """What made the curriculum in a folder; None when there is none."""
-    if not (folder / CURRICULUM).exists():
-        return None
-    try:
-        return str(read_curriculum(folder).about.get("method"))
-    except CurateError:
-        return "something else"
 
 
 def _restored(folder: Path, state: dict[str, Any]) -> Course:

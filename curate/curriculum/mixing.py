@@ -15,8 +15,9 @@ from curate.curriculum import regression
 from curate.curriculum.proportions import capped, given, proportions, tempered, tilted_by
 from curate.curriculum.regression import Best, LossModel
 from curate.curriculum.sources import Sources, is_run, sources_of_files, sources_of_run
-from curate.errors import InputError, UsageError, unknown
-from curate.io.curriculum import Curriculum, read_curriculum, write_curriculum
+from curate.curriculum.state import STATE
+from curate.errors import InputError, RunError, UsageError, unknown
+from curate.io.curriculum import Curriculum, method_in, read_curriculum, write_curriculum
 from curate.io.paths import atomic
 from curate.io.targets import Paths, listed_paths
 from curate.sampling.budget import Budget, parse_budget
@@ -24,6 +25,7 @@ from curate.sampling.budget import Budget, parse_budget
 BY = ("raw", "selected", "scores")
 WEIGHTS_OF = ("text", "documents")
 DESIGN = "mixtures.csv"
+METHOD = "mix"
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,7 @@ def mix(
     max_epochs: float | None = None,
     weights_of: str = "text",
     seed: int = 0,
+    overwrite: bool = False,
     **reading: Any,
 ) -> Mixture:
     """Find proportions of sources, and write them as a curriculum where ``out`` is given.
@@ -199,6 +202,7 @@ def mix(
     Raises
     ------
     UsageError : what does not go together, or is not there.
+    RunError : ``out`` holds a curriculum that was made by something else, unless ``overwrite``.
     InputError : a budget that the sources are not enough for; tables that cannot be used.
     """
     _check(raw, by, max_kl, temperature, weights, rest, curriculum, proxies, losses, loss)
@@ -209,6 +213,9 @@ def mix(
     if risk is not None and (proxies is None or not risk >= 0):
         raise UsageError(f"--risk {risk:g}: must be from 0 on, and goes with --proxies")
     risk = regression.RISK if risk is None else risk
+    by_what = None if out is None else method_in(Path(out))
+    if by_what not in (None, METHOD) and not overwrite:
+        raise RunError(f"{out}: holds a curriculum that {by_what} made; choose another folder or pass --overwrite")
     supply = _Supply.of(raw, column, by, budget, max_epochs, reading)
     best: Best | None = None
     fits: tuple[Fit, ...] = ()
@@ -249,9 +256,11 @@ def mix(
         best,
         fits,
         0 if sources is None else sources.n_bad_rows,
-        {"method": "mix", "column": column, **{key: value for key, value in asked.items() if value is not None}},
+        {"method": METHOD, "column": column, **{key: value for key, value in asked.items() if value is not None}},
     )
     if out is not None:
+        if by_what != METHOD:
+            (Path(out) / STATE).unlink(missing_ok=True)  # from which an update would make the other weights again
         write_curriculum(out, made.curriculum())
     return made
 

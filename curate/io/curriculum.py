@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curate.errors import CorruptError, InputError
+from curate.errors import CorruptError, CurateError, InputError
 from curate.io.run import write_json
 from curate.io.tables import write_table
 
@@ -184,3 +184,13 @@ def read_curriculum(path: str | os.PathLike[str]) -> Curriculum:
     return Curriculum(
         unit, names, stages.to_numpy(), weights.to_numpy(), {name: table[name].to_numpy() for name in more}, about
     )
+
+
+def method_in(folder: Path) -> str | None:
+    """What made the curriculum in a folder; None when there is none."""
+    if not (folder / CURRICULUM).exists():
+        return None
+    try:
+        return str(read_curriculum(folder).about.get("method"))
+    except CurateError:
+        return "something else"
