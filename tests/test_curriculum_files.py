@@ -110,3 +110,8 @@ def test_what_a_curriculum_knows_of_its_text_comes_first():
     names = pa.array(["long", "short"])
     made = Curriculum("group", names, [0, 0], [0.75, 0.25], columns, {"weights_of": "tokens"})
     assert made.shares(0, "documents", {"long": 1.0, "short": 1.0}) == pytest.approx({"long": 0.5, "short": 0.5})
+
+
+def test_weights_of_any_scale_are_made_to_add_up():
+    assert Curriculum.of({"a": 1.5e308, "b": 0.5e308}).stage() == {"a": 0.75, "b": 0.25}
+    assert Curriculum.of({"a": 3e-320, "b": 1e-320}).stage() == pytest.approx({"a": 0.75, "b": 0.25}, rel=1e-3)

@@ -200,3 +200,9 @@ def test_nothing_to_weigh_is_refused(tmp_path):
     write(tmp_path / "g.jsonl", [{"source": "a", "pass_rate": 1}])
     with pytest.raises(InputError, match=r"no column group or doc_id .there are: source, pass_rate"):
         gaussian(tmp_path / "g.jsonl", out=tmp_path / "out")
+
+
+def test_grades_of_groups_and_of_documents_at_once_are_refused(tmp_path):
+    path = write(tmp_path / "g.jsonl", [{"group": "a", "doc_id": "d1", "pass_rate": 0.5}])
+    with pytest.raises(InputError, match="both group and doc_id"):
+        gaussian(path, out=tmp_path / "out")

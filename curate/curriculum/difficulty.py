@@ -15,14 +15,12 @@ import pyarrow.compute as pc
 from curate.curriculum.bytemodel import ByteModel
 from curate.curriculum.values import Gate, numbers
 from curate.engines import LocalEngine
-from curate.errors import UsageError
 from curate.io.corpus import Corpus, Partition
 from curate.io.run import read_json, write_json
 from curate.io.tables import batches, is_done, numpy, write_table
 from curate.sampling.noise import HALF, keyed_hashes
 from curate.steps.documents import Documents, documents, raw_batches
-from curate.steps.scoretable import MAX_GROUPS
-from curate.steps.sorting import Sorter, Totals, with_quantiles, write_rows
+from curate.steps.sorting import Sorter, Totals, numbered, with_quantiles, write_rows
 
 BITS, LENGTH = "bits-per-byte", "length"
 MODEL_BYTES = 8_000_000  # of text that each of two models reads
@@ -233,21 +231,13 @@ class Ranks:
             for table in batches(path, ["difficulty", "within"]):
                 rows = {"part": np.full(table.num_rows, part), "place": np.arange(first, first + table.num_rows)}
                 first += table.num_rows
-                columns = {**rows, "grouped": _numbered(table["within"], groups), "difficulty": table["difficulty"]}
+                grouped = numbered(table["within"], groups, "--within")
+                columns = {**rows, "grouped": grouped, "difficulty": table["difficulty"]}
                 found = pa.table(columns | {"total": np.zeros(table.num_rows)})
                 found = found.filter(pc.is_valid(table["difficulty"]))
                 self.n_ranked += found.num_rows
                 if found.num_rows:
                     yield found
-
-
-def _numbered(values: Any, groups: dict[str, int]) -> np.ndarray:
-    """int64[n]: the number of each value, in the order in which they are first met."""
-    encoded = values.combine_chunks().dictionary_encode()
-    of = [groups.setdefault(value, len(groups)) for value in encoded.dictionary.to_pylist()]
-    if len(groups) > MAX_GROUPS:
-        raise UsageError(f"--within: over {MAX_GROUPS:,} groups to rank documents in; take a column with fewer values")
-    return np.array(of, np.int64)[encoded.indices.to_numpy()]
 
 
 def _from_the_end(path: Path) -> Iterator[pa.Table]:

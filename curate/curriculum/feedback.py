@@ -97,6 +97,10 @@ def read_grades(paths: Paths, *, small_groups: bool = False) -> tuple[str, pl.Da
             names = ", ".join(there) or "none"
             raise InputError(f"{corpus.files[0].source.path}: no column {' or '.join(wanted)} (there are: {names})")
     assert unit is not None
+    if set(UNITS) <= set(there):
+        raise InputError(
+            f"{corpus.files[0].source.path}: has both group and doc_id; leave out the one that is not graded"
+        )
     files = []
     for columns in _files(corpus):
         columns.refuse(~columns.missing("advantage"), _NO_RATE)

@@ -67,7 +67,11 @@ class Curriculum:
         n_stages = int(stages.max()) + 1
         if stages.min() < 0 or len(np.unique(stages)) != n_stages or (np.diff(stages) < 0).any():
             raise InputError("stages must be 0, 1, 2, ... in ascending order, each with at least one row")
-        sums = np.bincount(stages, weights, n_stages)
+        with np.errstate(over="ignore"):
+            sums = np.bincount(stages, weights, n_stages)
+        if not np.isfinite(sums).all():
+            weights = weights / weights.max()
+            sums = np.bincount(stages, weights, n_stages)
         if (sums <= 0).any():
             raise InputError(f"stage {int(np.argmax(sums <= 0))}: all weights are 0; nothing would be trained on")
         for stage in range(n_stages):

@@ -15,12 +15,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curate.errors import UsageError
 from curate.io.tables import batches, is_done, numpy, write_table
 from curate.scorers import Fusion
 from curate.steps.documents import score_schema
-from curate.steps.scoretable import MAX_GROUPS
-from curate.steps.sorting import Sorter, Totals, read_rows, with_added, with_quantiles, write_rows
+from curate.steps.sorting import Sorter, Totals, numbered, read_rows, with_added, with_quantiles, write_rows
 
 
 @dataclass(frozen=True)
@@ -105,11 +103,7 @@ def _grouped(job: FuseJob, table: pa.Table, groups: dict[str, int]) -> np.ndarra
     """int64[n]: the number of each row's group."""
     if job.model.group is None:
         return np.zeros(table.num_rows, np.int64)
-    encoded = table[job.model.group].cast(pa.large_string()).combine_chunks().dictionary_encode("encode")
-    numbers = [groups.setdefault(value or "", len(groups)) for value in encoded.dictionary.to_pylist()]
-    if len(groups) > MAX_GROUPS:
-        raise UsageError(f"group={job.model.group}: the column has over {MAX_GROUPS:,} different values")
-    return np.array(numbers, np.int64)[encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)]
+    return numbered(table[job.model.group], groups, f"group={job.model.group}")
 
 
 def _with_ranks(path: Path, weight: float, constant: float) -> Iterator[pa.Table]:

@@ -9,15 +9,31 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.errors import ResourceError
+from curate.errors import ResourceError, UsageError
 from curate.io.tables import batches, numpy
+from curate.steps.scoretable import MAX_GROUPS
 
 ROWS_AT_ONCE = 100_000
+
+
+def numbered(values: Any, groups: dict[str, int], asked: str) -> np.ndarray:
+    """int64[n]: the number of each row's group, in the order in which they are first met; ``groups`` is added to.
+
+    Raises
+    ------
+    UsageError : too many groups; ``asked`` is the option that named the column.
+    """
+    encoded = values.cast(pa.large_string()).combine_chunks().dictionary_encode("encode")
+    numbers = [groups.setdefault(value or "", len(groups)) for value in encoded.dictionary.to_pylist()]
+    if len(groups) > MAX_GROUPS:
+        raise UsageError(f"{asked}: the column has over {MAX_GROUPS:,} different values; take one with fewer")
+    return np.array(numbers, np.int64)[encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)]
 
 
 def write_rows(path: Path, tables: Iterator[pa.Table]) -> None:
