@@ -207,7 +207,7 @@ def test_bad_rows_are_set_aside_when_asked(tmp_path):
 
 def test_a_column_with_too_many_values_cannot_be_ranked_within(tmp_path):
     raw = corpora.write(tmp_path / "raw.jsonl", [{"id": f"d{i}", "text": "x"} for i in range(1001)])
-    with pytest.raises(UsageError, match="over 1,000 groups"):
+    with pytest.raises(UsageError, match="--within: the column has over 1,000 different values"):
         offline(raw, out=tmp_path / "out", difficulty="length", within="id")
 
 
