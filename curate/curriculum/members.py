@@ -19,6 +19,9 @@ from curate.io.run import digest
 from curate.io.tables import batches
 from curate.sampling.noise import MEMBERS, keyed_hashes
 
+NONE = -1  # the document has no group
+UNNAMED = -2  # it has one that is not among the names
+
 
 @dataclass(frozen=True)
 class Members:
@@ -46,7 +49,7 @@ def members(store: Store, code_of: Callable[[], Iterable[np.ndarray]], n_groups:
 
     Parameters
     ----------
-    code_of : int32 group of each document, batch by batch, -1 for none. of : what the groups are, as JSON can hold it.
+    code_of : int32 group of each document, batch by batch, below 0 for none. of : what the groups are, as JSON.
     """
     path = store.folder / f"members-{digest([of, n_groups, seed])[:24]}.npy"
     if not path.exists():
@@ -67,16 +70,20 @@ def codes_of_column(store: Store, column: str, names: list[str]) -> Iterable[np.
     """The group of each document by the value of a column."""
     wanted = pa.array(names, pa.large_string())
     for values in store.column(column):
-        yield pc.fill_null(pc.index_in(values, wanted), -1).to_numpy()
+        yield places(values, wanted)
 
 
 def codes_of_table(store: Store, path: Path, names: list[str]) -> Iterable[np.ndarray]:
     """The group of each document by a table of ``doc_id`` and ``group``, which may have other documents too."""
-    wanted = pa.array(names, pa.large_string())
-    known = Known.read(path, lambda t: pc.fill_null(pc.index_in(_text(t["group"]), wanted), -1).to_numpy())
+    known = Known.read(path, pa.array(names, pa.large_string()))
     for ids in store.column("doc_id"):
-        found, value = known.get(ids)
-        yield np.where(found, value, -1).astype(np.int32)
+        yield known.places(ids)
+
+
+def places(values: pa.Array, names: pa.Array) -> np.ndarray:
+    """int32[n]: where each value is among the names, `NONE` for null, `UNNAMED` where it is not."""
+    found = pc.fill_null(pc.index_in(values, names), UNNAMED)
+    return pc.if_else(pc.is_valid(values), found, NONE).to_numpy().astype(np.int32)
 
 
 def weights_of_documents(store: Store, curriculum: Curriculum, stage: int) -> tuple[np.ndarray, int]:
@@ -99,12 +106,12 @@ class Known:
     values: np.ndarray
 
     @classmethod
-    def read(cls, path: Path, value_of: Callable[[pa.Table], np.ndarray]) -> Known:
-        """Of a table with ``doc_id`` and ``group``."""
+    def read(cls, path: Path, names: pa.Array) -> Known:
+        """Of a table with ``doc_id`` and ``group``: the places of groups among the names."""
         hashes, values = [np.empty(0, np.uint64)], [np.empty(0, np.int32)]
         for table in _groups_in(path):
             hashes.append(keyed_hashes(_text(table["doc_id"]), 0, MEMBERS))
-            values.append(value_of(table))
+            values.append(places(_text(table["group"]), names))
         return cls.of(np.concatenate(hashes), np.concatenate(values), str(path))
 
     @classmethod
@@ -126,6 +133,11 @@ class Known:
         if seen is not None:
             seen[at[found]] = True
         return found, self.values[at]
+
+    def places(self, ids: pa.Array) -> np.ndarray:
+        """int32[n]: the place of each id's group, `NONE` for one that is not known."""
+        found, value = self.get(ids)
+        return np.where(found, value, NONE).astype(np.int32)
 
 
 def _groups_in(path: Path) -> Iterator[pa.Table]:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.curriculum.members import Known
+from curate.curriculum.members import NONE, UNNAMED, Known, places
 from curate.io.columns import schema_of
 from curate.io.corpus import Corpus, Partition
 from curate.io.formats import parse, read_raw
@@ -21,8 +21,6 @@ from curate.io.run import read_json, write_json
 from curate.io.schemas import conformed, dumped, loaded, merged, without_views, writable
 from curate.steps.documents import Documents, documents
 
-NONE = -1  # the document has no group
-UNNAMED = -2  # it has one that the curriculum does not name
 NAMES_KEPT = 100  # of groups that the curriculum does not name, to find the nearest among
 LEFT_OUT = ("no_group", "unnamed", "weight_0", "no_text", "bad_row")  # why a document is in no group's files
 
@@ -64,17 +62,10 @@ class ByTable:
     @classmethod
     def read(cls, path: Path, names: pa.Array) -> ByTable:
         """Of ``groups.parquet``."""
-        return cls(Known.read(path, lambda t: places(t["group"].cast(pa.large_string()), names)))
+        return cls(Known.read(path, names))
 
     def groups(self, docs: Documents) -> tuple[np.ndarray, pa.Array]:
-        found, place = self.known.get(docs.ids)
-        return np.where(found, place, NONE).astype(np.int32), pa.nulls(len(docs), pa.large_string())
-
-
-def places(values: Any, names: pa.Array) -> np.ndarray:
-    """int32[n]: where each value is among the names, `NONE` for null, `UNNAMED` where it is not."""
-    found = pc.fill_null(pc.index_in(values, names), UNNAMED)
-    return pc.if_else(pc.is_valid(values), found, NONE).to_numpy().astype(np.int32)
+        return self.known.places(docs.ids), pa.nulls(len(docs), pa.large_string())
 
 
 @dataclass(frozen=True)
