@@ -21,6 +21,9 @@ from curate.cli.options import (
     settings_of,
     shares_of,
     targets_of,
+    with_json,
+    with_quiet,
+    with_workers,
 )
 from curate.errors import CurateError, UsageError
 
@@ -206,7 +209,7 @@ def draw(run: str, proportions: tuple[str, ...], quiet: bool, as_json: bool, **r
 )
 @click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads that read; by default one a core.")
 @click.option("--memory-limit", default="2GB", show_default=True, help="Memory to stay within.")
-@click.option("--quiet", "-q", is_flag=True, help="No progress bars.")
+@with_quiet
 @click.option("--json", "as_json", is_flag=True, help="Print the evidence as JSON.")
 def evaluate(
     run: str, heldout: tuple[str, ...], fail_unless: str | None, quiet: bool, as_json: bool, **rest: Any
@@ -238,7 +241,7 @@ def evaluate(
 @main.command()
 @click.argument("raw", nargs=-1, required=True)
 @reading
-@click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads; by default one a core.")
+@with_workers
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def scan(raw: tuple[str, ...], workers: int | None, as_json: bool, **rest: Any) -> None:
     """Find the input files and cut them into partitions, the same on any machine.
@@ -268,9 +271,9 @@ def scan(raw: tuple[str, ...], workers: int | None, as_json: bool, **rest: Any) 
 @click.option("--encoder", type=click.Path(), metavar="DIR", help="Sentence encoder for the vectors.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the clustering.")
 @reading
-@click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads; by default one a core.")
+@with_workers
 @click.option("--overwrite", is_flag=True, help="Replace other domains in the folder.")
-@click.option("--quiet", "-q", is_flag=True, help="No progress bars.")
+@with_quiet
 @click.option("--json", "as_json", is_flag=True, help="Print the domains as JSON.")
 def domains(raw: tuple[str, ...], k: str, quiet: bool, as_json: bool, **rest: Any) -> None:
     """Find the domains of RAW when nothing says where its documents come from.
@@ -307,7 +310,7 @@ def domains(raw: tuple[str, ...], k: str, quiet: bool, as_json: bool, **rest: An
 @click.option("--label-column", metavar="COLUMN", help="Column of OLD by which the upgrade is tested: what is alike.")
 @click.option("-k", "--k", type=click.IntRange(min=1), default=10, show_default=True, help="Neighbours of recall.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of what is held out, a fifth.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@with_json
 def align(old: str, new: str, as_json: bool, **rest: Any) -> None:
     """Map vectors of a NEW embedder to the index of an OLD one, without embedding it again.
 
@@ -333,9 +336,9 @@ def align(old: str, new: str, as_json: bool, **rest: Any) -> None:
 @of_a_selection
 @click.option("--sample", default="16MB", show_default=True, help="Text of each corpus that is looked at, at least.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of resampling and permutations.")
-@click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads; by default one a core.")
-@click.option("--quiet", "-q", is_flag=True, help="No progress bars.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@with_workers
+@with_quiet
+@with_json
 def compare(target: str, selected: str, raw: tuple[str, ...], sample: str, quiet: bool, as_json: bool,
             **rest: Any) -> None:  # fmt: skip
     """Say by every metric how near SELECTED is to TARGET, and whether it is nearer than raw.
@@ -375,9 +378,9 @@ def compare(target: str, selected: str, raw: tuple[str, ...], sample: str, quiet
 )
 @click.option("--worst", type=click.IntRange(min=0), default=5, show_default=True, help="Documents that are listed.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random documents.")
-@click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads; by default one a core.")
-@click.option("--quiet", "-q", is_flag=True, help="No progress bars.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@with_workers
+@with_quiet
+@with_json
 def coverage(selected: tuple[str, ...], raw: tuple[str, ...], settings: tuple[str, ...], quiet: bool, as_json: bool,
              **rest: Any) -> None:  # fmt: skip
     """Say which documents of a target SELECTED does not cover, beside as many random documents of raw.
@@ -423,8 +426,8 @@ def coverage(selected: tuple[str, ...], raw: tuple[str, ...], settings: tuple[st
 )
 @click.option("--curriculum", type=click.Path(exists=True), help="One to show; by default that in the folder of RUN.")
 @click.option("--sample", default="16MB", show_default=True, help="Text of each corpus that is looked at, at least.")
-@click.option("--quiet", "-q", is_flag=True, help="No progress bars.")
-@click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads; by default one a core.")
+@with_quiet
+@with_workers
 def report(paths: tuple[str, ...], sample: str, quiet: bool, **rest: Any) -> None:
     """Report on a RUN, or on the files of a corpus: one page that needs no network.
 
@@ -467,7 +470,7 @@ def passages(raw: tuple[str, ...], quiet: bool, as_json: bool, **rest: Any) -> N
 @main.command()
 @click.argument("out", type=click.Path(exists=True, file_okay=False))
 @click.option("--inputs", is_flag=True, help="Check the raw and target files too.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@with_json
 def verify(out: str, inputs: bool, as_json: bool) -> None:
     """Recheck all hashes and counts of a run.
 

@@ -7,7 +7,18 @@ from typing import Any
 
 import click
 
-from curate.cli.options import bars, options, print_json, reading, running
+from curate.cli.options import (
+    bars,
+    options,
+    print_json,
+    reading,
+    running,
+    with_id_column,
+    with_json,
+    with_quiet,
+    with_text_column,
+    with_workers,
+)
 from curate.errors import UsageError
 
 
@@ -227,9 +238,9 @@ def offline(raw: tuple[str, ...], quiet: bool, as_json: bool, **rest: Any) -> No
     show_default=True,
     help="Stop at a row that cannot be read, or leave it out and count it.",
 )
-@click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads; by default one a core.")
-@click.option("--quiet", "-q", is_flag=True, help="No progress bars.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@with_workers
+@with_quiet
+@with_json
 def mix(raw: tuple[str, ...], weights: tuple[str, ...], loss: tuple[str, ...], rest: str, design: int | None,
         quiet: bool, as_json: bool, **options: Any) -> None:  # fmt: skip
     """Find in what proportion to mix the sources of RAW.
@@ -329,8 +340,8 @@ def _numbers(items: tuple[str, ...], option: str) -> dict[str, float] | None:
 @click.option("--compression", type=click.Choice(["none", "zstd"]), help="Of mds shards.  [default: none]")
 @click.option("--skip-empty", is_flag=True, help="Leave out groups without documents; the others get their share.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the mixing that datasets does.")
-@click.option("--text-column", help="Column of the text; by default that of the run, or text.")
-@click.option("--id-column", help="Column of the id; by default that of the run, or id.")
+@with_text_column
+@with_id_column
 @click.option(
     "--on-bad-row",
     type=click.Choice(["raise", "quarantine"]),

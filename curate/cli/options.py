@@ -22,6 +22,11 @@ def options(*several: Command) -> Callable[[Command], Command]:
     return add
 
 
+with_workers = click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads; by default one a core.")
+with_quiet = click.option("--quiet", "-q", is_flag=True, help="No progress bars.")
+with_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+with_text_column = click.option("--text-column", help="Column of the text; by default that of the run, or text.")
+with_id_column = click.option("--id-column", help="Column of the id; by default that of the run, or id.")
 reading = options(
     click.option(
         "--text-column", "--text-key", "--text-field", default="text", show_default=True, help="Column of the text."
@@ -129,8 +134,8 @@ drawing = options(
 of_a_selection = options(
     click.option("--raw", "-r", multiple=True, help="What the selection was made from; of a run that is known."),
     click.option("--target-text-column", help="Column of the text in the target, when it is another."),
-    click.option("--text-column", help="Column of the text; by default that of the run, or text."),
-    click.option("--id-column", help="Column of the id; by default that of the run, or id."),
+    with_text_column,
+    with_id_column,
     click.option(
         "--on-bad-row",
         type=click.Choice(["raise", "quarantine"]),
@@ -138,11 +143,11 @@ of_a_selection = options(
     ),
 )
 running = options(
-    click.option("--workers", "-w", type=click.IntRange(min=1), help="Threads; by default one a core."),
+    with_workers,
     click.option("--memory-limit", default="2GB", show_default=True, help="Memory to stay within."),
     click.option("--overwrite", is_flag=True, help="Replace what another recipe left in the folder."),
-    click.option("--quiet", "-q", is_flag=True, help="No progress bars."),
-    click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+    with_quiet,
+    with_json,
 )
 
 
