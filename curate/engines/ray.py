@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import pickle
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,6 +25,7 @@ Result = TypeVar("Result")
 QUEUED = 2  # tasks that are handed out for each that can run: none waits for the driver, and few wait for a node
 LOOK_AGAIN = 5.0  # seconds after which the size of the cluster is asked for again: it may grow
 AT_ONCE = 64  # small pieces of work that share a task, at most
+ANSWER = 10.0  # seconds in which a cluster must take a connection
 GIVE_UP = 30.0  # seconds that cancelled tasks are waited for
 
 
@@ -95,6 +97,7 @@ class RayEngine:
 
     def _connect(self, address: str) -> None:
         try:
+            _reach(address)
             self._ray.init(
                 address=None if address == "local" else address,
                 include_dashboard=False if address == "local" else None,
@@ -231,6 +234,14 @@ class RayEngine:
 
 
 _END: Any = object()
+
+
+def _reach(address: str) -> None:
+    """See whether somebody listens at ``host:port``: Ray itself tries for minutes before it says that nobody does."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if colon and port.isdecimal():
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER):
+            pass
 
 
 def _pickled(value: Any) -> bytes:
