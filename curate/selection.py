@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -25,7 +24,7 @@ from curate.features.domains import CLUSTER, Domains
 from curate.features.ngrams import file_sha256
 from curate.io.columns import columns_of
 from curate.io.corpus import PARTITION_BYTES, Corpus, Partition, scan
-from curate.io.paths import atomic, refuse_inputs_below
+from curate.io.paths import atomic, free_disk, linked, refuse_inputs_below, remove_tree
 from curate.io.run import SCORES_COMMIT, RunFolder, digest, read_json, write_json
 from curate.io.targets import Paths, Targets, listed_paths, named_targets
 from curate.metrics.diagnostics import Diagnostics, shares, warnings
@@ -522,7 +521,7 @@ class _Session:
         }
         write_json(self.folder.path / SCORES_COMMIT, commit)
         for folder in (fit.folder, self._before_fusion):
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder, ignore_errors=True)
         return commit
 
     def _score(self, model: Scorer | Fusion, fit: FitJob, spec: DrawSpec | None, n_documents: int, key: str) -> None:
@@ -579,7 +578,7 @@ class _Session:
             text = sum(p.n_bytes * (4 if corpus.source(p).compression else 1) for p in corpus.partitions)
             size = estimated_spill(text, model.features)
             n_ngrams = size / model.features.bucket_bytes
-            free = shutil.disk_usage(self.folder.path).free
+            free = free_disk(self.folder.path)
             before = {"spill": model.raw_sample.quota > 0.5 * n_ngrams and size < free // 2}
             write_json(decided, before)
         return bool(before["spill"])
@@ -793,20 +792,10 @@ def _adopt_scores(source: RunFolder, folder: RunFolder, key: str) -> None:
         raise RunError(f"{source.path}: {why}; leave out --scores-from, or make them the same")
     fitted = (path for path in source.scorer.rglob("*") if path.is_file())
     for path in sorted([*source.scores.glob("part-*.parquet"), *fitted]):
-        _link(path, folder.path / path.relative_to(source.path))
+        linked(path, folder.path / str(path.relative_to(source.path)))
     if (source.path / "quarantine.parquet").exists():
-        _link(source.path / "quarantine.parquet", folder.path / "quarantine.parquet")
+        linked(source.path / "quarantine.parquet", folder.path / "quarantine.parquet")
     write_json(folder.path / SCORES_COMMIT, scored)
-
-
-def _link(source: Path, to: Path) -> None:
-    to.parent.mkdir(parents=True, exist_ok=True)
-    to.unlink(missing_ok=True)
-    try:
-        os.link(source, to)
-    except OSError:
-        with atomic(to) as part:
-            shutil.copyfile(source, part)
 
 
 def _diagnose(

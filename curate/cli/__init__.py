@@ -11,6 +11,7 @@ import click
 from curate import __version__
 from curate.cli.curriculum import curriculum
 from curate.cli.options import (
+    RunFolderPath,
     bars,
     drawing,
     of_a_selection,
@@ -168,7 +169,7 @@ def score(raw: tuple[str, ...], targets: tuple[str, ...], settings: tuple[str, .
 
 
 @main.command()
-@click.argument("run", type=click.Path(exists=True, file_okay=False))
+@click.argument("run", type=RunFolderPath())
 @click.option("--out", "-o", type=click.Path(file_okay=False), help="Folder for the selection; by default RUN itself.")
 @click.option("--per", metavar="COLUMN", help="Draw within each value of a column (such as source).")
 @drawing
@@ -189,7 +190,7 @@ def draw(run: str, proportions: tuple[str, ...], quiet: bool, as_json: bool, **r
 
 
 @main.command()
-@click.argument("run", type=click.Path(exists=True, file_okay=False))
+@click.argument("run", type=RunFolderPath())
 @click.option(
     "--heldout",
     multiple=True,
@@ -468,7 +469,7 @@ def passages(raw: tuple[str, ...], quiet: bool, as_json: bool, **rest: Any) -> N
 
 
 @main.command()
-@click.argument("out", type=click.Path(exists=True, file_okay=False))
+@click.argument("out", type=RunFolderPath())
 @click.option("--inputs", is_flag=True, help="Check the raw and target files too.")
 @with_json
 def verify(out: str, inputs: bool, as_json: bool) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from curate.features import NgramFeatures
-from curate.io.paths import atomic
+from curate.io.paths import atomic, whole
 from curate.kernels.streams import NgramStream, room_for
 from curate.scorers import Dsir
 from curate.steps.documents import Documents
@@ -98,7 +98,8 @@ class NgramCounts:
         level = self.sample.lowest
         total = np.zeros(self.features.n_buckets, np.int64)
         for index, part in enumerate(found):
-            counts = np.load(self.path(index, "npy"), allow_pickle=False)
+            with whole(self.path(index, "npy")) as stream:
+                counts = np.load(stream, allow_pickle=False)
             total += counts[level - part["lowest"] :].sum(axis=0)
         return total, {"level": level, "n_ngrams": int(total.sum())}
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from curate.errors import CorruptError, InputError
 from curate.io.corpus import Partition
-from curate.io.paths import atomic
+from curate.io.paths import arrow_source, atomic
 from curate.io.run import digest
 from curate.io.tables import KEY, batches, numpy
 from curate.kernels.bytematch import HIGHEST, Vocabulary, words
@@ -163,7 +163,7 @@ def _stage(job: DecideJob, cuts: Cuts, n_slices: int, partition: Partition) -> P
 
 def _is_done(path: Path, key: str) -> bool:
     try:
-        with pa.OSFile(str(path)) as source:
+        with arrow_source(path) as source:
             return (pa.ipc.open_file(source).schema.metadata or {}).get(KEY) == key.encode()
     except (OSError, pa.ArrowInvalid):
         return False
@@ -245,7 +245,7 @@ def _covered(
 
 
 def _of_slice(number: int, n_slices: int, path: Path) -> pa.Table:
-    with pa.OSFile(str(path)) as source:
+    with arrow_source(path) as source:
         reader = pa.ipc.open_file(source)
         mine = [reader.get_batch(i) for i in range(number, reader.num_record_batches, n_slices)]
         return pa.Table.from_batches(mine, SCHEMA)
