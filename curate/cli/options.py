@@ -13,11 +13,11 @@ from curate.errors import UsageError
 Command = Callable[..., Any]
 
 
-class RunFolderPath(click.Path):
-    """The folder of a run, which must be there; of a URL the library looks."""
+class ExistingPath(click.Path):
+    """A path that must be there; of a URL the library looks."""
 
-    def __init__(self) -> None:
-        super().__init__(exists=True, file_okay=False)
+    def __init__(self, *, file_okay: bool = True) -> None:
+        super().__init__(exists=True, file_okay=file_okay)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return value if "://" in str(value) else super().convert(value, param, ctx)

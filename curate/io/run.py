@@ -253,10 +253,11 @@ class RunFolder:
         remove_tree(self.work, ignore_errors=True)
 
 
-def is_run(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is the folder of a finished run."""
+def is_run(path: str | os.PathLike[str], *, finished: bool = True) -> bool:
+    """Whether a path is the folder of a run, one that has scores at least, or a selection when it is ``finished``."""
     try:
-        return (folder_path(path) / MANIFEST).is_file()
+        folder = folder_path(path)
+        return any((folder / name).is_file() for name in ((MANIFEST,) if finished else (MANIFEST, SCORES_COMMIT)))
     except Exception:  # of a URL: what is read from it next says so
         return False
 
