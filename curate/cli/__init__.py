@@ -11,6 +11,7 @@ import click
 from curate import __version__
 from curate.cli.curriculum import curriculum
 from curate.cli.options import (
+    ExistingPath,
     bars,
     drawing,
     engine_of,
@@ -169,7 +170,7 @@ def score(raw: tuple[str, ...], targets: tuple[str, ...], settings: tuple[str, .
 
 
 @main.command()
-@click.argument("run", type=click.Path(exists=True, file_okay=False))
+@click.argument("run", type=ExistingPath(file_okay=False))
 @click.option("--out", "-o", type=click.Path(file_okay=False), help="Folder for the selection; by default RUN itself.")
 @click.option("--per", metavar="COLUMN", help="Draw within each value of a column (such as source).")
 @drawing
@@ -192,7 +193,7 @@ def draw(run: str, proportions: tuple[str, ...], quiet: bool, as_json: bool, **r
 
 
 @main.command()
-@click.argument("run", type=click.Path(exists=True, file_okay=False))
+@click.argument("run", type=ExistingPath(file_okay=False))
 @click.option(
     "--heldout",
     multiple=True,
@@ -427,7 +428,7 @@ def coverage(selected: tuple[str, ...], raw: tuple[str, ...], settings: tuple[st
     show_default=True,
     help="Of a corpus: stop at a row that cannot be read, or leave it out and count it.",
 )
-@click.option("--curriculum", type=click.Path(exists=True), help="One to show; by default that in the folder of RUN.")
+@click.option("--curriculum", type=ExistingPath(), help="One to show; by default that in the folder of RUN.")
 @click.option("--sample", default="16MB", show_default=True, help="Text of each corpus that is looked at, at least.")
 @with_quiet
 @with_workers
@@ -471,7 +472,7 @@ def passages(raw: tuple[str, ...], quiet: bool, as_json: bool, **rest: Any) -> N
 
 
 @main.command()
-@click.argument("out", type=click.Path(exists=True, file_okay=False))
+@click.argument("out", type=ExistingPath(file_okay=False))
 @click.option("--inputs", is_flag=True, help="Check the raw and target files too.")
 @with_json
 def verify(out: str, inputs: bool, as_json: bool) -> None:

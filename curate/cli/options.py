@@ -13,6 +13,16 @@ from curate.errors import UsageError
 Command = Callable[..., Any]
 
 
+class ExistingPath(click.Path):
+    """A path that must be there; of a URL the library looks."""
+
+    def __init__(self, *, file_okay: bool = True) -> None:
+        super().__init__(exists=True, file_okay=file_okay)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if "://" in str(value) else super().convert(value, param, ctx)
+
+
 def options(*several: Command) -> Callable[[Command], Command]:
     def add(command: Command) -> Command:
         for option in reversed(several):

@@ -219,7 +219,7 @@ def _told_of(other: pl.DataFrame) -> tuple[str, ...]:
 
 def _local(folder: str | os.PathLike[str]) -> Path:
     if is_url(os.fspath(folder)):
-        raise UsageError(f"{folder}: a curriculum must be in a local folder")
+        raise UsageError(f"{folder}: a curriculum must be in a local folder; copy it there, and back")
     return Path(folder)
 
 

@@ -29,6 +29,7 @@ from curate.evidence.texts import FEW_HELD_OUT, HeldOut, copies, priming, read_h
 from curate.evidence.verdict import LEVEL, Costs, Difference, against, difference, sentence
 from curate.io.corpus import Corpus, scan
 from curate.io.run import EVIDENCE, RunFolder, write_json
+from curate.io.tables import schema_of
 from curate.io.targets import GENERIC, Targets, named_targets
 from curate.progress import Progress
 from curate.sampling.budget import parse_bytes
@@ -249,10 +250,8 @@ def _named(heldout: Targets, targets: list[str]) -> dict[str, list[str]]:
 
 
 def _score_table(folder: RunFolder, corpus: Corpus, scored: Mapping[str, Any]) -> ScoreTable:
-    import pyarrow.parquet as pq
-
     parts = tuple(folder.scores / f"part-{p.index:05d}.parquet" for p in corpus.partitions)
-    names = pq.read_schema(parts[0]).names
+    names = schema_of(parts[0]).names
     columns = ["score"] if "score" in names else [f"score_{name}" for name in scored["spec"]["target"]]
     return ScoreTable(parts, tuple(columns), tuple(scored["carry"]), ())
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from curate.io.curriculum import CURRICULUM, DOCUMENTS, GROUPS, TEXT, Curriculum, read_curriculum
+from curate.io.paths import folder_path
 from curate.io.tables import batches
 from curate.report.safe import label
 from curate.report.summary import DocumentWeights, GroupWeight, Weighing
@@ -39,7 +40,7 @@ def weighing_of(path: str | os.PathLike[str], sources: Shares) -> Weighing:
     stages = some_of(made.n_stages, STAGES_SHOWN)
     weights = [made.shares(stage, DOCUMENTS, {}) if _counted(made) else made.stage(stage) for stage in stages]
     names = list(dict.fromkeys(made.names.to_pylist()))
-    groups = _largest(names, weights, _shares(made, Path(path), sources))
+    groups = _largest(names, weights, _shares(made, folder_path(path), sources))
     return Weighing(_about(made), made.n_stages, stages, len(names), groups)
 
 

@@ -5,7 +5,6 @@ What a verb leaves in the folder is all that the next one needs, so that process
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Sequence
 from concurrent.futures import wait
@@ -23,7 +22,7 @@ from curate.features import NgramFeatures
 from curate.features.domains import CLUSTER, Domains
 from curate.io.columns import columns_of
 from curate.io.corpus import Corpus, Partition, scan
-from curate.io.paths import atomic, refuse_inputs_below
+from curate.io.paths import atomic, free_disk, refuse_inputs_below, remove_tree
 from curate.io.run import SCORES_COMMIT, RunFolder, digest, read_json, write_json
 from curate.io.tables import is_done
 from curate.metrics.spending import spent
@@ -199,7 +198,7 @@ class Session:
             text = sum(p.n_bytes * (4 if corpus.source(p).compression else 1) for p in corpus.partitions)
             size = estimated_spill(text, model.features)
             n_ngrams = size / model.features.bucket_bytes
-            free = shutil.disk_usage(self.folder.path).free
+            free = free_disk(self.folder.path)
             most = model.raw_sample.quota > 0.5 * n_ngrams
             before = {"spill": most and size < free // 2 and self.engine.shares_memory}
             write_json(decided, before)
@@ -274,7 +273,7 @@ class Session:
         }
         write_json(self.folder.path / SCORES_COMMIT, commit)
         for done in (self.folder.work / "fit", self._before_fusion):
-            shutil.rmtree(done, ignore_errors=True)
+            remove_tree(done, ignore_errors=True)
         return commit
 
     def _fuse(self, scanned: Scanned, model: Fusion) -> None:
