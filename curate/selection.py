@@ -115,6 +115,7 @@ def select(
     memory_limit: str | int = "2GB",
     spill: bool | None = None,
     scores_from: str | os.PathLike[str] | None = None,
+    steps: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     progress: bool | None = False,
 ) -> Selection:
@@ -138,6 +139,7 @@ def select(
     on_bad_row : "raise", or "quarantine": rows that cannot be read go to ``quarantine.parquet``.
     format : "parquet" or "jsonl.zst". shard_size : bytes of text in a shard.
     scores_from : folder of an earlier run over the same files and target, whose scores are used again.
+    steps : what a recipe does with the selection afterwards, for the manifest.
     overwrite : replace what another recipe left in ``out``; scores that still hold are kept.
     progress : bars on stderr; None: when that is a terminal.
 
@@ -154,7 +156,7 @@ def select(
     resources = Resources(workers, parse_bytes(memory_limit), spill)
     columns = (text_column, id_column, target_text_column)
     job = _ScoringSpec.asked(raw, target, method, settings, columns, on_bad_row, per, holdout, domains)
-    return _Session(out, resources, Progress(progress)).select(job, spec, writing, name, scores_from, overwrite)
+    return _Session(out, resources, Progress(progress)).select(job, spec, writing, name, scores_from, overwrite, steps)
 
 
 def score(
@@ -388,6 +390,7 @@ class _Session:
         name: str | None,
         scores_from: str | os.PathLike[str] | None,
         overwrite: bool,
+        steps: Mapping[str, Any] | None = None,
     ) -> Selection:
         with ExitStack() as stack:
             engine = stack.enter_context(LocalEngine(self.resources.workers))
@@ -408,6 +411,9 @@ class _Session:
             )
             key = _scoring_key(job, corpus, targets, model, carry, self.domains)
             if self.folder.finished(recipe) and (self.folder.scored or {}).get("key") == key:
+                before = self.folder.manifest or {}
+                if steps and before.get("steps") != steps:
+                    self.folder.commit(before | {"steps": dict(steps)})
                 self.folder.clean()
                 return _result(self.folder, self.folder.manifest or {}, {})
             self.folder.begin(recipe, key, overwrite=overwrite)
@@ -417,6 +423,8 @@ class _Session:
             if spec.per and spec.per not in (*scored.table.carry, "path"):
                 raise UsageError(f"--per {spec.per}: not among the scores; score with --per {spec.per} first")
             manifest = self._drawn(scored, recipe, spec, writing, engine)
+            if steps:
+                manifest["steps"] = dict(steps)
             self.folder.commit(manifest)
             return _result(self.folder, manifest, self.seconds)
 
