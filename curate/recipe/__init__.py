@@ -79,7 +79,7 @@ class Recipe:
     def of_arguments(cls, raw: Any, **arguments: Any) -> Recipe:
         """A recipe from the arguments of `curate.select`; those of ``weights`` may stand beside the others."""
         given = {"raw": raw, **(arguments.pop("weights", None) or {}), **arguments}
-        values: dict[str, Any] = {name: given.pop(name) for name in TOP if given.get(name) is not None}
+        values: dict[str, Any] = {name: given.pop(name) for name in TOP if name in given}
         for name in SELECTING:
             section = SECTIONS[name]
             assert isinstance(section, Section)

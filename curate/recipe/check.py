@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from curate.recipe import Recipe
 
 _OPTION = re.compile(r"--([a-z][a-z-]*)")
+_VALUE = re.compile(r"\bcalled '([^']+)'")
 _CALLED = {"proportion": "proportions", "set": "settings", "from": "raw", "weight": "weights"}  # options and keys
 
 
@@ -127,7 +128,7 @@ def _size(recipe: Recipe, path: Path) -> None:
 def blaming(recipe: Recipe, *sections: str, at: Path = ()) -> Iterator[None]:
     """Lead errors by the line of the key that is to blame, where the recipe has one.
 
-    That is the key whose option the message names, or whose path it begins with; else ``at``.
+    That is the key whose option the message names, or whose value it begins with or quotes; else ``at``.
     """
     try:
         yield
@@ -156,10 +157,11 @@ def _named(recipe: Recipe, sections: tuple[str, ...], message: str) -> Path | No
 
 
 def _beginning(recipe: Recipe, sections: tuple[str, ...], message: str) -> Path | None:
-    """The key whose value, a path, a message begins with."""
+    """The key whose value a message begins with, or says that there is none of."""
+    called = _VALUE.search(message)
     for section in sections:
         for path, value in _leaves(recipe.values.get(section), (section,)):
-            if isinstance(value, str) and value and message.startswith(f"{value}: "):
+            if value and (message.startswith(f"{value}: ") or (called and called[1] == value)):
                 return path if place_of(recipe.places, path) else None
     return None
 

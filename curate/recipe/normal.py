@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from curate.errors import UsageError
@@ -28,7 +28,7 @@ def normal(values: Any, places: Places, file: str = "") -> dict[str, Any]:
             there = ", ".join(SECTIONS)
             raise refused(places, (name,), f"{name}: this version of curate does not have it yet (there are: {there})")
         if name not in TOP and name not in SECTIONS:
-            raise _no_key(places, (name,), "a recipe", [*TOP, *SECTIONS])
+            raise _no_key(places, (name,), "a recipe", [*TOP, *SECTIONS], _section_with(name))
     found: dict[str, Any] = _keys(values, TOP, places, ())
     for name, section in SECTIONS.items():
         if name in values:
@@ -129,9 +129,17 @@ def _refuse_everywhere(value: Any, places: Places, path: Path) -> None:
             raise refused(places, path, f"{'.'.join(path)}: {error}") from error
 
 
-def _no_key(places: Places, path: Path, where: str, known: Iterable[str]) -> UsageError:
+def _section_with(name: str) -> list[str]:
+    """Where a key is that stands outside of its section."""
+    sections = {path: of.keys for path, of in SECTIONS.items() if isinstance(of, Section)}
+    return [f"{path}.{name.lower()}" for path, keys in sections.items() if name.lower() in keys]
+
+
+def _no_key(
+    places: Places, path: Path, where: str, known: Iterable[str], elsewhere: Sequence[str] = ()
+) -> UsageError:
     names = list(known)
-    near = difflib.get_close_matches(path[-1], names, n=1)
+    near = [*elsewhere, *difflib.get_close_matches(path[-1], names, n=1)]
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return refused(places, path, f"no key {path[-1]!r} in {where}{hint} (there are: {', '.join(names)})")
 

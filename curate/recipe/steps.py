@@ -77,7 +77,7 @@ def run(recipe: Recipe, progress: bool | None, overwrite: bool) -> Curated:
     for name, step in AFTER.items():
         if name in recipe.values:
             with blaming(recipe, name, "run"), running.timed(name):
-                found[name] = step(running)
+                found[RESULT.get(name, name)] = step(running)
     if "curriculum" in found:
         found["curriculum_out"] = curriculum_folder(recipe)
     return Curated(recipe, recipe.out, **found, seconds=running.seconds)
@@ -226,4 +226,5 @@ def report_file(recipe: Recipe) -> Path:
     return Path(asked.get("out") or recipe.out / f"report.{asked.get('format', 'html')}")
 
 
+RESULT = {"evaluate": "evidence"}  # the attribute of `Curated`, where it is not that of the step
 AFTER: dict[str, Callable[[_Running], Any]] = {"evaluate": _evaluate, "curriculum": _curriculum, "report": _report}

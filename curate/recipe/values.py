@@ -14,6 +14,7 @@ from curate.errors import unknown
 
 Kind = Callable[[Any], Any]
 WHOLE = re.compile(r"[-+]?[0-9][0-9_]*")
+ROUND = re.compile(r"([-+]?[0-9]+)[eE]\+?([0-9]|1[0-8])")  # 1e6 is how a million is written, not a fraction
 REAL = re.compile(
     r"[-+]?(?:\.[0-9]+|[0-9][0-9_]*(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
 )
@@ -45,11 +46,13 @@ def scalar(text: str) -> Any:
     try:
         if len(text) <= _DIGITS and WHOLE.fullmatch(text):
             return int(text)
+        if len(text) <= _DIGITS and (parts := ROUND.fullmatch(text)):
+            return int(parts[1]) * 10 ** int(parts[2])
         if len(text) <= _DIGITS and REAL.fullmatch(text):
             return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
     except ValueError:  # such as 1__0
         pass
-    return text
+    return str(text)
 
 
 def plain(value: Any) -> Any:
