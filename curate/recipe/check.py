@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from curate._optional import check_installed
 from curate.errors import InputError, UsageError
 from curate.recipe.document import Path
+from curate.recipe.keys import SECTIONS, OneOf
 from curate.recipe.normal import place_of, refused
 
 if TYPE_CHECKING:
@@ -136,7 +137,23 @@ def blaming(recipe: Recipe, *sections: str, at: Path = ()) -> Iterator[None]:
         place = _place(recipe, sections, at, str(error))
         if place is None:
             raise
-        raise type(error)(f"{place}: {error}") from error
+        raise type(error)(f"{place}: {_in_keys(str(error), sections)}") from error
+
+
+def _in_keys(message: str, sections: tuple[str, ...]) -> str:
+    """A message with the options of the command line by the names that they have in recipes."""
+    paths: dict[str, str] = {}
+    for name in (*sections, *SECTIONS):
+        section = SECTIONS[name]
+        for path, one in section.sections.items() if isinstance(section, OneOf) else [("", section)]:
+            for key in one.keys:
+                paths.setdefault(key, ".".join(filter(None, (name, path, key))))
+
+    def named(match: re.Match[str]) -> str:
+        key = _CALLED.get(match[1], match[1].replace("-", "_"))
+        return paths.get(key, match[0])
+
+    return _OPTION.sub(named, message)
 
 
 def _place(recipe: Recipe, sections: tuple[str, ...], at: Path, message: str) -> str | None:

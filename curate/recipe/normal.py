@@ -135,9 +135,7 @@ def _section_with(name: str) -> list[str]:
     return [f"{path}.{name.lower()}" for path, keys in sections.items() if name.lower() in keys]
 
 
-def _no_key(
-    places: Places, path: Path, where: str, known: Iterable[str], elsewhere: Sequence[str] = ()
-) -> UsageError:
+def _no_key(places: Places, path: Path, where: str, known: Iterable[str], elsewhere: Sequence[str] = ()) -> UsageError:
     names = list(known)
     near = [*elsewhere, *difflib.get_close_matches(path[-1], names, n=1)]
     hint = f"; did you mean {near[0]!r}?" if near else ""
