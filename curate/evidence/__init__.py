@@ -82,6 +82,21 @@ class Evidence:
         """What `evidence.json` holds."""
         return {"version": FORMAT} | asdict(self)
 
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> Evidence:
+        """From what `evidence.json` holds.
+
+        Raises
+        ------
+        InputError : another version of curate wrote it.
+        """
+        if found.get("version") != FORMAT:
+            raise InputError(f"{EVIDENCE}: version {found.get('version')}, this curate reads {FORMAT}; evaluate again")
+        values: dict[str, Any] = {name: value for name, value in found.items() if name != "version"}
+        values["arms"] = tuple(_restored(arm) for arm in values["arms"])
+        values |= {name: tuple(values[name]) for name in ("heldout", "warnings")}
+        return cls(**values)
+
 
 def evaluate(
     run: str | os.PathLike[str],
@@ -311,6 +326,20 @@ def _arm(
         None if name == "selected" else against(costs, name),
         twins,
     )
+
+
+def _restored(arm: Mapping[str, Any]) -> Arm:
+    def compared(found: Mapping[str, Any] | None) -> Difference | None:
+        return None if found is None else Difference(**found)
+
+    by_target = {name: Difference(**found) for name, found in arm["over_random_by_target"].items()}
+    restored = {
+        "by_sample": tuple(tuple(line) for line in arm["by_sample"]),
+        "over_random": compared(arm["over_random"]),
+        "over_random_by_target": by_target,
+        "selected_over": compared(arm["selected_over"]),
+    }
+    return Arm(**dict(arm) | restored)
 
 
 def _record(of: HeldOut, corpus: Corpus, holdout: float | None) -> dict[str, Any]:

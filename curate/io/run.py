@@ -26,10 +26,13 @@ from curate.io.paths import (
 from curate.io.targets import Paths
 
 MANIFEST, SCORES_COMMIT, EVIDENCE, WORK = "manifest.json", "scores/scores.json", "evidence.json", "_work"
+STEPS = "steps.json"  # which of the later steps of a recipe are done
 _LOCK = ".curate.lock"
 _REPORTS = ("report.html", "report.md", "report.json")
-_DRAWN = ("manifest.json", "shards", "ledger.parquet", "README.md", "croissant.json", EVIDENCE, *_REPORTS)
-_CURRICULUM = ("curriculum.parquet", "weights.json", "weights-stage-*.json", "groups.parquet", "state.parquet")
+_DRAWN = ("manifest.json", "shards", "ledger.parquet", "README.md", "croissant.json", EVIDENCE, STEPS, *_REPORTS)
+_CURRICULUM = (
+    "curriculum.parquet", "weights.json", "weights-stage-*.json", "groups.parquet", "state.parquet", "curriculum",
+)  # fmt: skip
 _SCORED = ("scores", "scorer", "quarantine.parquet")
 
 

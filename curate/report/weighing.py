@@ -45,8 +45,8 @@ def weighing_of(path: str | os.PathLike[str], sources: Shares) -> Weighing:
 
 
 def own_curriculum(folder: Path) -> Path | None:
-    """The curriculum in the folder of a run."""
-    return folder if (folder / CURRICULUM).is_file() else None
+    """The curriculum in the folder of a run, or below it where a recipe puts one."""
+    return next((at for at in (folder, folder / "curriculum") if (at / CURRICULUM).is_file()), None)
 
 
 def some_of(n: int, most: int) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ What a verb leaves in the folder is all that the next one needs, so that process
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, replace
 from functools import partial
@@ -384,7 +384,12 @@ class Session:
     # ---- write
 
     def write(
-        self, drawn: Drawn, recipe: dict[str, Any], writing: WriteSpec, domains: Domains | None
+        self,
+        drawn: Drawn,
+        recipe: dict[str, Any],
+        writing: WriteSpec,
+        domains: Domains | None,
+        steps: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Write shards, ledger, cards and manifest, which commits the run; returns the manifest."""
         scored, keep, kept = drawn.scored, drawn.keep, drawn.kept
@@ -416,6 +421,8 @@ class Session:
         manifest = manifest_of(scored, recipe, drawn.found, kept, entries, diagnostics, nats, texts)
         if domains:
             manifest["domains"] = domains.identity()
+        if steps:
+            manifest["steps"] = dict(steps)
         self._write_cards(manifest, job)
         self.folder.commit(manifest)
         return manifest
