@@ -25,6 +25,7 @@ from curate.io.corpus import Corpus, Partition, scan
 from curate.io.paths import atomic, free_disk, refuse_inputs_below, remove_tree
 from curate.io.run import SCORES_COMMIT, RunFolder, digest, read_json, write_json
 from curate.io.tables import is_done
+from curate.logs import event
 from curate.metrics.spending import spent
 from curate.progress import Progress
 from curate.sampling.draws import DRAWS
@@ -245,8 +246,8 @@ class Session:
     def commit_scores(self, scanned: Scanned, model: Scorer | Fusion) -> dict[str, Any]:
         """Declare the score table complete, fused where several scorers are; returns what is noted of it."""
         fitted = self.fitted(scanned)
-        with self._timed("score"):
-            if isinstance(model, Fusion):
+        if isinstance(model, Fusion):
+            with self._timed("fuse"):
                 self._fuse(scanned, model)
         commit = {
             "key": scanned.key,
@@ -544,5 +545,8 @@ class _Timer:
         self._start = time.perf_counter()
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self._seconds[self._name] = round(self._seconds.get(self._name, 0) + time.perf_counter() - self._start, 3)
+        seconds = time.perf_counter() - self._start
+        self._seconds[self._name] = round(self._seconds.get(self._name, 0) + seconds, 3)
+        if kind is None:
+            event("step.end", step=self._name, seconds=round(seconds, 3))
         give_back_memory()
