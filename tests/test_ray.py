@@ -224,7 +224,9 @@ def test_a_selection_from_s3_to_s3_has_the_bytes_of_one_on_disk(cluster, bucket,
     select(f"{there}/raw", f"{there}/out", target=f"{there}/target.jsonl", engine="ray", **options)
     select(corpus / "raw", tmp_path / "out", target=corpus / "target.jsonl", **options)
     for path in s3.find(f"{there}/out"):
-        s3.get_file(path, str(tmp_path / "fetched" / path.partition("/out/")[2]))
+        to = tmp_path / "fetched" / path.partition("/out/")[2]
+        to.parent.mkdir(parents=True, exist_ok=True)
+        s3.get_file(path, str(to))
     wanted = tree(tmp_path / "out")
     found = tree(tmp_path / "fetched")
     bytes_of = [name for name in wanted if name.startswith(("shards/", "scores/part", "ledger"))]
