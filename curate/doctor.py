@@ -13,7 +13,19 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-BASE = ("numpy", "polars", "duckdb", "pyarrow", "numba", "click", "fsspec", "zstandard", "sentencepiece", "rich")
+BASE = (
+    "numpy",
+    "polars",
+    "duckdb",
+    "pyarrow",
+    "numba",
+    "click",
+    "fsspec",
+    "universal-pathlib",
+    "zstandard",
+    "sentencepiece",
+    "rich",
+)
 EXTRAS = {
     "s3": "s3fs",
     "hf": "huggingface_hub",

@@ -30,6 +30,7 @@ from corpora import (
 
 import curate.selection.session as selection_module
 from curate.errors import InputError, RunError, UsageError
+from curate.io.run import RunFolder
 from curate.selection import draw, score
 from curate.verification import verify
 
@@ -211,11 +212,12 @@ def test_a_folder_that_is_not_a_runs_is_refused_and_left_alone(raw, tmp_path, na
     assert [p for p in (tmp_path / "out").rglob("*") if p.is_file()] == [mine]
 
 
-def test_a_file_or_a_url_as_output_is_refused(raw, tmp_path):
+def test_a_file_or_a_web_address_as_output_is_refused(raw, tmp_path):
     with pytest.raises(RunError, match="is a file"):
         select(raw, write(tmp_path / "out", b""))
-    with pytest.raises(UsageError, match="must be a local folder"):
-        score(raw, target=tmp_path / "target.jsonl", out="s3://bucket/out")
+    pytest.importorskip("aiohttp")
+    with pytest.raises(UsageError, match="https://there/out: cannot be written to"):
+        score(raw, target=tmp_path / "target.jsonl", out="https://there/out")
 
 
 def test_an_empty_folder_is_as_good_as_none(raw, tmp_path):
@@ -261,6 +263,30 @@ def test_a_second_run_in_the_folder_is_refused_while_the_first_holds_it(raw, tmp
     finally:
         holder.kill()
         holder.communicate()
+
+
+def test_many_share_a_folder_while_none_owns_it(raw, tmp_path):
+    select(raw, tmp_path / "out", name="x")
+    one, another, owner = (RunFolder(tmp_path / "out") for _ in range(3))
+    with one.locked(shared=True), another.locked(shared=True):
+        half = write(tmp_path / "out" / "scores" / ".part-00000.parquet.x.part", b"x")
+        with pytest.raises(RunError, match="another run is writing here"), owner.locked():
+            pass
+    with one.locked(shared=True):
+        assert half.exists()  # it may be another one's
+    with owner.locked(), pytest.raises(RunError, match="another run is writing here"), one.locked(shared=True):
+        pass
+    assert not half.exists()
+    assert not (tmp_path / "out" / ".curate.lock").exists()
+
+
+def test_an_owner_deletes_what_those_who_shared_left_half_done(raw, tmp_path):
+    select(raw, tmp_path / "out", name="x")
+    wanted = tree(tmp_path / "out")
+    with RunFolder(tmp_path / "out").locked(shared=True):
+        write(tmp_path / "out" / "scores" / ".part-00000.parquet.x.part", b"x")
+    select(raw, tmp_path / "out", name="x")
+    assert tree(tmp_path / "out") == wanted
 
 
 def test_a_lock_that_was_taken_away_while_it_was_waited_for_is_not_enough(raw, tmp_path, monkeypatch):

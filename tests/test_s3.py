@@ -17,7 +17,7 @@ from corpora import kept_ids, rows, scores, select, sharded, target_rows, tree, 
 import curate
 from curate.cli import main
 from curate.errors import CurateError, InputError, RunError, UsageError
-from curate.io import lease, scratch
+from curate.io import lease, paths, scratch
 from curate.io.corpus import scan
 from curate.io.paths import atomic, folder_path
 from curate.io.run import RunFolder
@@ -290,6 +290,64 @@ def test_a_write_that_is_refused_is_a_clear_error(corpus, s3, bucket, monkeypatc
     with pytest.raises(RunError, match=rf"s3://{bucket}/run/.*: cannot be written \(Access Denied\); run the same"):
         select(corpus / "parquet", f"s3://{bucket}/run", target=corpus / "target.jsonl")
     assert "run/.curate.lock" not in keys(s3, bucket)
+
+
+def test_what_reads_a_run_says_the_same_of_one_on_s3(corpus, s3, bucket):
+    pytest.importorskip("pyppmd")
+    run, target = f"s3://{bucket}/run", write(corpus / "train.jsonl", target_rows(80))
+    options = {"target": target, "per": "source", "holdout": 0.3, "budget": 30, "name": "x"}
+    for out in (corpus / "run", run):
+        select(corpus / "parquet", out, **options)
+
+    def both(*args):
+        said = []
+        for place in (str(corpus / "run"), run):
+            result = CliRunner().invoke(main, [arg.replace("RUN", place) for arg in args])
+            assert result.exit_code == 0, result.output
+            said.append(result.stdout.replace(place, "RUN"))
+        assert said[0] == said[1]
+
+    both("evaluate", "RUN", "--seeds", "2", "--sample", "2kB", "-q")
+    both("compare", str(corpus / "target.jsonl"), "RUN", "-q")
+    both("curriculum", "mix", "RUN", "--out", "RUN", "-q")
+    both("report", "RUN", "--format", "md", "-q")
+    there = fetched(s3, bucket, "run", corpus / "there")
+    assert {path.name for path in there.iterdir()} == {path.name for path in (corpus / "run").iterdir()}
+    for name in ("curriculum.parquet", "weights.json"):
+        assert (there / name).read_bytes() == (corpus / "run" / name).read_bytes()
+
+
+@pytest.mark.parametrize("args", [
+    ["curriculum", "update", "s3://b/c"],
+    ["curriculum", "offline", "RAW", "--out", "s3://b/c"],
+    ["passages", "RAW", "--out", "s3://b/c"],
+    ["domains", "RAW", "--out", "s3://b/c"],
+])  # fmt: skip
+def test_results_that_cannot_be_on_s3_are_refused_in_one_line(corpus, args, monkeypatch):
+    monkeypatch.chdir(corpus)
+    result = CliRunner().invoke(main, [arg.replace("RAW", str(corpus / "parquet")) for arg in args])
+    assert result.exit_code == 2
+    assert "must be a local folder" in result.output or "must be in a local folder" in result.output
+    assert result.output.count("\n") == 1
+    assert not (corpus / "s3:").exists()
+
+
+@pytest.mark.parametrize("stores", [paths._OBJECT_STORES, ()], ids=["appear whole", "renamed"])
+def test_other_file_systems_hold_runs_too(corpus, monkeypatch, stores):
+    import fsspec
+
+    monkeypatch.setattr(paths, "_OBJECT_STORES", stores)
+    memory = fsspec.filesystem("memory")
+    options = {"target": corpus / "target.jsonl", "name": "x"}
+    select(corpus / "jsonl", corpus / "here", **options)
+    try:
+        select(corpus / "jsonl", "memory://runs/one", **options)
+        assert verify("memory://runs/one").ok
+        memory.get("/runs/one/", f"{corpus}/there/", recursive=True)
+    finally:
+        memory.store.clear()
+        memory.pseudo_dirs[:] = [""]
+    assert tree(corpus / "there") == tree(corpus / "here")
 
 
 # ---- killed on S3

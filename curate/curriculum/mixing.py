@@ -261,9 +261,8 @@ def mix(
     )
     if out is not None:
         if by_what != METHOD:
-            (folder_path(out) / STATE).unlink(
-                missing_ok=True
-            )  # from which an update would make the other weights again
+            state = folder_path(out) / STATE  # from which an update would make the other weights again
+            state.unlink(missing_ok=True)
         write_curriculum(out, made.curriculum())
     return made
 
