@@ -14,7 +14,16 @@ from uuid import uuid4
 import fsspec
 
 from curate._optional import require
-from curate.errors import CorruptError, CurateError, InputError, MissingExtraError, ResourceError, RunError, UsageError
+from curate.errors import (
+    CorruptError,
+    CurateError,
+    InputError,
+    MissingExtraError,
+    ResourceError,
+    RunError,
+    UnreachableError,
+    UsageError,
+)
 
 FORMATS = {
     "parquet": "parquet",
@@ -156,7 +165,7 @@ def open_binary(path: str) -> BinaryIO:
 
     Raises
     ------
-    InputError : it cannot be opened.
+    UnreachableError : it cannot be opened.
     """
     try:
         if not is_url(path):
@@ -172,7 +181,7 @@ def _unreachable(path: str, done: str, error: Exception) -> Exception:
     if isinstance(error, CurateError) or not (isinstance(error, OSError) or is_url(path)):
         return error
     reason = error.strerror if isinstance(error, OSError) else None
-    return InputError(f"{path}: cannot be {done} ({reason or _first_line(error)})")
+    return UnreachableError(f"{path}: cannot be {done} ({reason or _first_line(error)})")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from curate.errors import RunError, UsageError
+from curate.errors import BusyError, RunError, UsageError
 from curate.io.paths import atomic, is_url
 from curate.io.targets import Paths
 
@@ -93,7 +93,7 @@ class RunFolder:
 
         Raises
         ------
-        RunError : another run has it, or it holds files that are not a run's.
+        RunError : another run has it (BusyError), or it holds files that are not a run's.
         """
         self._refuse_foreign()
         self.path.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ class RunFolder:
                 pass  # its last owner took it away between our opening and our locking it
             except BlockingIOError as error:
                 handle.close()
-                raise RunError(
+                raise BusyError(
                     f"{self.path}: another run is writing here; wait for it or choose another folder"
                 ) from error
             except OSError as error:
