@@ -20,7 +20,8 @@ from curate.io.targets import Paths, Targets, listed_paths, named_targets
 from curate.report.terminal import size, table
 from curate.sampling.budget import parse_budget, parse_bytes
 from curate.scorers import Dsir, Fusion, Leverage, Scorer, scorer
-from curate.selection import check_draw, check_target, draw_spec, estimated_spill, vector_column
+from curate.selection.asked import check_draw, check_target, draw_spec, vector_column
+from curate.selection.session import estimated_spill
 from curate.steps.cover import CANDIDATES, SLICE_BYTES
 from curate.steps.documents import Documents, documents, raw_batches
 from curate.steps.holdout import checked_fraction, target_texts

@@ -233,7 +233,7 @@ def test_a_fit_that_was_left_is_not_used_for_another_corpus(tmp_path, monkeypatc
         raise stopped
 
     with monkeypatch.context() as patch:
-        patch.setattr("curate.selection.score_partition", stop)
+        patch.setattr("curate.selection.session.score_partition", stop)
         with pytest.raises(RuntimeError, match="stopped"):
             select(raw, tmp_path / "out", **chosen)
     for path in sorted(raw.iterdir())[2:]:

@@ -10,10 +10,11 @@ import reference
 from corpora import FORMATS, kept_ids, ledger, rows, select, sharded, target_rows, tree, write
 from killing import killed_at_every_commit
 
+from curate.engines.resources import Resources
 from curate.errors import InputError, UsageError
 from curate.sampling.noise import TIE
 from curate.scorers.base import texts_within
-from curate.selection import Resources, draw
+from curate.selection import draw
 from curate.steps import cover as step
 
 ROWS = rows(120)

@@ -224,7 +224,7 @@ def test_a_damaged_target_is_one_line_that_names_it(raw, tmp_path):
 
 
 def test_a_file_that_goes_while_it_is_read_is_an_error_that_names_it(raw, tmp_path, monkeypatch):
-    import curate.selection as selection_module
+    import curate.selection.session as selection_module
 
     real = selection_module.fit_partition
     for form in ("jsonl", "jsonl.gz", "parquet", "csv.zst"):

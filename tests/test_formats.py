@@ -14,9 +14,9 @@ from corpora import FORMATS, encoded, jsonl_shards, kept_ids, read_all, rows, sc
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from curate.engines.resources import Resources
 from curate.errors import InputError
 from curate.io.corpus import scan
-from curate.selection import Resources
 
 LONG = "one two three four five six seven eight nine ten eleven twelve"
 ANY = {"budget": "100%", "settings": {"min_tokens": 0}}

@@ -15,13 +15,13 @@ from corpora import FORMATS, kept_ids, ledger, rows, scores, select, sharded, tr
 from killing import killed_at_every_commit
 
 from curate.cli import main
+from curate.engines.resources import Resources
 from curate.errors import InputError, UsageError
 from curate.features.vectors import HashedVectors
 from curate.leverage import leverage_scores
 from curate.plan import estimate
 from curate.sampling.inclusion import inclusion
 from curate.scorers import Leverage, load_scorer, scorer
-from curate.selection import Resources
 
 ROWS = rows(120)
 TEXTS = [row["text"] for row in ROWS]

@@ -28,7 +28,7 @@ from corpora import (
     write,
 )  # fmt: skip
 
-import curate.selection as selection_module
+import curate.selection.session as selection_module
 from curate.errors import InputError, RunError, UsageError
 from curate.selection import draw, score
 from curate.verification import verify

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from curate.errors import UsageError
 
@@ -32,7 +32,17 @@ class LocalEngine:
         self._partitions = ThreadPoolExecutor(self.workers, thread_name_prefix="partition")
         self._batches = ThreadPoolExecutor(self.workers, thread_name_prefix="batch")
 
-    def __enter__(self) -> LocalEngine:
+    shares_memory = True
+
+    @property
+    def here(self) -> LocalEngine:
+        return self
+
+    @property
+    def inside(self) -> LocalEngine:
+        return self
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -41,11 +51,21 @@ class LocalEngine:
         self._partitions.shutdown(wait=True, cancel_futures=True)
         self._batches.shutdown(wait=True, cancel_futures=True)
 
+    def submit(self, work: Callable[[], Result]) -> Future[Result]:
+        """Start something beside what `each` does."""
+        return self._partitions.submit(work)
+
     def begin(self, work: Callable[[], object]) -> None:
         """Start something that is needed later; what it raises is of no interest."""
         self._batches.submit(work)
 
-    def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
+    def each(
+        self,
+        work: Callable[[Item], Result],
+        items: Iterable[Item],
+        *,
+        alone: Callable[[Item], Callable[[], Result]] | None = None,
+    ) -> Iterator[tuple[Item, Result]]:
         """``(item, result)`` as they are done; the first error stops what is running at its next batch."""
         waiting = iter(items)
         running: dict[Future[Result], Item] = {}

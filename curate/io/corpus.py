@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -71,6 +71,11 @@ class Corpus:
             "columns": [self.text_column, self.id_column],
             "on_bad_row": self.on_bad_row,
         }
+
+    def alone(self, partition: Partition) -> tuple[Corpus, Partition]:
+        """One partition with no more of the corpus than it takes to read and name it, to be sent elsewhere."""
+        file = replace(self.files[partition.file], cuts=(), units=())
+        return replace(self, files=(file,), partitions=(), passed_over=()), replace(partition, file=0)
 
     @property
     def n_bytes(self) -> int:

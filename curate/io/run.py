@@ -88,8 +88,10 @@ class RunFolder:
         return (self.work / "run.json").is_file() or (self.path / SCORES_COMMIT).is_file()
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Own the folder; a killed owner's lock is gone with it.
+    def locked(self, *, shared: bool = False) -> Iterator[None]:
+        """Own the folder, or, ``shared``, do some partitions of a run that others are at too.
+
+        A killed owner's lock is gone with it.
 
         Raises
         ------
@@ -98,7 +100,10 @@ class RunFolder:
         self._refuse_foreign()
         self.path.mkdir(parents=True, exist_ok=True)
         lock = self.path / _LOCK
-        with self._open_lock(lock):
+        with self._open_lock(lock, shared):
+            if shared:  # others are at work: their files that are half done are left alone, and so is the lock's
+                yield
+                return
             try:
                 for stray in self.path.rglob(".*.part"):
                     stray.unlink(missing_ok=True)
@@ -106,11 +111,12 @@ class RunFolder:
             finally:
                 lock.unlink(missing_ok=True)
 
-    def _open_lock(self, lock: Path) -> TextIO:
+    def _open_lock(self, lock: Path, shared: bool) -> TextIO:
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         while True:
             handle = open(lock, "a")  # noqa: SIM115 (the caller closes it)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(handle, kind | fcntl.LOCK_NB)
                 if os.path.samestat(os.fstat(handle.fileno()), lock.stat()):
                     return handle
             except FileNotFoundError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +65,7 @@ def descending(keys: np.ndarray) -> np.ndarray:
     return ~ascending
 
 
-Passes = Callable[[], Iterable[Ranked]]
+Passes = Callable[[Callable[[Ranked], Any]], Iterable[Any]]
 
 
 def find_cuts(documents: Passes, budgets: Mapping[int, int], *, collect: int = COLLECT) -> dict[int, Cut]:
@@ -72,7 +73,8 @@ def find_cuts(documents: Passes, budgets: Mapping[int, int], *, collect: int = C
 
     Parameters
     ----------
-    documents : called for every pass; yields the partitions in any order.
+    documents : called for every pass, with what is wanted of each batch of documents; yields that in any order, so
+        that it can be found where the documents are.
     budgets : by group; groups that are not named keep nothing.
 
     Returns
@@ -145,11 +147,18 @@ def _settle(documents: Passes, searches: dict[int, _Search], limit: int) -> bool
     """Settle all searches from one pass, unless too many documents are left."""
     parts: list[Ranked] = []
     count = 0
-    for ranked in documents():
+    last = all(search.exhausted for search in searches.values())
+
+    def of(ranked: Ranked) -> Ranked | int:
         inside = ranked.where(_inside(ranked, searches))
+        return inside if last or len(inside.order) <= limit else len(inside.order)
+
+    for inside in documents(of):
+        if isinstance(inside, int):
+            return False
         parts.append(inside)
         count += len(inside.order)
-        if count > limit and not all(search.exhausted for search in searches.values()):
+        if count > limit and not last:
             return False
     left = _concatenate(parts)
     for group, search in searches.items():
@@ -186,12 +195,22 @@ def _narrow(documents: Passes, searches: dict[int, _Search]) -> None:
     """One pass that leaves one bin of each search's range."""
     sizes = {group: np.zeros((1 << _BIN_BITS) + 1, np.int64) for group in searches}
     occupied = {group: np.zeros((1 << _BIN_BITS) + 1, bool) for group in searches}
-    for ranked in documents():
+
+    def of(ranked: Ranked) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        found = {}
         for group, search in searches.items():
             inside = ranked.where(search.inside(ranked, group))
             offset = getattr(inside, search.field) - np.uint64(search.low)
-            bins = (offset >> np.uint64(search.shift)).astype(np.int64)
-            np.add.at(sizes[group], bins, inside.size)
+            bins, at = np.unique((offset >> np.uint64(search.shift)).astype(np.int64), return_inverse=True)
+            total = np.zeros(len(bins), np.int64)
+            np.add.at(total, at, inside.size)
+            if len(bins):
+                found[group] = bins, total
+        return found
+
+    for part in documents(of):
+        for group, (bins, total) in part.items():
+            sizes[group][bins] += total
             occupied[group][bins] = True
     for group, search in searches.items():
         search.narrow(sizes[group], occupied[group])

@@ -81,7 +81,7 @@ def sample(job: DecideJob) -> Sampled:
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     try:
-        sorter = Sorter(scratch, job.memory_limit, job.engine.workers)
+        sorter = Sorter(scratch, job.memory_limit, job.engine.here.workers)
         rows = _gathered(job, sorter)
         if not rows.n:
             raise InputError(f"nothing selected: none of {job.found.n_eligible:,} scores is a finite number")
@@ -159,17 +159,17 @@ def _gathered(job: DecideJob, sorter: Sorter) -> _Rows:
         write_rows(path, _rows_of(job, part, columns))
         return path, pq.read_metadata(path).num_rows if path.exists() else 0
 
-    found = job.engine.map(gather, range(len(job.table.parts)))
+    found = job.engine.here.map(gather, range(len(job.table.parts)))
     files = [path for path, count in found if count]
     n = sum(count for _, count in found)
     n_groups = len(group_names(job.spec, job.found))
     if not by:
-        return _Rows(files, job.engine, n_groups, n, "score")
+        return _Rows(files, job.engine.here, n_groups, n, "score")
     rows = sorter.scratch / "rows.parquet"
     write_rows(rows, with_quantiles(sorter.sorted(files, "grouped, score, part, place"), "score", 1.0))
     for path in files:
         path.unlink()
-    return _Rows([rows], job.engine, n_groups, n, "total")
+    return _Rows([rows], job.engine.here, n_groups, n, "total")
 
 
 def _rows_of(job: DecideJob, part: int, columns: list[tuple[str, str | None, list[str]]]) -> Iterator[pa.Table]:
@@ -211,7 +211,7 @@ def _values(job: DecideJob, column: str) -> list[str]:
         return {v for rows in batches(part, [column]) for v in pc.unique(_strings(rows[column])).to_pylist()}
 
     found: set[str] = set()
-    for values in job.engine.ordered(of, job.table.parts):
+    for values in job.engine.here.ordered(of, job.table.parts):
         found |= values
         if len(found) > MAX_GROUPS:
             raise UsageError(f"--calibrate {column}: the column has over {MAX_GROUPS:,} different values")

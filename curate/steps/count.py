@@ -10,12 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from curate.engines.base import Engine
 from curate.features import NgramFeatures
 from curate.io.paths import atomic
 from curate.kernels.streams import NgramStream, room_for
 from curate.scorers import Dsir
 from curate.steps.documents import Documents
 from curate.steps.sample import FitSample
+
+COUNTS_AT_ONCE = 500  # partitions whose counts are added up by one
 
 
 class Buffers:
@@ -24,6 +27,9 @@ class Buffers:
     def __init__(self) -> None:
         self._free: list[np.ndarray] = []
         self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type[Buffers], tuple[()]]:
+        return Buffers, ()  # elsewhere there are others
 
     def take(self, n_bytes: int, features: NgramFeatures) -> np.ndarray:
         with self._lock:
@@ -93,13 +99,21 @@ class NgramCounts:
         """Where the counts of a partition are (npy), its buckets (bin) and their documents (arrow)."""
         return self.folder / f"part-{index:05d}.{ending}"
 
-    def total(self, found: list[dict[str, Any]]) -> tuple[np.ndarray, dict[str, Any]]:
+    def total(self, found: list[dict[str, Any]], engine: Engine) -> tuple[np.ndarray, dict[str, Any]]:
         """``(int64[n_buckets], what was looked at)``: the counts over all partitions, of the documents that count."""
         level = self.sample.lowest
+        lowest = [part["lowest"] for part in found]
+        runs = range(0, len(found), COUNTS_AT_ONCE)
+
+        def of(first: int) -> np.ndarray:
+            total = np.zeros(self.features.n_buckets, np.int64)
+            for index, low in enumerate(lowest[first : first + COUNTS_AT_ONCE], first):
+                total += np.load(self.path(index, "npy"), allow_pickle=False)[level - low :].sum(axis=0)
+            return total
+
         total = np.zeros(self.features.n_buckets, np.int64)
-        for index, part in enumerate(found):
-            counts = np.load(self.path(index, "npy"), allow_pickle=False)
-            total += counts[level - part["lowest"] :].sum(axis=0)
+        for some in engine.ordered(of, runs):
+            total += some
         return total, {"level": level, "n_ngrams": int(total.sum())}
 
 

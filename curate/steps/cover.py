@@ -6,7 +6,7 @@ is gone through once, and spends its part of the budget on what earlier ones did
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pyarrow as pa
 
+from curate.engines.base import BatchEngine
 from curate.errors import CorruptError, InputError
-from curate.io.corpus import Partition
+from curate.io.corpus import Corpus, Partition
 from curate.io.paths import atomic
 from curate.io.run import digest
 from curate.io.tables import KEY, batches, numpy
@@ -69,8 +70,9 @@ def list_cover(job: DecideJob) -> Listed:
     cuts = draw_table(job.table, replace(job.spec, draw="topk", budget=wider), job.found, job.engine)
     sizes = job.engine.map(lambda part: _candidates(cuts, part).sizes, range(len(job.table.parts)))
     n_slices = max(1, -(-sum(n_bytes for n_bytes, _ in sizes) // SLICE_BYTES))
-    stage = partial(_stage, job, cuts, n_slices)
-    paths = [path for _, path in sorted((p.index, path) for p, path in job.engine.each(stage, job.corpus.partitions))]
+    staging = _Staging(job.corpus, cuts, n_slices, job.scratch, job.key, job.batch_bytes, job.engine.inside)
+    staged = job.engine.each(partial(_stage, staging), job.corpus.partitions, alone=staging.alone)
+    paths = [path for _, path in sorted((p.index, path) for p, path in staged)]
     total = job.spec.budget.total(job.found.n_documents)
     bytes_of_budget = total * sum(n_bytes for n_bytes, _ in sizes) / max(1, sum(size for _, size in sizes))
     kept = _covered(job, coverage, paths, n_slices, total, bytes_of_budget)
@@ -133,13 +135,31 @@ def _candidates(cuts: Cuts, part: int) -> _Candidates:
     return _Candidates(*(np.concatenate(column) for column in zip(empty, *found, strict=True)))
 
 
-def _stage(job: DecideJob, cuts: Cuts, n_slices: int, partition: Partition) -> Path:
+@dataclass(frozen=True)
+class _Staging:
+    """What setting candidates aside needs to know."""
+
+    corpus: Corpus
+    cuts: Cuts
+    n_slices: int
+    scratch: Path
+    key: str
+    batch_bytes: int
+    engine: BatchEngine
+
+    def alone(self, partition: Partition) -> Callable[[], Path]:
+        """`_stage` of one partition, to be sent elsewhere."""
+        corpus, there = self.corpus.alone(partition)
+        return partial(_stage, replace(self, corpus=corpus), there)
+
+
+def _stage(job: _Staging, partition: Partition) -> Path:
     """Set the candidates of a partition aside, unless that is done: some at a time, in a batch for each slice."""
     path = job.scratch / f"candidates-{partition.index:05d}.arrow"
-    key = digest([FORMAT, "cover", job.key, n_slices, job.corpus.identity(partition)])
+    key = digest([FORMAT, "cover", job.key, job.n_slices, job.corpus.identity(partition)])
     if _is_done(path, key):
         return path
-    wanted = _candidates(cuts, partition.index)
+    wanted = _candidates(job.cuts, partition.index)
 
     def work(raw: Any) -> pa.Table:
         docs = documents(job.corpus, partition, raw, ())
@@ -149,7 +169,7 @@ def _stage(job: DecideJob, cuts: Cuts, n_slices: int, partition: Partition) -> P
         return pa.table([wanted.places[at], wanted.n_bytes[at], wanted.size[at], wanted.ties[at], texts], schema=SCHEMA)
 
     count = 0
-    with _Dealer(path, key, n_slices, GROUP_BYTES // job.engine.workers) as dealer:
+    with _Dealer(path, key, job.n_slices, GROUP_BYTES // job.engine.workers) as dealer:
         for table in job.engine.pipeline(work, raw_batches(job.corpus, partition, (), job.batch_bytes)):
             dealer.add(table)
             count += table.num_rows
@@ -216,7 +236,7 @@ def _covered(
     kept: list[list[np.ndarray]] = [[] for _ in paths]
     spent = 0
     for number in range(n_slices):
-        tables = job.engine.map(partial(_of_slice, number, n_slices), paths)
+        tables = job.engine.here.map(partial(_of_slice, number, n_slices), paths)
         parts = np.repeat(np.arange(len(paths)), [table.num_rows for table in tables])
         table = pa.concat_tables(tables)
         place, n_bytes, size, tie = (numpy(table[name]) for name in ("place", "n_bytes", "size", "tie"))
@@ -233,7 +253,7 @@ def _covered(
             budget=total * (number + 1) // n_slices - spent,
             room=total - spent,
             rounds=-(-ROUNDS // n_slices),
-            workers=job.engine.workers,
+            workers=job.engine.here.workers,
         )
         spent += int(size[taken].sum())
         for part in np.unique(parts[taken]):
@@ -254,7 +274,7 @@ def _of_slice(number: int, n_slices: int, path: Path) -> pa.Table:
 def _matches(job: DecideJob, coverage: Coverage, texts: Any) -> Matches:
     """The matches of some texts, each worker a part of them."""
     data, offsets = string_buffers(texts)
-    cuts = np.searchsorted(offsets, np.linspace(offsets[0], offsets[-1], job.engine.workers + 1))
+    cuts = np.searchsorted(offsets, np.linspace(offsets[0], offsets[-1], job.engine.here.workers + 1))
     cuts[0], cuts[-1] = 0, len(offsets) - 1
     spans = [offsets[start : stop + 1] for start, stop in pairwise(cuts)]
-    return Matches.concatenated(job.engine.map(lambda span: coverage.matches(data, span), spans))
+    return Matches.concatenated(job.engine.here.map(lambda span: coverage.matches(data, span), spans))

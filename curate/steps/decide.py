@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from curate.engines import LocalEngine
+from curate.engines import Engine
 from curate.io.corpus import Corpus
 from curate.sampling.draws import BY_CHANCE, DRAWS
 from curate.scorers import Fusion, Scorer
@@ -29,7 +29,7 @@ class DecideJob:
     table: ScoreTable
     spec: DrawSpec
     found: Statistics
-    engine: LocalEngine
+    engine: Engine
     corpus: Corpus
     model: Scorer | Fusion
     targets: Mapping[str, Corpus]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from curate.engines import LocalEngine
+from curate.engines.base import Engine
 from curate.errors import InputError, UsageError, unknown
 from curate.io.tables import batches, numpy
 from curate.sampling.cut import NONE, Ranked, find_cuts
@@ -19,7 +20,7 @@ from curate.steps.decision import Cuts, DrawSpec
 from curate.steps.scoretable import ScoreTable, Statistics
 
 
-def draw_table(table: ScoreTable, spec: DrawSpec, found: Statistics, engine: LocalEngine) -> Cuts:
+def draw_table(table: ScoreTable, spec: DrawSpec, found: Statistics, engine: Engine) -> Cuts:
     """Find the cuts of a draw that has an order in which documents win.
 
     Raises
@@ -31,12 +32,12 @@ def draw_table(table: ScoreTable, spec: DrawSpec, found: Statistics, engine: Loc
     groups = group_names(spec, found)
     weights = None if spec.weights.is_plain else _weighting(table, spec, found, engine)
     decision = Cuts(table, spec, groups, (), weights)
+    parts = range(len(table.parts))
     for target, budgets in enumerate(group_budgets(spec, found, table.target_proportions)):
-        parts = range(len(table.parts))
 
-        def passes(now: Cuts = decision, target: int = target, parts: range = parts) -> Iterator[Ranked]:
-            for _, ranked in engine.each(lambda part: list(now.ranked(part, target)), parts):
-                yield from ranked
+        def passes(wanted: Callable[[Ranked], Any], now: Cuts = decision, target: int = target) -> Iterator[Any]:
+            for _, found in engine.each(lambda part: [wanted(some) for some in now.ranked(part, target)], parts):
+                yield from found
 
         cuts = find_cuts(passes, budgets)
         decision = replace(decision, cuts=(*decision.cuts, cuts))
@@ -69,7 +70,7 @@ def one_score(table: ScoreTable, spec: DrawSpec) -> str:
     return table.score_columns[0]
 
 
-def _weighting(table: ScoreTable, spec: DrawSpec, found: Statistics, engine: LocalEngine) -> Weighting:
+def _weighting(table: ScoreTable, spec: DrawSpec, found: Statistics, engine: Engine) -> Weighting:
     """The parameters of the weights, by passes over the score table."""
     column = one_score(table, spec)
 

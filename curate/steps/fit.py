@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from curate.engines import LocalEngine
+from curate.engines.base import BatchEngine, Engine
 from curate.features.domains import CLUSTER, Domains
 from curate.io.corpus import Corpus, Partition
 from curate.io.formats import BadRow
@@ -38,9 +39,14 @@ class Reading:
     corpus: Corpus
     carry: tuple[str, ...]
     batch_bytes: int
-    engine: LocalEngine
+    engine: BatchEngine
     vectors: str | None = None
     domains: Domains | None = None
+
+    def alone(self, partition: Partition) -> tuple[Reading, Partition]:
+        """One partition with what it takes to read it, to be sent elsewhere."""
+        corpus, there = self.corpus.alone(partition)
+        return replace(self, corpus=corpus), there
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -61,6 +67,16 @@ class FitJob:
     wanted: Mapping[str, NgramCounts | TextSample | GramSums]
     folder: Path
     corpus_identity: str
+
+    def alone(self, partition: Partition) -> Callable[[], dict[str, Any]]:
+        """`fit_partition` of one partition, to be sent elsewhere."""
+        reading, there = self.reading.alone(partition)
+        return partial(fit_partition, replace(self, reading=reading), there)
+
+    def note(self, found: Mapping[str, Any]) -> None:
+        """Take notice of what was found in a partition elsewhere: later ones may pass over more."""
+        for name, of in self.wanted.items():
+            of.resume(found["wanted"][name])
 
     def key(self, partition: Partition) -> str:
         """The name of the work: all that determines its result."""
@@ -91,8 +107,7 @@ def fit_partition(job: FitJob, partition: Partition) -> dict[str, Any]:
         found = _look(job, partition)
         write_json(marker, found)
     else:
-        for name, of in job.wanted.items():
-            of.resume(found["wanted"][name])
+        job.note(found)
     return found
 
 
@@ -130,6 +145,7 @@ def fit_model(
     model: Scorer,
     targets: Mapping[str, Corpus],
     found: list[dict[str, Any]],
+    engine: Engine,
     holdout: float | None = None,
 ) -> dict[str, Any]:
     """Fit a scorer to the target (but for what is held out) and to what was found of raw; returns to what."""
@@ -137,7 +153,7 @@ def fit_model(
     wanted = job.wanted.get(name)
     if isinstance(model, Dsir):
         assert isinstance(wanted, NgramCounts)
-        counts, about = wanted.total([part["wanted"][name] for part in found])
+        counts, about = wanted.total([part["wanted"][name] for part in found], engine)
         model.fit_counts({target: model.count_target(of) for target, of in texts.items()}, counts)
         return about
     if isinstance(wanted, GramSums):
@@ -148,7 +164,7 @@ def fit_model(
         model.fit(target=texts)
         return {}
     assert isinstance(wanted, TextSample)
-    model.fit(target=texts, raw=wanted.texts(len(found)), workers=job.reading.engine.workers)
+    model.fit(target=texts, raw=wanted.texts(len(found)), workers=engine.here.workers)
     level = wanted.sample.lowest
     about = {"level": level, f"n_{wanted.unit}": int(wanted.sample.totals[level:].sum())}
     return about | (model.about() if isinstance(model, Leverage) else {})

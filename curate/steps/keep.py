@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curate.engines import LocalEngine
+from curate.engines.base import Engine
 from curate.errors import CorruptError
 from curate.io.corpus import Corpus, Partition
 from curate.io.formats import Batch, Lines, read_raw
@@ -42,8 +43,13 @@ class KeepJob:
     scoring_key: str
     early: Path
 
-    def path(self, partition: Partition, ending: str) -> Path:
-        return self.folder / f"part-{partition.index:05d}.{ending}"
+    def path(self, partition: int, ending: str) -> Path:
+        return self.folder / f"part-{partition:05d}.{ending}"
+
+    def alone(self, partition: Partition) -> Callable[[], dict[str, Any]]:
+        """`keep_partition` of one partition, to be sent elsewhere."""
+        corpus, there = self.corpus.alone(partition)
+        return partial(keep_partition, replace(self, corpus=corpus), there)
 
     def key(self, partition: Partition) -> str:
         return digest([FORMAT, "keep", self.draw_key, self.corpus.identity(partition)])
@@ -88,7 +94,7 @@ def kept_of(decision: Decision, part: int) -> Kept:
 
 def keep_partition(job: KeepJob, partition: Partition) -> dict[str, Any]:
     """Write the kept rows of one partition to the work folder, unless that is done; returns what they are."""
-    marker = job.path(partition, "json")
+    marker = job.path(partition.index, "json")
     found: dict[str, Any] | None = read_json(marker)
     if found and found["key"] == job.key(partition):
         return found
@@ -102,7 +108,7 @@ def keep_partition(job: KeepJob, partition: Partition) -> dict[str, Any]:
         "kind": None,
     }
     if len(kept.rows):
-        with atomic(job.path(partition, "npz")) as part, open(part, "wb") as file:
+        with atomic(job.path(partition.index, "npz")) as part, open(part, "wb") as file:
             np.savez(
                 file,
                 scores=kept.scores,
@@ -171,7 +177,7 @@ def _lines_of_raw(job: KeepJob, partition: Partition, wanted: _Wanted) -> Iterat
 
 def _write_tables(job: KeepJob, partition: Partition, tables: Iterator[pa.Table]) -> tuple[dict[str, Any], int]:
     writer, count = None, 0
-    with atomic(job.path(partition, "arrow")) as part, pa.OSFile(str(part), "wb") as sink:
+    with atomic(job.path(partition.index, "arrow")) as part, pa.OSFile(str(part), "wb") as sink:
         for table in tables:
             writer = writer or pa.ipc.new_file(sink, table.schema)
             writer.write_table(table)
@@ -185,7 +191,7 @@ def _write_lines(job: KeepJob, partition: Partition, tables: Iterator[pa.Table])
     schema = pa.schema([])
     blocks: list[tuple[int, int]] = []  # (kept rows before, bytes before) of each block of lines
     count = size = 0
-    with atomic(job.path(partition, "jsonl")) as part, open(part, "wb") as sink:
+    with atomic(job.path(partition.index, "jsonl")) as part, open(part, "wb") as sink:
         for table in regrouped(tables, LINES_AT_ONCE):  # columns must not depend on how batches were cut
             data = b"\n".join(table[LINE].to_pylist()) + b"\n"
             schema = merged(schema, inferred(data))
@@ -198,7 +204,7 @@ def _write_lines(job: KeepJob, partition: Partition, tables: Iterator[pa.Table])
 
 def numbers_of(job: KeepJob, partition: int) -> Any:
     """The arrays of `Kept` of one partition that any documents are kept of, by name."""
-    with np.load(job.path(job.corpus.partitions[partition], "npz"), allow_pickle=False) as arrays:
+    with np.load(job.path(partition, "npz"), allow_pickle=False) as arrays:
         return dict(arrays)
 
 
@@ -255,7 +261,7 @@ def fetched_schema(path: Path, found: dict[str, Any]) -> pa.Schema:
         return pa.ipc.open_file(source).schema
 
 
-def kept_lengths(decision: Decision, other: Decision, engine: LocalEngine) -> tuple[LengthHistogram, float]:
+def kept_lengths(decision: Decision, other: Decision, engine: Engine) -> tuple[LengthHistogram, float]:
     """Lengths of what is kept, and the share of it that another decision would have kept too."""
 
     def of(part: int) -> tuple[LengthHistogram, int, int]:

@@ -34,6 +34,12 @@ class FitSample:
         self.totals = np.zeros(self.n_levels, np.int64)
         self._lock = threading.Lock()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
     @property
     def lowest(self) -> int:
         """The level so far; 0 takes every document."""

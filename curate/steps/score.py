@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,27 @@ from curate.features.domains import CLUSTER
 from curate.io.corpus import Partition
 from curate.io.tables import is_done, write_table
 from curate.kernels.streams import NgramStream, bucket_dtype
-from curate.scorers import Dsir, Fusion, Scorer
+from curate.scorers import Dsir, Fusion, Scorer, load_scorer
 from curate.steps.count import NgramCounts
 from curate.steps.documents import documents, raw_batches, score_schema
 from curate.steps.early import EarlyFile, Guess, early_path, rows_at
 from curate.steps.fit import Reading
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A fitted scorer in a folder, for those who work elsewhere; a process loads it once. ``key`` names the fit."""
+
+    folder: Path
+    key: str
+
+    def load(self) -> Scorer | Fusion:
+        return _loaded(self)
+
+
+@lru_cache(maxsize=1)
+def _loaded(saved: Saved) -> Scorer | Fusion:
+    return load_scorer(saved.folder)
 
 
 @dataclass(frozen=True)
@@ -37,6 +54,12 @@ class ScoreJob:
     def path(self, partition: Partition) -> Path:
         return self.folder / f"part-{partition.index:05d}.parquet"
 
+    def alone(self, saved: Saved, partition: Partition) -> Callable[[], bool]:
+        """`score_partition` of one partition, to be sent elsewhere, where nobody knows what others may keep."""
+        reading, there = self.reading.alone(partition)
+        job = partial(ScoreJob, reading, columns=self.columns, folder=self.folder, key=self.key)
+        return partial(_score_saved, partial(job, spilled=None, guess=None, early=self.early), saved, there)
+
 
 def score_partition(job: ScoreJob, partition: Partition) -> bool:
     """Write the score table of one partition; False when that was done before."""
@@ -46,6 +69,10 @@ def score_partition(job: ScoreJob, partition: Partition) -> bool:
     tables = _from_buckets(job, job.spilled, partition) if job.spilled else _from_text(job, partition)
     write_table(path, score_schema(job.columns, job.reading.travelling), tables, job.key)
     return True
+
+
+def _score_saved(job: Callable[..., ScoreJob], saved: Saved, partition: Partition) -> bool:
+    return score_partition(job(model=saved.load()), partition)
 
 
 def _from_buckets(job: ScoreJob, spilled: NgramCounts, partition: Partition) -> Iterator[pa.Table]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.engines import LocalEngine
+from curate.engines.base import Engine
 from curate.errors import UsageError
-from curate.io.tables import batches, count_rows, numpy
+from curate.io.tables import batches, numpy
 from curate.metrics.weights import LengthHistogram, ScoreMoments
 from curate.sampling.noise import TIE, keyed_hashes
 
@@ -21,10 +22,33 @@ OTHER = "(other)"
 
 
 @dataclass(frozen=True)
-class ScoreTable:
-    """The files of a score table: one a partition, in order."""
+class Parts(Sequence[Path]):
+    """The files of a score table, one a partition, in order; named as they are asked for: there may be millions."""
 
-    parts: tuple[Path, ...]
+    folder: Path
+    n: int
+
+    def __len__(self) -> int:
+        return self.n
+
+    @overload
+    def __getitem__(self, at: int) -> Path: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[Path]: ...
+
+    def __getitem__(self, at: int | slice) -> Path | list[Path]:
+        where = range(self.n)[at]
+        if isinstance(where, range):
+            return [self[i] for i in where]
+        return self.folder / f"part-{where:05d}.parquet"
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """The files of a score table, and what is in them."""
+
+    parts: Sequence[Path]
     score_columns: tuple[str, ...]
     carry: tuple[str, ...]
     target_proportions: tuple[float, ...]
@@ -90,7 +114,7 @@ def sizes_by(table: pa.Table, column: str) -> dict[str, dict[str, int]]:
     return {v: {"documents": d, "bytes": b, "tokens": t} for v, d, b, t in values}
 
 
-def statistics(table: ScoreTable, engine: LocalEngine, per: str | None) -> Statistics:
+def statistics(table: ScoreTable, engine: Engine, per: str | None) -> Statistics:
     """Moments, lengths, reasons and sizes of the whole score table."""
     source = "source" if "source" in table.carry else None
     needed = dict.fromkeys([*table.score_columns, "n_tokens", "n_bytes", "reason", *(c for c in (per, source) if c)])
@@ -127,14 +151,15 @@ def _statistics(rows: pa.Table, score_columns: Sequence[str], per: str | None, s
 
 
 _IDS_AT_ONCE = 20_000_000
+_PASSES = 50  # over the table: beyond a billion documents, copies of an id are counted in a slice of the ids
 
 
-def duplicate_ids(table: ScoreTable, engine: LocalEngine) -> int:
-    """How many documents have an id that an earlier one has too."""
-    total = sum(count_rows(part) for part in table.parts)
+def duplicate_ids(table: ScoreTable, total: int, engine: Engine) -> int:
+    """How many of ``total`` documents have an id that an earlier one has too; an estimate beyond a billion."""
     slices = max(1, -(-total // _IDS_AT_ONCE))
-    unique = 0
-    for i in range(slices):
+    passes = slices if slices <= _PASSES else 1
+    copies = 0
+    for i in range(passes):
 
         def hashes(part: Path, i: int = i) -> np.ndarray:
             found = [keyed_hashes(rows["doc_id"], 0, TIE) for rows in batches(part, ["doc_id"])]
@@ -142,5 +167,5 @@ def duplicate_ids(table: ScoreTable, engine: LocalEngine) -> int:
             return np.concatenate([np.zeros(0, np.uint64), *mine])
 
         ordered = np.sort(np.concatenate([np.zeros(0, np.uint64), *engine.map(hashes, table.parts)]))
-        unique += int((ordered[1:] != ordered[:-1]).sum()) + bool(len(ordered))
-    return total - unique
+        copies += int((ordered[1:] == ordered[:-1]).sum())
+    return copies * slices // passes

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ class WriteJob:
 
     keep: KeepJob
     spec: WriteSpec
-    found: Sequence[dict[str, Any]]  # what `keep_partition` returned, by partition
+    found: Mapping[int, dict[str, Any]]  # what `keep_partition` returned, by partition
     schema: pa.Schema
     scale: float  # of weights, which add up to 1
     shards: Path
@@ -62,6 +63,12 @@ class WriteJob:
 
     def path(self, shard: Shard) -> Path:
         return self.shards / f"part-{shard.index:05d}.{FORMATS[self.spec.format]}"
+
+    def alone(self, shard: Shard) -> Callable[[], dict[str, Any]]:
+        """`write_shard` of one shard, to be sent elsewhere."""
+        corpus = replace(self.keep.corpus, files=(), partitions=())
+        found = {piece.partition: self.found[piece.partition] for piece in shard.pieces}
+        return partial(write_shard, replace(self, keep=replace(self.keep, corpus=corpus), found=found), shard)
 
     def key(self, shard: Shard) -> str:
         pieces = [[self.found[p.partition]["key"], p.start, p.stop] for p in shard.pieces]
@@ -108,7 +115,7 @@ def output_schema(keep: KeepJob, found: Sequence[dict[str, Any]], separate: bool
     for index, part in enumerate(found):
         if not part["n_documents"]:
             continue
-        one = fetched_schema(keep.path(keep.corpus.partitions[index], part["kind"]), part).remove_metadata()
+        one = fetched_schema(keep.path(index, part["kind"]), part).remove_metadata()
         if (text := one.to_string()) not in seen:
             seen.add(text)
             schema = merged(schema, one)
@@ -188,7 +195,7 @@ def _row_groups(job: WriteJob, shard: Shard) -> list[int]:
 def _tables(job: WriteJob, piece: Piece) -> Iterator[pa.Table]:
     """The rows of a piece with all columns of the output."""
     part = job.found[piece.partition]
-    path = job.keep.path(job.keep.corpus.partitions[piece.partition], part["kind"])
+    path = job.keep.path(piece.partition, part["kind"])
     base = pa.schema([f for f in job.schema if f.name not in ADDED])
     at = piece.start
     if part["kind"] == "jsonl":
@@ -217,7 +224,7 @@ def _write_lines(job: WriteJob, shard: Shard, part: Path) -> None:
                 for table in _tables(job, piece):
                     sink.write(to_lines(table))
                 continue
-            path = job.keep.path(job.keep.corpus.partitions[piece.partition], "jsonl")
+            path = job.keep.path(piece.partition, "jsonl")
             numbers, at = numbers_of(job.keep, piece.partition), piece.start
             for lines in lines_of(path, found, piece.start, piece.stop):
                 sink.write(b"".join(_extended(job, line, numbers, at + i) for i, line in enumerate(lines)))

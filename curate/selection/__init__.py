@@ -1,0 +1,207 @@
+"""The five verbs in a row: scan, fit, score, draw, write; and what comes out of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from curate.engines.resources import Resources
+from curate.errors import RunError
+from curate.io.run import RunFolder
+from curate.io.targets import Paths, Targets
+from curate.progress import Progress
+from curate.sampling.budget import Budget, parse_bytes
+from curate.scorers import scorer
+from curate.selection.asked import ScoringSpec, check_calibration, draw_spec, recipe_of
+from curate.selection.outcome import Scoring, Selection
+from curate.selection.scored import adopt_scores
+from curate.selection.session import Session, ready_scorer
+from curate.steps.decision import DrawSpec
+from curate.steps.scoretable import statistics
+from curate.steps.write import WriteSpec
+
+__all__ = ["Scoring", "Selection", "draw", "score", "select"]
+
+
+def select(
+    raw: Paths,
+    *,
+    target: Targets | None = None,
+    out: str | os.PathLike[str],
+    method: str = "dsir",
+    settings: Mapping[str, Any] | None = None,
+    budget: str | int | Budget | None = "10%",
+    draw: str | None = None,
+    seed: int = 0,
+    threshold: float | None = None,
+    per: str | None = None,
+    proportions: Mapping[str, float] | None = None,
+    weights: Mapping[str, Any] | None = None,
+    text_column: str = "text",
+    id_column: str = "id",
+    target_text_column: str | None = None,
+    holdout: float | None = None,
+    domains: str | os.PathLike[str] | None = None,
+    on_bad_row: str = "raise",
+    format: str = "parquet",
+    shard_size: str | int = "128MB",
+    name: str | None = None,
+    workers: int | None = None,
+    memory_limit: str | int = "2GB",
+    spill: bool | None = None,
+    engine: str = "local",
+    engine_options: Mapping[str, Any] | None = None,
+    scores_from: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    progress: bool | None = False,
+) -> Selection:
+    """Select documents of ``raw``, such as are like ``target``, and write them to ``out``.
+
+    Parameters
+    ----------
+    raw : files, folders, globs or URLs of the raw corpus.
+    target : examples of what is wanted: paths, or paths by name; None for a method that needs none.
+    method, settings : the scorer and its settings, see `curate.scorers`; "dsir+primed" fuses several, whose
+        settings are named "dsir.n".
+    budget : how much: 10000 (documents), "10%", "500MB", "2B-tokens".
+    draw : "gumbel" (sample by weight), "topk", "threshold" (scores of at least ``threshold``), "uniform", "cover"
+        (of the best, those that together have what the target has), "pivotal", "systematic" or "poisson" (each
+        document with a known chance); by default "gumbel" for dsir and bytegrams, else "topk".
+    weights : how scores become weights, by name: ``transform``, ``max_kl``, ``min_ess``, ``regularise``,
+        ``calibrate``, see `curate.sampling.transforms.WeightSpec`; with any, draw is by default by weight.
+    per, proportions : a column whose values each get their part of the budget; by default as in raw.
+    domains : folder that `curate.domains` wrote: documents are assigned to its clusters, for per="cluster".
+    holdout : share of the target that is not fitted to, for `evaluate`; None: all of it is.
+    on_bad_row : "raise", or "quarantine": rows that cannot be read go to ``quarantine.parquet``.
+    format : "parquet" or "jsonl.zst". shard_size : bytes of text in a shard.
+    workers : threads here, or tasks on a cluster; None: as many as there are cores. memory_limit : of each process.
+    engine : "local", or "ray": a task for each partition, on a cluster that sees the files and ``out``; the bytes that
+        come out are the same. engine_options : of `curate.engines.ray.RayEngine`, such as ``address``.
+    scores_from : folder of an earlier run over the same files and target, whose scores are used again.
+    overwrite : replace what another recipe left in ``out``; scores that still hold are kept.
+    progress : bars on stderr; None: when that is a terminal.
+
+    Returns
+    -------
+    Selection
+
+    Raises
+    ------
+    CurateError : in one of its kinds, see `curate.errors`; what is finished is kept for the next try.
+    """
+    spec = draw_spec(scorer(method, **dict(settings or {})), budget, draw, seed, threshold, per, proportions, weights)
+    writing = WriteSpec(format, parse_bytes(shard_size))
+    resources = Resources(workers, parse_bytes(memory_limit), spill, engine, engine_options or {})
+    columns = (text_column, id_column, target_text_column)
+    job = ScoringSpec.asked(raw, target, method, settings, columns, on_bad_row, per, holdout, domains)
+    return _select(out, resources, Progress(progress), job, spec, writing, name, scores_from, overwrite)
+
+
+def score(
+    raw: Paths,
+    *,
+    target: Targets | None = None,
+    out: str | os.PathLike[str],
+    method: str = "dsir",
+    settings: Mapping[str, Any] | None = None,
+    per: str | None = None,
+    text_column: str = "text",
+    id_column: str = "id",
+    target_text_column: str | None = None,
+    holdout: float | None = None,
+    domains: str | os.PathLike[str] | None = None,
+    on_bad_row: str = "raise",
+    workers: int | None = None,
+    memory_limit: str | int = "2GB",
+    spill: bool | None = None,
+    engine: str = "local",
+    engine_options: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    progress: bool | None = False,
+) -> Scoring:
+    """Fit a scorer and score every document, without drawing; `draw` goes on from there."""
+    resources = Resources(workers, parse_bytes(memory_limit), spill, engine, engine_options or {})
+    columns = (text_column, id_column, target_text_column)
+    job = ScoringSpec.asked(raw, target, method, settings, columns, on_bad_row, per, holdout, domains)
+    with _session(out, resources, Progress(progress)) as session:
+        model = ready_scorer(job)
+        scanned = session.scan(job, model)
+        session.folder.begin({"score": job.as_dict(model)}, scanned.key, overwrite=overwrite)
+        scored = session.scored(scanned, model, None)
+        session.folder.clean()
+        stats = statistics(scored.table, session.engine, None)
+        seconds = session.seconds
+        return Scoring(session.folder.path, stats.n_documents, stats.n_eligible, stats.reasons, scanned.key, seconds)
+
+
+def draw(
+    run: str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    budget: str | int | Budget | None = "10%",
+    draw: str | None = None,
+    seed: int = 0,
+    threshold: float | None = None,
+    per: str | None = None,
+    proportions: Mapping[str, float] | None = None,
+    weights: Mapping[str, Any] | None = None,
+    format: str = "parquet",
+    shard_size: str | int = "128MB",
+    name: str | None = None,
+    workers: int | None = None,
+    memory_limit: str | int = "2GB",
+    engine: str = "local",
+    engine_options: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    progress: bool | None = False,
+) -> Selection:
+    """Draw from the scores of ``run`` (a folder that `score` or `select` made); no text is scored again.
+
+    Without ``out`` the selection is written into the same folder.
+    """
+    scored = RunFolder(run).scored
+    if scored is None:
+        raise RunError(f"{run}: no scores there; run curate score or curate select first")
+    job = ScoringSpec(**scored["spec"])
+    spec = draw_spec(scorer(job.method, **job.settings), budget, draw, seed, threshold, per, proportions, weights)
+    resources = Resources(workers, parse_bytes(memory_limit), None, engine, engine_options or {})
+    writing = WriteSpec(format, parse_bytes(shard_size))
+    return _select(out or run, resources, Progress(progress), job, spec, writing, name, run, overwrite)
+
+
+@contextmanager
+def _session(out: str | os.PathLike[str], resources: Resources, progress: Progress) -> Iterator[Session]:
+    """The folder locked, the engine running."""
+    folder = RunFolder(out)
+    with resources.start() as engine, folder.locked():
+        yield Session(folder, resources, engine, progress)
+
+
+def _select(
+    out: str | os.PathLike[str],
+    resources: Resources,
+    progress: Progress,
+    job: ScoringSpec,
+    spec: DrawSpec,
+    writing: WriteSpec,
+    name: str | None,
+    scores_from: str | os.PathLike[str] | None,
+    overwrite: bool,
+) -> Selection:
+    model = ready_scorer(job, spec)
+    with _session(out, resources, progress) as session:
+        folder = session.folder
+        scanned = session.scan(job, model)
+        check_calibration(spec, scanned.carry)
+        recipe = recipe_of(job, model, spec, writing, name)
+        if folder.finished(recipe) and (folder.scored or {}).get("key") == scanned.key:
+            folder.clean()
+            return Selection.of(folder, folder.manifest or {}, {})
+        folder.begin(recipe, scanned.key, overwrite=overwrite)
+        if scores_from is not None:
+            adopt_scores(RunFolder(scores_from), folder, scanned.key)
+        drawn = session.draw(session.scored(scanned, model, spec), recipe, spec)
+        manifest = session.write(drawn, recipe, writing, scanned.domains)
+        return Selection.of(folder, manifest, session.seconds)

@@ -1,0 +1,142 @@
+"""The manifest of a selection, and the command line that makes it again."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from curate import __version__
+from curate.features.ngrams import file_sha256
+from curate.io.run import digest, read_json
+from curate.metrics.spending import Spent
+from curate.scorers import scorer
+from curate.selection.scored import Scored
+from curate.steps.scoretable import Statistics
+
+
+def manifest_of(
+    scored: Scored,
+    recipe: dict[str, Any],
+    found: Statistics,
+    kept: Sequence[dict[str, Any]],
+    shards: list[dict[str, Any]],
+    diagnostics: list[dict[str, Any]],
+    nats: Spent,
+    texts: list[str],
+) -> dict[str, Any]:
+    tokenizer = scored.model.features.tokenizer
+    rows = _rows_by_file(scored)
+    stats = {
+        "n_documents": found.n_documents,
+        "n_eligible": found.n_eligible,
+        "n_selected": sum(k["n_documents"] for k in kept),
+        "n_bytes": found.n_bytes,
+        "n_bytes_selected": sum(k["n_bytes"] for k in kept),
+        "n_tokens": found.n_tokens,
+        "n_tokens_selected": sum(k["n_tokens"] for k in kept),
+        "n_bad_rows": scored.commit["n_bad_rows"],
+        "reasons": dict(sorted(found.reasons.items())),
+        "fit": scored.commit["fit"],
+        "diagnostics": diagnostics,
+        "spent": nats.as_dict(),
+        "warnings": texts,
+    }
+    return {
+        "version": 1,
+        "uuid": str(uuid4()),
+        "name": recipe["name"],
+        "creation_date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "tool_version": __version__,
+        "command": reproduction_command(recipe),
+        "recipe": recipe,
+        "recipe_sha256": digest(recipe),
+        "seed": recipe["draw"]["seed"],
+        "inputs": [
+            {"path": f.source.path, "name": f.source.name, "bytes": f.bytes, "sha256": f.sha256, "rows": rows[i]}
+            for i, f in enumerate(scored.corpus.files)
+        ],
+        "targets": [
+            {"name": name, "path": f.source.path, "bytes": f.bytes, "sha256": f.sha256}
+            for name, corpus in scored.targets.items()
+            for f in corpus.files
+        ],
+        "tokenizer": f"SentencePiece {file_sha256(tokenizer)[:16]}" if tokenizer else "word-punctuation",
+        "shards": shards,
+        "stats": stats,
+        "parents": _parents(scored),
+    }
+
+
+def _rows_by_file(scored: Scored) -> list[int]:
+    from curate.io.tables import count_rows
+
+    rows = [0] * len(scored.corpus.files)
+    for partition, part in zip(scored.corpus.partitions, scored.table.parts, strict=True):
+        rows[partition.file] += count_rows(part)
+    return rows
+
+
+def _parents(scored: Scored) -> list[dict[str, str]]:
+    """Manifests beside or above the inputs: of runs whose shards these are."""
+    parents: dict[str, dict[str, str]] = {}
+    for file in scored.corpus.files:
+        if "://" in file.source.path:
+            continue
+        folder = Path(file.source.path).parent.parent
+        if (folder / "manifest.json").is_file():
+            above = read_json(folder / "manifest.json")
+            if isinstance(above, dict) and "uuid" in above and "recipe_sha256" in above:
+                parents[above["uuid"]] = {"uuid": above["uuid"], "recipe_sha256": above["recipe_sha256"]}
+    return [parents[key] for key in sorted(parents)]
+
+
+def reproduction_command(recipe: Mapping[str, Any]) -> str:
+    """The command line of a recipe, in its shortest form, ready for a shell."""
+    words = ["curate", "select", *recipe["raw"]]
+    for name, paths in recipe["target"].items():
+        for path in paths:
+            words += ["--target", f"{name}={path}"]
+    drawing, writing = recipe["draw"], recipe["write"]
+    if drawing["budget"]:
+        words += ["--budget", _budget_word(drawing["budget"])]
+    compat = {"compat": True} if recipe["settings"].get("compat") else {}
+    defaults = scorer(recipe["method"], **compat).settings()
+    suited = scorer(recipe["method"]).default_draw
+    for option, value, default in (
+        ("--method", recipe["method"], "dsir"),
+        ("--draw", drawing["draw"], suited),
+        ("--seed", drawing["seed"], 0),
+        ("--threshold", drawing["threshold"], None),
+        ("--per", drawing["per"], None),
+        ("--text-column", recipe["text_column"], "text"),
+        ("--id-column", recipe["id_column"], "id"),
+        ("--target-text-column", recipe["target_text_column"], None),
+        ("--holdout", recipe.get("holdout"), None),
+        ("--domains", recipe.get("domains"), None),
+        ("--on-bad-row", recipe["on_bad_row"], "raise"),
+        ("--format", writing["format"], "parquet"),
+        ("--shard-size", writing["shard_bytes"], 128_000_000),
+        ("--name", recipe["name"], None),
+    ):
+        if value != default:
+            words += [option, str(value)]
+    for key, value in drawing.get("weights", {}).items():
+        words += [f"--{key.replace('_', '-')}", str(value)]
+    for key, value in (drawing["proportions"] or {}).items():
+        words += ["--proportion", f"{key}={value}"]
+    if compat:
+        words += ["--set", "compat=true"]
+    for key, value in recipe["settings"].items():
+        if value != defaults[key]:
+            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            words += ["--tokenizer", text] if key == "tokenizer" else ["--set", f"{key}={text}"]
+    return shlex.join([*words, "--out", "OUT"])
+
+
+def _budget_word(budget: Mapping[str, Any]) -> str:
+    amount = f"{budget['amount']:.15g}"
+    return {"percent": f"{amount}%", "bytes": f"{amount}B", "tokens": f"{amount}-tokens"}.get(budget["unit"], amount)

@@ -1,0 +1,85 @@
+"""A corpus with its scores in place: what names them, and taking them over from another run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curate.errors import RunError
+from curate.features.domains import Domains
+from curate.io.corpus import PARTITION_BYTES, Corpus
+from curate.io.paths import atomic
+from curate.io.run import SCORES_COMMIT, RunFolder, digest, write_json
+from curate.scorers import Fusion, Scorer
+from curate.selection.asked import ScoringSpec
+from curate.steps.scoretable import ScoreTable
+
+FORMAT = 1  # of the score table and what names it
+
+
+@dataclass
+class Scored:
+    """A corpus with its scores in place."""
+
+    corpus: Corpus
+    targets: dict[str, Corpus]
+    model: Scorer | Fusion
+    table: ScoreTable
+    commit: dict[str, Any]
+
+
+def scoring_key(
+    job: ScoringSpec,
+    corpus: Corpus,
+    targets: Mapping[str, Corpus],
+    model: Scorer | Fusion,
+    carry: Sequence[str],
+    domains: Domains | None,
+) -> str:
+    """The name of a score table: all that its bytes depend on."""
+    since: dict[str, Any] = {} if job.holdout is None else {"holdout": job.holdout}
+    if domains is not None:
+        since["domains"] = domains.identity()
+    return digest(
+        {
+            "format": FORMAT,
+            "partition_bytes": PARTITION_BYTES,
+            "raw": [corpus.identity(p) for p in corpus.partitions],
+            "target": {n: [[f.source.name, f.sha256] for f in c.files] for n, c in targets.items()},
+            "target_text_column": job.target_text_column or job.text_column,
+            "method": job.method,
+            "settings": model.identity(),
+            "carry": list(carry),
+        }
+        | since
+    )
+
+
+def adopt_scores(source: RunFolder, folder: RunFolder, key: str) -> None:
+    """Take over the score table of another run: by hard links where the file system has them."""
+    if source.path.resolve() == folder.path.resolve() or (folder.scored or {}).get("key") == key:
+        return
+    scored = source.scored
+    if scored is None or scored["key"] != key:
+        why = "has no scores" if scored is None else "was scored with other files, target or settings"
+        raise RunError(f"{source.path}: {why}; leave out --scores-from, or make them the same")
+    fitted = (path for path in source.scorer.rglob("*") if path.is_file())
+    for path in sorted([*source.scores.glob("part-*.parquet"), *fitted]):
+        _link(path, folder.path / path.relative_to(source.path))
+    if (source.path / "quarantine.parquet").exists():
+        _link(source.path / "quarantine.parquet", folder.path / "quarantine.parquet")
+    write_json(folder.path / SCORES_COMMIT, scored)
+
+
+def _link(source: Path, to: Path) -> None:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    to.unlink(missing_ok=True)
+    try:
+        os.link(source, to)
+    except OSError:
+        with atomic(to) as part:
+            shutil.copyfile(source, part)

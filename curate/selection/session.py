@@ -1,0 +1,541 @@
+"""One call of select, score or draw: a folder, an engine, and the five verbs on them, which can be gone on with.
+
+What a verb leaves in the folder is all that the next one needs, so that processes can share a run (`curate.stages`).
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from concurrent.futures import wait
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from curate.engines import Engine
+from curate.engines.allocator import BASE_BYTES, give_back_memory, save_memory
+from curate.engines.base import Alone
+from curate.engines.resources import Resources
+from curate.errors import InputError, RunError, UsageError, unknown
+from curate.features import NgramFeatures
+from curate.features.domains import CLUSTER, Domains
+from curate.io.columns import columns_of
+from curate.io.corpus import Corpus, Partition, scan
+from curate.io.paths import atomic, refuse_inputs_below
+from curate.io.run import SCORES_COMMIT, RunFolder, digest, read_json, write_json
+from curate.io.tables import is_done
+from curate.metrics.spending import spent
+from curate.progress import Progress
+from curate.sampling.draws import DRAWS
+from curate.sampling.transforms import PLAIN
+from curate.scorers import Dsir, Fusion, Scorer, load_scorer, scorer
+from curate.selection.asked import ScoringSpec, check_draw, vector_column
+from curate.selection.manifest import manifest_of
+from curate.selection.notes import diagnose
+from curate.selection.scored import Scored, scoring_key
+from curate.steps.count import NgramCounts
+from curate.steps.decide import DecideJob, decide
+from curate.steps.decision import Decision, DrawSpec
+from curate.steps.documents import RESERVED
+from curate.steps.draw import draw_table
+from curate.steps.early import Guess
+from curate.steps.fit import FitJob, Reading, fit_job, fit_model, fit_partition, write_quarantine
+from curate.steps.fuse import FuseJob, fuse_scores
+from curate.steps.keep import KeepJob, keep_partition, kept_lengths, total_weight
+from curate.steps.ledger import write_ledger
+from curate.steps.score import Saved, ScoreJob, score_partition
+from curate.steps.scoretable import Parts, ScoreTable, Statistics, statistics
+from curate.steps.write import WriteJob, WriteSpec, output_schema, plan_shards, write_shard
+
+LITTLE_MEMORY = 1_500_000_000  # below it memory is saved at the cost of some speed
+SCAN, FITTED = "scan.json", "fitted.json"  # in the work folder: what the first two verbs leave
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """What is to be scored: the files and what is read of them. ``key`` names the scores that it gives."""
+
+    job: ScoringSpec
+    corpus: Corpus
+    targets: dict[str, Corpus]
+    carry: tuple[str, ...]
+    domains: Domains | None
+    key: str
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What is kept: the decision, and the kept rows of each partition, fetched."""
+
+    scored: Scored
+    spec: DrawSpec
+    found: Statistics
+    decision: Decision
+    top: Decision  # what the best scores would have been
+    keep: KeepJob
+    kept: list[dict[str, Any]]
+
+
+class Session:
+    """The five verbs on a folder. The folder is locked by whoever calls them, and begun by whoever scans."""
+
+    def __init__(self, folder: RunFolder, resources: Resources, engine: Engine, progress: Progress) -> None:
+        self.folder, self.resources, self.engine, self.progress = folder, resources, engine, progress
+        if resources.memory_limit < LITTLE_MEMORY:
+            save_memory()
+        self.seconds: dict[str, float] = {}
+
+    # ---- scan
+
+    def scan(self, job: ScoringSpec, model: Scorer | Fusion) -> Scanned:
+        """Find, hash and cut the files, and see what columns there are."""
+        self.engine.here.begin(lambda: NgramFeatures().stream(["ready"]))  # kernels load while files are hashed
+        with self._timed("scan"):
+            refuse_inputs_below(self.folder.path, job.raw)
+            corpus = scan(
+                job.raw,
+                text_column=job.text_column,
+                id_column=job.id_column,
+                on_bad_row=job.on_bad_row,
+                over=self.engine.map,
+            )
+            targets = {
+                name: scan(paths, text_column=job.target_text_column or job.text_column, over=self.engine.map)
+                for name, paths in job.target.items()
+            }
+            there = columns_of(corpus)
+        domains = None if job.domains is None else Domains.load(job.domains)
+        carry = _carried(job, model, there, domains)
+        return Scanned(job, corpus, targets, carry, domains, scoring_key(job, corpus, targets, model, carry, domains))
+
+    def note_scan(self, scanned: Scanned, recipe: dict[str, Any]) -> None:
+        """Leave what was scanned for other processes."""
+        found = {
+            "recipe": recipe,
+            "corpus": scanned.corpus.as_dict() | {"passed_over": scanned.corpus.passed_over},
+            "targets": {name: corpus.as_dict() for name, corpus in scanned.targets.items()},
+            "carry": scanned.carry,
+            "key": scanned.key,
+        }
+        write_json(self.folder.work / SCAN, found)
+
+    def noted_scan(self) -> tuple[Scanned, dict[str, Any]]:
+        """What another process has scanned, and the recipe that it is for.
+
+        Raises
+        ------
+        RunError : there is none.
+        """
+        found = read_json(self.folder.work / SCAN)
+        if found is None:
+            raise RunError(
+                f"{self.folder.path}: nothing was scanned there; run the scan first, into this folder"
+            )
+        job = ScoringSpec.of(found["recipe"])
+        passed_over = tuple(found["corpus"].pop("passed_over"))
+        corpus = replace(Corpus.from_dict(found["corpus"]), passed_over=passed_over)
+        targets = {name: Corpus.from_dict(state) for name, state in found["targets"].items()}
+        domains = None if job.domains is None else Domains.load(job.domains)
+        return Scanned(job, corpus, targets, tuple(found["carry"]), domains, found["key"]), found["recipe"]
+
+    # ---- fit
+
+    def fit(self, scanned: Scanned, model: Scorer | Fusion) -> Scorer | Fusion:
+        """Fit to the target and to what raw has, and save it, unless that is done; returns it fitted."""
+        marker = self.folder.work / FITTED
+        done = read_json(marker)
+        if done is not None and done["key"] == scanned.key:
+            return load_scorer(self.folder.scorer)
+        fit = self._fit_job(scanned, model)
+        with self._timed("fit"):
+            found = self._each("fit", partial(fit_partition, fit), scanned.corpus.partitions, fit.alone, fit)
+            about = {
+                name: fit_model(fit, name, member, scanned.targets, found, self.engine, scanned.job.holdout)
+                for name, member in model.members.items()
+            }
+            model.save(self.folder.scorer)
+        n_documents = sum(part["n_documents"] for part in found)
+        fitted = {
+            "key": scanned.key,
+            "fit": {"n_documents": n_documents} | (about if isinstance(model, Fusion) else about[model.method]),
+            "n_bad_rows": write_quarantine(self.folder.path / "quarantine.parquet", found),
+        }
+        write_json(marker, fitted)
+        return model
+
+    def fitted(self, scanned: Scanned) -> dict[str, Any]:
+        """What is noted of a fit.
+
+        Raises
+        ------
+        RunError : it is not done.
+        """
+        found: dict[str, Any] | None = read_json(self.folder.work / FITTED)
+        if found is None or found["key"] != scanned.key:
+            raise RunError(f"{self.folder.path}: no scorer is fitted there yet; fit it first")
+        return found
+
+    def _fit_job(self, scanned: Scanned, model: Scorer | Fusion) -> FitJob:
+        spills = isinstance(model, Dsir) and scanned.domains is None and self._spills(scanned.corpus, model)
+        return fit_job(model.members, self._reading(scanned, model), self.folder.work / "fit", spills)
+
+    def _reading(self, scanned: Scanned, model: Scorer | Fusion) -> Reading:
+        read = scanned.carry[:-1] if scanned.domains else scanned.carry
+        inside = self.engine.inside
+        batch_bytes = self.resources.batch_bytes(inside)
+        return Reading(scanned.corpus, read, batch_bytes, inside, vector_column(model), scanned.domains)
+
+    def _spills(self, corpus: Corpus, model: Dsir) -> bool:
+        """Whether buckets are kept on disk between fit and score, instead of reading the text twice.
+
+        Worth it when the fit looks at most of the corpus anyway; a second reading costs less than the disk
+        when it looks at a sample.
+        """
+        if self.resources.spill is not None:
+            return self.resources.spill
+        decided = self.folder.work / "spill.json"  # a run that goes on must not decide otherwise
+        before = read_json(decided)
+        if before is None:
+            text = sum(p.n_bytes * (4 if corpus.source(p).compression else 1) for p in corpus.partitions)
+            size = estimated_spill(text, model.features)
+            n_ngrams = size / model.features.bucket_bytes
+            free = shutil.disk_usage(self.folder.path).free
+            most = model.raw_sample.quota > 0.5 * n_ngrams
+            before = {"spill": most and size < free // 2 and self.engine.shares_memory}
+            write_json(decided, before)
+        return bool(before["spill"])
+
+    # ---- score
+
+    def score(
+        self, scanned: Scanned, model: Scorer | Fusion, spec: DrawSpec | None, partitions: Sequence[Partition]
+    ) -> None:
+        """Write the score table of some partitions.
+
+        Rows that the draw will probably keep are set aside, when that can be guessed: where all are scored here.
+        """
+        fit = self._fit_job(scanned, model)
+        fitted = self.fitted(scanned)
+        counts = fit.wanted.get(model.method)
+        spilled = counts if isinstance(counts, NgramCounts) and counts.spill else None
+        fused = isinstance(model, Fusion)  # once all documents have the scores of each scorer
+        guess = None
+        if (
+            spec is not None
+            and spec.draw in DRAWS
+            and spec.weights.is_plain
+            and spec.per is None
+            and self.engine.shares_memory
+            and not (model.separate_targets or spilled or fused)
+        ):
+            guess = Guess(spec, fitted["fit"]["n_documents"])
+        job = ScoreJob(
+            fit.reading,
+            model,
+            model.member_columns if isinstance(model, Fusion) else model.columns,
+            self._before_fusion if fused else self.folder.scores,
+            scanned.key,
+            spilled,
+            guess,
+            self._early,
+        )
+        alone = partial(job.alone, Saved(self.folder.scorer, scanned.key))
+        with self._timed("score"):
+            self._each("score", partial(score_partition, job), partitions, alone)
+
+    def commit_scores(self, scanned: Scanned, model: Scorer | Fusion) -> dict[str, Any]:
+        """Declare the score table complete, fused where several scorers are; returns what is noted of it.
+
+        Raises
+        ------
+        RunError : partitions are missing.
+        """
+        partitions = scanned.corpus.partitions
+        folder = self._before_fusion if isinstance(model, Fusion) else self.folder.scores
+        missing = [i for i, part in enumerate(Parts(folder, len(partitions))) if not is_done(part, scanned.key)]
+        if isinstance(model, Fusion) and missing:
+            missing = [i for i in missing if not is_done(Parts(self.folder.scores, len(partitions))[i], scanned.key)]
+        if missing:
+            raise RunError(
+                f"{self.folder.path}: {len(missing):,} of {len(partitions):,} partitions have no scores yet "
+                f"(the first is number {missing[0]}); score them first"
+            )
+        fitted = self.fitted(scanned)
+        with self._timed("score"):
+            if isinstance(model, Fusion):
+                self._fuse(scanned, model)
+        commit = {
+            "key": scanned.key,
+            "spec": scanned.job.as_dict(model),
+            "corpus": scanned.corpus.as_dict(),
+            "carry": list(scanned.carry),
+            "fit": fitted["fit"],
+            "n_bad_rows": fitted["n_bad_rows"],
+        }
+        write_json(self.folder.path / SCORES_COMMIT, commit)
+        for done in (self.folder.work / "fit", self._before_fusion):
+            shutil.rmtree(done, ignore_errors=True)
+        return commit
+
+    def _fuse(self, scanned: Scanned, model: Fusion) -> None:
+        n = len(scanned.corpus.partitions)
+        with self.progress.stage("fuse", n, in_bytes=False) as stage:
+            fuse_scores(
+                FuseJob(
+                    model,
+                    Parts(self._before_fusion, n),
+                    Parts(self.folder.scores, n),
+                    scanned.carry,
+                    scanned.key,
+                    self.folder.work / "fusion",
+                    self.resources.memory_limit - BASE_BYTES,
+                    self.engine.here.workers,
+                ),
+                stage.advance,
+            )
+
+    def scored(self, scanned: Scanned, model: Scorer | Fusion, spec: DrawSpec | None) -> Scored:
+        """The score table, made where it is not there yet."""
+        commit = self.folder.scored
+        if commit is None or commit["key"] != scanned.key:
+            fitted = self.fit(scanned, model)
+            self.score(scanned, fitted, spec, scanned.corpus.partitions)
+            commit = self.commit_scores(scanned, model)
+        return self.committed(scanned, commit)
+
+    def scored_by_others(self, scanned: Scanned) -> Scored:
+        """The score table that other processes made, declared complete.
+
+        Raises
+        ------
+        RunError : partitions are missing.
+        """
+        commit = self.folder.scored
+        if commit is None or commit["key"] != scanned.key:
+            commit = self.commit_scores(scanned, load_scorer(self.folder.scorer))
+        return self.committed(scanned, commit)
+
+    def committed(self, scanned: Scanned, commit: dict[str, Any]) -> Scored:
+        """The score table that is there."""
+        fitted = load_scorer(self.folder.scorer)
+        parts = Parts(self.folder.scores, len(scanned.corpus.partitions))
+        table = ScoreTable(parts, tuple(fitted.columns), scanned.carry, tuple(fitted.target_proportions_))
+        return Scored(scanned.corpus, scanned.targets, fitted, table, commit)
+
+    @property
+    def _before_fusion(self) -> Path:
+        """Where score tables are that hold the scores of each scorer, not fused yet."""
+        return self.folder.work / "scores"
+
+    @property
+    def _early(self) -> Path:
+        return self.folder.work / "early"
+
+    # ---- draw
+
+    def draw(self, scored: Scored, recipe: dict[str, Any], spec: DrawSpec) -> Drawn:
+        """Decide what is kept, and fetch it.
+
+        Raises
+        ------
+        InputError : nothing would be selected. UsageError : the scores have no such column to draw by.
+        """
+        if spec.per and spec.per not in (*scored.table.carry, "path"):
+            raise UsageError(f"--per {spec.per}: not among the scores; score with --per {spec.per} first")
+        with self._timed("draw"):
+            found = statistics(scored.table, self.engine, spec.per)
+            draw_key = digest([recipe["draw"], scored.commit["key"]])
+            batch_bytes = self.resources.batch_bytes(self.engine.inside)
+            decision = decide(
+                DecideJob(
+                    scored.table,
+                    spec,
+                    found,
+                    self.engine,
+                    scored.corpus,
+                    scored.model,
+                    scored.targets,
+                    recipe.get("holdout"),
+                    draw_key,
+                    self.folder.work / "draw",
+                    batch_bytes,
+                    self.resources.memory_limit - BASE_BYTES,
+                )
+            )
+            top = (
+                decision
+                if spec.draw in ("topk", "threshold")
+                else draw_table(scored.table, replace(spec, draw="topk", weights=PLAIN), found, self.engine)
+            )
+        keep = KeepJob(
+            scored.corpus,
+            decision,
+            self.folder.work / "keep",
+            draw_key,
+            batch_bytes,
+            scored.commit["key"],
+            self._early,
+        )
+        with self._timed("keep"):
+            kept = self._each("keep", partial(keep_partition, keep), scored.corpus.partitions, keep.alone)
+        if not any(k["n_documents"] for k in kept):
+            raise InputError(f"nothing selected: no document fits the budget ({spec.budget}) or the threshold")
+        return Drawn(scored, spec, found, decision, top, keep, kept)
+
+    # ---- write
+
+    def write(
+        self, drawn: Drawn, recipe: dict[str, Any], writing: WriteSpec, domains: Domains | None
+    ) -> dict[str, Any]:
+        """Write shards, ledger, cards and manifest, which commits the run; returns the manifest."""
+        scored, keep, kept = drawn.scored, drawn.keep, drawn.kept
+        separate = scored.model.separate_targets
+        with self._timed("write"):
+            job = WriteJob(
+                keep,
+                writing,
+                dict(enumerate(kept)),
+                output_schema(keep, kept, separate),
+                1.0 / total_weight(keep, kept),
+                self.folder.shards,
+                self.folder.work / "written",
+                tuple(scored.model.target_names_) if separate else (),
+            )
+            entries = self._write_files(job, drawn.decision)
+            lengths, overlap = kept_lengths(drawn.decision, drawn.top, self.engine)
+        texts, diagnostics = diagnose(scored, drawn.found, drawn.spec, kept, lengths, overlap, self.engine)
+        nats = spent(
+            drawn.found.n_eligible,
+            sum(k["n_documents"] for k in kept),
+            drawn.found.lengths,
+            lengths,
+            scored.model.features.n,
+            draw=drawn.decision.summary,
+            top_k=drawn.spec.draw == "topk" and drawn.spec.per is None and not separate,
+        )
+        texts = [*texts, *drawn.decision.notes]
+        manifest = manifest_of(scored, recipe, drawn.found, kept, entries, diagnostics, nats, texts)
+        if domains:
+            manifest["domains"] = domains.identity()
+        self._write_cards(manifest, job)
+        self.folder.commit(manifest)
+        return manifest
+
+    def _write_files(self, job: WriteJob, decision: Decision) -> list[dict[str, Any]]:
+        """The shards, and the ledger beside them; returns the shards' entries in the manifest."""
+        shards = plan_shards(job.keep, [job.found[i] for i in range(len(job.found))], job.spec.shard_bytes)
+        with self.progress.stage("write", len(shards) + 1, in_bytes=False) as stage:
+            path = self.folder.path / "ledger.parquet"
+            ledger = self.engine.here.submit(partial(write_ledger, path, decision, job.scale))
+            entries: list[dict[str, Any]] = []
+            try:
+                for _shard, entry in self.engine.each(partial(write_shard, job), shards, alone=job.alone):
+                    stage.advance(1)
+                    entries.append(entry)
+            finally:
+                wait([ledger])
+            ledger.result()
+            stage.advance(1)
+        return sorted(entries, key=lambda entry: str(entry["path"]))
+
+    def _write_cards(self, manifest: dict[str, Any], job: WriteJob) -> None:
+        from curate.report.card import croissant_json, dataset_card
+
+        for path, text in (
+            ("README.md", dataset_card(manifest)),
+            ("croissant.json", croissant_json(manifest, job.schema)),
+        ):
+            with atomic(self.folder.path / path) as part:
+                part.write_text(text, encoding="utf-8")
+
+    # ---- helpers
+
+    def _each(
+        self, name: str, work: Any, partitions: Sequence[Partition], alone: Alone, noting: FitJob | None = None
+    ) -> list[Any]:
+        """Results of a step over partitions, in their order, with a bar in bytes.
+
+        ``noting`` is told of results that were found elsewhere.
+        """
+        done: dict[int, Any] = {}
+        with self.progress.stage(name, sum(p.n_bytes for p in partitions)) as stage:
+            for partition, result in self.engine.each(work, partitions, alone=alone):
+                done[partition.index] = result
+                if noting is not None and not self.engine.shares_memory:
+                    noting.note(result)
+                stage.advance(partition.n_bytes)
+        return [done[p.index] for p in partitions]
+
+    def _timed(self, name: str) -> _Timer:
+        return _Timer(self.seconds, name)
+
+
+def _carried(
+    job: ScoringSpec, model: Scorer | Fusion, columns: Sequence[str], domains: Domains | None
+) -> tuple[str, ...]:
+    """The columns that travel with the scores.
+
+    Raises
+    ------
+    UsageError : raw has none that is asked for, or one whose name is taken.
+    """
+    there = list(columns)
+    if domains is not None:
+        if CLUSTER in there:
+            raise UsageError(
+                f"--domains: raw has a column {CLUSTER!r} already; rename it, or go by it without --domains"
+            )
+        there = [*there, CLUSTER]
+    group = model.group if isinstance(model, Fusion) else None
+    own = CLUSTER if domains else None
+    carry = [c for c in ("source", job.per, group) if c in there and c not in (None, own)]
+    vectors = vector_column(model)
+    for column, use in ((job.per, "draw by"), (group, "group by"), (vectors, "take vectors of")):
+        if column == CLUSTER and CLUSTER not in there:
+            raise UsageError(
+                f"--per {CLUSTER}: raw has no such column; find its domains with curate domains RAW --out DOMAINS, "
+                "and pass --domains DOMAINS"
+            )
+        if column and column != "path" and column not in there:
+            raise unknown(f"column to {use}", column, [*there, "path"])
+    scores_of_each = model.member_columns if isinstance(model, Fusion) else []
+    for column in carry:
+        if column in RESERVED or column in scores_of_each:
+            raise UsageError(f"column {column!r}: that name is taken in the score table; rename it")
+    return tuple(dict.fromkeys([*carry, own] if own else carry))
+
+
+def estimated_spill(text: int, features: NgramFeatures) -> int:
+    """Bytes that the buckets of so many bytes of text take on disk: real text has a token every five bytes."""
+    return int(text * 0.22 * features.n * features.bucket_bytes)
+
+
+def ready_scorer(job: ScoringSpec, spec: DrawSpec | None = None) -> Scorer | Fusion:
+    """The scorer that is asked for, not fitted, when all that it needs is installed and the draw has what to go by.
+
+    Raises
+    ------
+    MissingExtraError : it needs a package that is not there. UsageError : the draw has nothing to go by.
+    """
+    model = scorer(job.method, **job.settings)
+    if spec is not None:
+        check_draw(spec, job.target, model)
+    for member in model.members.values():
+        member.check_installed()
+    return model
+
+
+class _Timer:
+    """Adds the seconds of a block to a dictionary."""
+
+    def __init__(self, seconds: dict[str, float], name: str) -> None:
+        self._seconds, self._name = seconds, name
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._seconds[self._name] = round(self._seconds.get(self._name, 0) + time.perf_counter() - self._start, 3)
+        give_back_memory()

@@ -1,0 +1,243 @@
+"""A selection in stages that processes may share: what one leaves in the run's folder is all that the next one needs.
+
+    prepare -> fit -> score (many at once, each some partitions) -> draw -> write
+
+Each may be run again after it was killed, and goes on from there; the bytes are those of `curate.select`. Schedulers
+call these; everybody else has `curate.select`, which is the five in a row.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from curate.engines.resources import Resources
+from curate.errors import UsageError
+from curate.io.run import RunFolder
+from curate.io.targets import Paths, Targets
+from curate.progress import Progress
+from curate.sampling.budget import Budget, parse_bytes
+from curate.scorers import load_scorer, scorer
+from curate.selection.asked import (
+    ScoringSpec,
+    check_calibration,
+    draw_spec,
+    draw_spec_of,
+    recipe_of,
+    write_spec_of,
+)
+from curate.selection.outcome import Selection
+from curate.selection.session import Session, ready_scorer
+from curate.steps.write import WriteSpec
+
+Folder = str | os.PathLike[str]
+
+
+def prepare(
+    raw: Paths,
+    *,
+    target: Targets | None = None,
+    out: Folder,
+    method: str = "dsir",
+    settings: Mapping[str, Any] | None = None,
+    budget: str | int | Budget | None = "10%",
+    draw: str | None = None,
+    seed: int = 0,
+    threshold: float | None = None,
+    per: str | None = None,
+    proportions: Mapping[str, float] | None = None,
+    weights: Mapping[str, Any] | None = None,
+    text_column: str = "text",
+    id_column: str = "id",
+    target_text_column: str | None = None,
+    holdout: float | None = None,
+    domains: Folder | None = None,
+    on_bad_row: str = "raise",
+    format: str = "parquet",
+    shard_size: str | int = "128MB",
+    name: str | None = None,
+    workers: int | None = None,
+    memory_limit: str | int = "2GB",
+    engine: str = "local",
+    engine_options: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    progress: bool | None = False,
+) -> dict[str, Any]:
+    """Scan: find, hash and cut the input files, and make ``out`` ready for a selection.
+
+    Parameters
+    ----------
+    as of `curate.select`.
+
+    Returns
+    -------
+    ``out``, ``n_files``, ``n_partitions`` (numbered from 0), ``n_bytes`` on disk, and ``finished``: whether the
+    selection is there already.
+    """
+    spec = draw_spec(scorer(method, **dict(settings or {})), budget, draw, seed, threshold, per, proportions, weights)
+    writing = WriteSpec(format, parse_bytes(shard_size))
+    resources = Resources(workers, parse_bytes(memory_limit), False, engine, engine_options or {})
+    columns = (text_column, id_column, target_text_column)
+    job = ScoringSpec.asked(raw, target, method, settings, columns, on_bad_row, per, holdout, domains)
+    model = ready_scorer(job, spec)
+    with _locked(out, resources, progress) as session:
+        folder = session.folder
+        scanned = session.scan(job, model)
+        check_calibration(spec, scanned.carry)
+        recipe = recipe_of(job, model, spec, writing, name)
+        finished = folder.finished(recipe) and (folder.scored or {}).get("key") == scanned.key
+        if not finished:
+            folder.begin(recipe, scanned.key, overwrite=overwrite)
+            session.note_scan(scanned, recipe)
+    return {
+        "out": os.fspath(out),
+        "n_files": len(scanned.corpus.files),
+        "n_partitions": len(scanned.corpus.partitions),
+        "n_bytes": scanned.corpus.n_bytes,
+        "finished": finished,
+    }
+
+
+def fit(
+    out: Folder,
+    *,
+    workers: int | None = None,
+    memory_limit: str | int = "2GB",
+    engine: str = "local",
+    engine_options: Mapping[str, Any] | None = None,
+    progress: bool | None = False,
+) -> dict[str, Any]:
+    """Fit the scorer of a selection that was prepared.
+
+    Returns
+    -------
+    ``out``, ``method``, ``n_documents`` of raw.
+    """
+    resources = Resources(workers, parse_bytes(memory_limit), False, engine, engine_options or {})
+    with _locked(out, resources, progress) as session:
+        if (manifest := _finished(session.folder)) is not None:
+            method, n_documents = manifest["recipe"]["method"], manifest["stats"]["n_documents"]
+            return {"out": os.fspath(out), "method": method, "n_documents": n_documents}
+        scanned, _ = session.noted_scan()
+        model = ready_scorer(scanned.job)
+        commit = session.folder.scored
+        if commit is None or commit["key"] != scanned.key:
+            session.fit(scanned, model)
+            commit = session.fitted(scanned)
+    return {"out": os.fspath(out), "method": scanned.job.method, "n_documents": commit["fit"]["n_documents"]}
+
+
+def score(
+    out: Folder,
+    partitions: Sequence[int] | None = None,
+    *,
+    workers: int | None = None,
+    memory_limit: str | int = "2GB",
+    engine: str = "local",
+    engine_options: Mapping[str, Any] | None = None,
+    progress: bool | None = False,
+) -> dict[str, Any]:
+    """Score some partitions of a selection whose scorer is fitted; many processes may, at once.
+
+    Parameters
+    ----------
+    partitions : their numbers; None: all. One that is done is not done again.
+
+    Returns
+    -------
+    ``out``, ``n_partitions`` that were asked for, ``first`` and ``last`` of their numbers.
+
+    Raises
+    ------
+    RunError : nothing was prepared or fitted there. UsageError : there is no such partition.
+    """
+    resources = Resources(workers, parse_bytes(memory_limit), False, engine, engine_options or {})
+    with _locked(out, resources, progress, shared=True) as session:
+        if (manifest := _finished(session.folder)) is not None:
+            wanted = list(partitions if partitions is not None else range(len(manifest["inputs"])))
+        else:
+            scanned, _ = session.noted_scan()
+            there = range(len(scanned.corpus.partitions))
+            wanted = list(there if partitions is None else partitions)
+            if unknown := [number for number in wanted if number not in there]:
+                raise UsageError(f"{out}: no partition {unknown[0]} (there are {len(there):,}, from 0)")
+            commit = session.folder.scored
+            if commit is None or commit["key"] != scanned.key:
+                session.fitted(scanned)
+                model = load_scorer(session.folder.scorer)
+                session.score(scanned, model, None, [scanned.corpus.partitions[number] for number in wanted])
+    ends = {"first": min(wanted), "last": max(wanted)} if wanted else {}
+    return {"out": os.fspath(out), "n_partitions": len(wanted)} | ends
+
+
+def draw(
+    out: Folder,
+    *,
+    workers: int | None = None,
+    memory_limit: str | int = "2GB",
+    engine: str = "local",
+    engine_options: Mapping[str, Any] | None = None,
+    progress: bool | None = False,
+) -> dict[str, Any]:
+    """Decide what is kept of a selection whose partitions are all scored, and fetch it.
+
+    Returns
+    -------
+    ``out``, ``n_documents`` of raw, ``n_selected``.
+
+    Raises
+    ------
+    InputError : nothing was selected. RunError : partitions have no scores yet.
+    """
+    resources = Resources(workers, parse_bytes(memory_limit), False, engine, engine_options or {})
+    with _locked(out, resources, progress) as session:
+        if (manifest := _finished(session.folder)) is not None:
+            stats = manifest["stats"]
+            return {"out": os.fspath(out), "n_documents": stats["n_documents"], "n_selected": stats["n_selected"]}
+        scanned, recipe = session.noted_scan()
+        drawn = session.draw(session.scored_by_others(scanned), recipe, draw_spec_of(recipe))
+    return {
+        "out": os.fspath(out),
+        "n_documents": drawn.found.n_documents,
+        "n_selected": sum(part["n_documents"] for part in drawn.kept),
+    }
+
+
+def write(
+    out: Folder,
+    *,
+    workers: int | None = None,
+    memory_limit: str | int = "2GB",
+    engine: str = "local",
+    engine_options: Mapping[str, Any] | None = None,
+    progress: bool | None = False,
+) -> Selection:
+    """Write the shards, the ledger and the manifest of a selection that was drawn; that commits it.
+
+    Raises
+    ------
+    as `draw`, which it does again where that is not done.
+    """
+    resources = Resources(workers, parse_bytes(memory_limit), False, engine, engine_options or {})
+    with _locked(out, resources, progress) as session:
+        if (manifest := _finished(session.folder)) is not None:
+            return Selection.of(session.folder, manifest, {})
+        scanned, recipe = session.noted_scan()
+        drawn = session.draw(session.scored_by_others(scanned), recipe, draw_spec_of(recipe))
+        manifest = session.write(drawn, recipe, write_spec_of(recipe), scanned.domains)
+        return Selection.of(session.folder, manifest, session.seconds)
+
+
+@contextmanager
+def _locked(out: Folder, resources: Resources, progress: bool | None, *, shared: bool = False) -> Iterator[Session]:
+    """The folder owned, by one, or ``shared`` with those who work on other partitions; the engine running."""
+    folder = RunFolder(out)
+    with resources.start() as engine, folder.locked(shared=shared):
+        yield Session(folder, resources, engine, Progress(progress))
+
+
+def _finished(folder: RunFolder) -> dict[str, Any] | None:
+    """The manifest of a run that is complete, and whose next one is not prepared."""
+    return None if folder.work.exists() else folder.manifest
