@@ -32,7 +32,7 @@ __all__ = [
 ASKED = (
     "raw", "target", "out", "method", "settings", "budget", "draw", "seed", "threshold", "per", "proportions",
     "weights", "text_column", "id_column", "target_text_column", "holdout", "domains", "on_bad_row", "format",
-    "shard_size", "name", "workers", "memory_limit", "spill", "overwrite",
+    "shard_size", "name", "workers", "memory_limit", "engine", "engine_options", "overwrite",
 )  # fmt: skip
 SUMMARY = "summary"  # key of what a scan counted; what it returns is what is mapped over
 
@@ -77,7 +77,8 @@ class _AskingOperator(CurateOperator):
         name: str | None = None,
         workers: int | str | None = None,
         memory_limit: str | int | None = None,
-        spill: bool | str | None = None,
+        engine: str | None = None,
+        engine_options: Mapping[str, Any] | None = None,
         overwrite: bool | str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -140,10 +141,10 @@ class CurateScanOperator(_AskingOperator):
         found = prepare(**self.asked())
         mapped = ranges(found["n_partitions"], **tasks)
         self.log.info(
-            "%s: %s files, %s bytes, %s partitions in %s tasks",
-            *(found["out"], found["n_files"], found["n_bytes"], found["n_partitions"], len(mapped)),
+            f"{found['out']}: {found['n_files']:,} files of {found['n_bytes']:,} bytes, "
+            f"{found['n_partitions']:,} partitions for {len(mapped):,} tasks"
         )
-        context["ti"].xcom_push(key=SUMMARY, value={**found, "out": str(found["out"]), "n_tasks": len(mapped)})
+        context["ti"].xcom_push(key=SUMMARY, value={**found, "n_tasks": len(mapped)})
         return mapped
 
 
@@ -152,10 +153,12 @@ class _StageOperator(CurateOperator):
 
     Parameters
     ----------
-    out : folder of the plan. workers : threads; by default one a core. memory_limit : to stay within.
+    out : folder of the plan.
+    workers, memory_limit, engine, engine_options : of `curate.stages`; they change how fast it is, not what comes out.
     """
 
-    template_fields: Sequence[str] = ("out", "workers", "memory_limit")
+    USED = ("workers", "memory_limit", "engine", "engine_options")
+    template_fields: Sequence[str] = ("out", *USED)
 
     def __init__(
         self,
@@ -163,15 +166,20 @@ class _StageOperator(CurateOperator):
         out: str,
         workers: int | str | None = None,
         memory_limit: str | int | None = None,
+        engine: str | None = None,
+        engine_options: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.out = out
         self.workers = workers
         self.memory_limit = memory_limit
+        self.engine = engine
+        self.engine_options = engine_options
 
-    def limits(self) -> dict[str, Any]:
-        return given({"workers": self.workers, "memory_limit": self.memory_limit})
+    def used(self) -> dict[str, Any]:
+        """What the stage may use."""
+        return given({field: getattr(self, field) for field in self.USED})
 
 
 class CurateFitOperator(_StageOperator):
@@ -180,9 +188,9 @@ class CurateFitOperator(_StageOperator):
     def work(self, context: Context) -> dict[str, Any]:
         from curate.stages import fit
 
-        found = fit(self.out, **self.limits())
-        self.log.info("%s: %s fitted, %s documents in raw", found["out"], found["method"], found["n_documents"])
-        return {**found, "out": str(found["out"])}
+        found = fit(self.out, **self.used())
+        self.log.info(f"{found['out']}: {found['method']} fitted, {found['n_documents']:,} documents in raw")
+        return found
 
 
 class CurateScoreOperator(_StageOperator):
@@ -206,9 +214,9 @@ class CurateScoreOperator(_StageOperator):
         from curate.stages import score
 
         wanted = None if self.partitions is None else numbers(self.partitions)
-        found = score(self.out, wanted, **self.limits())
-        self.log.info("%s: %s partitions scored (%s)", found["out"], found["n_partitions"], self.partitions or "all")
-        return {"out": str(found["out"]), "n_partitions": found["n_partitions"]}
+        found = score(self.out, wanted, **self.used())
+        self.log.info(f"{found['out']}: {found['n_partitions']:,} partitions scored ({self.partitions or 'all'})")
+        return found
 
 
 class CurateDrawOperator(_StageOperator):
@@ -217,9 +225,9 @@ class CurateDrawOperator(_StageOperator):
     def work(self, context: Context) -> dict[str, Any]:
         from curate.stages import draw
 
-        found = draw(self.out, **self.limits())
-        self.log.info("%s: %s of %s documents", found["out"], found["n_selected"], found["n_documents"])
-        return {**found, "out": str(found["out"])}
+        found = draw(self.out, **self.used())
+        self.log.info(f"{found['out']}: {found['n_selected']:,} of {found['n_documents']:,} documents")
+        return found
 
 
 class CurateWriteOperator(_StageOperator):
@@ -228,7 +236,7 @@ class CurateWriteOperator(_StageOperator):
     def work(self, context: Context) -> dict[str, Any]:
         from curate.stages import write
 
-        return _told(self, write(self.out, **self.limits()))
+        return _told(self, write(self.out, **self.used()))
 
 
 class CurateSelectOperator(_AskingOperator):
@@ -236,19 +244,20 @@ class CurateSelectOperator(_AskingOperator):
 
     Parameters
     ----------
-    scores_from : folder of an earlier run over the same files and target, whose scores are used again.
+    scores_from, spill : of `curate.select`.
     """
 
-    template_fields = (*_AskingOperator.template_fields, "scores_from")
+    template_fields = (*_AskingOperator.template_fields, "scores_from", "spill")
 
-    def __init__(self, *, scores_from: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, scores_from: str | None = None, spill: bool | str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.scores_from = scores_from
+        self.spill = spill
 
     def work(self, context: Context) -> dict[str, Any]:
         from curate.selection import select
 
-        return _told(self, select(**self.asked(), **given({"scores_from": self.scores_from})))
+        return _told(self, select(**self.asked() | given({"scores_from": self.scores_from, "spill": self.spill})))
 
 
 class CurateEvaluateOperator(CurateOperator):
@@ -355,7 +364,7 @@ class CurateUpdateCurriculumOperator(CurateOperator):
         from curate.curriculum.online import update
 
         found = update(self.folder, **given({"feedback": self.feedback, "merge_from": self.merge_from}))
-        self.log.info("%s: %s rows counted, %s had been before", found.out, found.n_rows, found.n_skipped)
+        self.log.info(f"{found.out}: {found.n_rows:,} rows counted, {found.n_skipped:,} had been before")
         return {
             "out": str(found.out),
             "n_rows": found.n_rows,
@@ -396,7 +405,7 @@ class CurateReportOperator(CurateOperator):
 
         asked = {"out": self.report, "format": self.format, "curriculum": self.curriculum, "workers": self.workers}
         path = report(self.paths, **given(asked))
-        self.log.info("%s: %s bytes", path, path.stat().st_size)
+        self.log.info(f"{path}: {path.stat().st_size:,} bytes")
         return {"path": str(path), "n_bytes": path.stat().st_size}
 
 
@@ -419,10 +428,9 @@ def evidence_of(run: str) -> dict[str, Any]:
 def _told(operator: CurateOperator, selection: Selection) -> dict[str, Any]:
     """A selection as an XCom, and in the log."""
     operator.log.info(
-        "%s: %s of %s documents, %s bytes of text, %s tokens, %s shards",
-        selection.out,
-        *(selection.n_selected, selection.n_documents, selection.n_bytes_selected, selection.n_tokens_selected),
-        len(selection.shards),
+        f"{selection.out}: {selection.n_selected:,} of {selection.n_documents:,} documents, "
+        f"{selection.n_bytes_selected:,} bytes of text, {selection.n_tokens_selected:,} tokens, "
+        f"{len(selection.shards):,} shards"
     )
     return {
         "out": str(selection.out),

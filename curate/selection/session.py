@@ -130,9 +130,7 @@ class Session:
         """
         found = read_json(self.folder.work / SCAN)
         if found is None:
-            raise RunError(
-                f"{self.folder.path}: nothing was scanned there; run the scan first, into this folder"
-            )
+            raise RunError(f"{self.folder.path}: nothing was scanned there; run the scan first, into this folder")
         job = ScoringSpec.of(found["recipe"])
         passed_over = tuple(found["corpus"].pop("passed_over"))
         corpus = replace(Corpus.from_dict(found["corpus"]), passed_over=passed_over)

@@ -50,7 +50,7 @@ with DAG(
         ),
         "out": Param(os.environ.get("CURATE_OUT", f"{CHECKOUT}/out/mapped"), type="string"),
         "budget": Param("10%", type="string", description="10000 documents, 10%, 500MB, 2B-tokens"),
-        "method": Param("dsir", type="string"),
+        "method": Param("bytegrams", type="string", description="See curate methods"),
         "partitions_per_task": Param(16, type="integer", minimum=1, description="Of 64 MB of text each"),
         "overwrite": Param(False, type="boolean", description="Replace what another recipe left in out"),
     },
