@@ -95,6 +95,21 @@ def sharing() -> dict[str, Any]:
     return found
 
 
+def nightly() -> dict[str, Any]:
+    """Two nights, between which a file comes to raw."""
+    import nightly_selection
+    from corpora import rows, sharded, target_rows, write
+
+    raw, target = sharded(FOLDER / "landed", rows(60), 3, "parquet"), write(FOLDER / "wanted.parquet", target_rows())
+    conf = {"raw": str(raw), "target": str(target), "out": str(FOLDER / "nightly"), "method": "dsir", "budget": "50%"}
+    nights = []
+    for night in range(3):
+        if night == 1:
+            write(raw / "part-009.parquet", [row | {"id": f"new-{row['id']}"} for row in rows(20, seed=9)])
+        nights.append(tested(nightly_selection.dag, conf, mark_success_pattern="evaluate|verdict"))
+    return {"nights": nights}
+
+
 def failing() -> dict[str, Any]:
     """Tasks that are killed, fail, select nothing, or stop what comes after them."""
     import small
@@ -182,5 +197,5 @@ if __name__ == "__main__":
     from airflow.utils.db import initdb
 
     initdb()
-    found |= sharing() | failing() | by_hand()
+    found |= sharing() | nightly() | failing() | by_hand()
     (FOLDER / "found.json").write_text(json.dumps(found, default=str))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from airflow.sdk import BaseNotifier, Context
 
@@ -34,9 +33,10 @@ class SelectionNotifier(BaseNotifier):
 
 def message(run: str) -> str:
     """A run in a line or two: what was selected, and the verdict where there is one."""
-    from curate.io.run import EVIDENCE, MANIFEST, read_json
+    from curate.io.run import EVIDENCE, RunFolder, read_json
 
-    manifest, evidence = (read_json(Path(run) / name) for name in (MANIFEST, EVIDENCE))
+    folder = RunFolder(run)
+    manifest, evidence = folder.manifest, read_json(folder.path / EVIDENCE)
     if manifest is None:
         return f"{run}: no finished run"
     stats = manifest["stats"]

@@ -7,7 +7,6 @@ A selection spread over tasks: `CurateScanOperator`, `CurateFitOperator`, any nu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.airflow.arguments import given
@@ -138,7 +137,7 @@ class CurateScanOperator(_AskingOperator):
 
         tasks = given({"partitions_per_task": self.partitions_per_task, "max_map_length": self.max_map_length})
         ranges(0, **tasks)  # before anything is read
-        found = prepare(**self.asked())
+        found = prepare(**self.planned())
         mapped = ranges(found["n_partitions"], **tasks)
         self.log.info(
             f"{found['out']}: {found['n_files']:,} files of {found['n_bytes']:,} bytes, "
@@ -146,6 +145,23 @@ class CurateScanOperator(_AskingOperator):
         )
         context["ti"].xcom_push(key=SUMMARY, value={**found, "n_tasks": len(mapped)})
         return mapped
+
+    def planned(self) -> dict[str, Any]:
+        """The keyword arguments of `curate.stages.prepare`: all but how scores are come by.
+
+        Raises
+        ------
+        UsageError : the recipe takes them from another run.
+        """
+        from curate.errors import UsageError
+
+        arguments = self.asked()
+        arguments.pop("spill", None)
+        if arguments.pop("scores_from", None) is not None:
+            raise UsageError(
+                f"{self.task_id}: a recipe with scores_from has nothing to score; use CurateSelectOperator"
+            )
+        return arguments
 
 
 class _StageOperator(CurateOperator):
@@ -405,8 +421,8 @@ class CurateReportOperator(CurateOperator):
 
         asked = {"out": self.report, "format": self.format, "curriculum": self.curriculum, "workers": self.workers}
         path = report(self.paths, **given(asked))
-        self.log.info(f"{path}: {path.stat().st_size:,} bytes")
-        return {"path": str(path), "n_bytes": path.stat().st_size}
+        self.log.info(f"{path} written")
+        return {"path": str(path)}
 
 
 def evidence_of(run: str) -> dict[str, Any]:
@@ -417,9 +433,9 @@ def evidence_of(run: str) -> dict[str, Any]:
     RunError : it was not evaluated.
     """
     from curate.errors import RunError
-    from curate.io.run import EVIDENCE, read_json
+    from curate.io.run import EVIDENCE, RunFolder, read_json
 
-    found: dict[str, Any] | None = read_json(Path(run) / EVIDENCE)
+    found: dict[str, Any] | None = read_json(RunFolder(run).path / EVIDENCE)
     if found is None:
         raise RunError(f"{run}: no {EVIDENCE} there; evaluate the run first (CurateEvaluateOperator)")
     return found
