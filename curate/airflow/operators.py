@@ -231,7 +231,7 @@ class CurateScoreOperator(_StageOperator):
 
         wanted = None if self.partitions is None else numbers(self.partitions)
         found = score(self.out, wanted, **self.used())
-        self.log.info(f"{found['out']}: {found['n_partitions']:,} partitions scored ({self.partitions or 'all'})")
+        self.log.info(f"{found['out']}: partitions {self.partitions or 'all'} scored ({found['n_partitions']:,})")
         return found
 
 
