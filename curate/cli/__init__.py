@@ -13,6 +13,7 @@ from curate.cli.curriculum import curriculum
 from curate.cli.options import (
     bars,
     drawing,
+    engine_of,
     of_a_selection,
     print_json,
     reading,
@@ -21,6 +22,7 @@ from curate.cli.options import (
     settings_of,
     shares_of,
     targets_of,
+    with_engine,
     with_json,
     with_quiet,
     with_workers,
@@ -76,9 +78,7 @@ def main() -> None:
 @reading
 @click.option("--scores-from", type=click.Path(), help="An earlier run whose scores are used again.")
 @click.option("--dry-run", "--dryrun", is_flag=True, help="Print the plan with time, memory and disk, and stop.")
-@click.option(
-    "--engine", type=click.Choice(["local"]), default="local", show_default=True, help="Where partitions are worked on."
-)
+@with_engine
 @running
 def select(
     raw: tuple[str, ...],
@@ -88,7 +88,6 @@ def select(
     tokenizer: str | None,
     proportions: tuple[str, ...],
     dry_run: bool,
-    engine: str,
     quiet: bool,
     as_json: bool,
     **rest: Any,
@@ -101,7 +100,7 @@ def select(
     Example:
       curate select samples/raw --target samples/targets/gsm8k/train.jsonl --budget 10% --out out
     """
-    weights = _weights(rest)
+    weights, on = _weights(rest), engine_of(rest)
     wanted = {"target": targets_of(targets), "out": out, "settings": settings_of(settings, tokenizer), **rest}
     wanted["budget"] = _budget(rest)
     if dry_run:
@@ -112,7 +111,7 @@ def select(
         return
     from curate.selection import select as run
 
-    result = run(raw, **wanted, weights=weights, proportions=shares_of(proportions), progress=bars(quiet))
+    result = run(raw, **wanted, **on, weights=weights, proportions=shares_of(proportions), progress=bars(quiet))
     _show_selection(result, as_json)
 
 
@@ -143,6 +142,7 @@ def _show_selection(result: Any, as_json: bool) -> None:
 @click.option("--out", "-o", required=True, type=click.Path(file_okay=False), help="Folder for the scores.")
 @scoring
 @reading
+@with_engine
 @running
 def score(raw: tuple[str, ...], targets: tuple[str, ...], settings: tuple[str, ...], tokenizer: str | None,
           quiet: bool, as_json: bool, **rest: Any) -> None:  # fmt: skip
@@ -154,6 +154,7 @@ def score(raw: tuple[str, ...], targets: tuple[str, ...], settings: tuple[str, .
     """
     from curate.selection import score as run
 
+    rest |= engine_of(rest)
     result = run(
         raw, target=targets_of(targets), settings=settings_of(settings, tokenizer), progress=bars(quiet), **rest
     )
@@ -172,6 +173,7 @@ def score(raw: tuple[str, ...], targets: tuple[str, ...], settings: tuple[str, .
 @click.option("--out", "-o", type=click.Path(file_okay=False), help="Folder for the selection; by default RUN itself.")
 @click.option("--per", metavar="COLUMN", help="Draw within each value of a column (such as source).")
 @drawing
+@with_engine
 @running
 def draw(run: str, proportions: tuple[str, ...], quiet: bool, as_json: bool, **rest: Any) -> None:
     """Draw from the scores of RUN again: another budget, draw or seed, in seconds.
@@ -184,6 +186,7 @@ def draw(run: str, proportions: tuple[str, ...], quiet: bool, as_json: bool, **r
 
     rest["budget"] = _budget(rest)
     rest["weights"] = _weights(rest)
+    rest |= engine_of(rest)
     result = again(run, proportions=shares_of(proportions), progress=bars(quiet), **rest)
     _show_selection(result, as_json)
 

@@ -142,6 +142,21 @@ of_a_selection = options(
         help="Stop at a row that cannot be read, or leave it out and count it; by default as in the run.",
     ),
 )
+with_engine = options(
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="Where partitions are worked on: here, or on a Ray cluster that sees the files and --out.",
+    ),
+    click.option("--ray-address", help="Of the cluster; local starts one here.  [default: auto]"),
+    click.option("--ray-cpus", type=click.IntRange(min=1), help="Cores, and threads, of each task.  [default: 1]"),
+    click.option("--ray-memory", metavar="SIZE", help="Memory that each task is placed by, such as 4GB."),
+    click.option(
+        "--ray-retries", type=click.IntRange(min=0), help="Tries again of a task whose worker died.  [default: 3]"
+    ),
+)
 running = options(
     with_workers,
     click.option("--memory-limit", default="2GB", show_default=True, help="Memory to stay within."),
@@ -153,6 +168,21 @@ running = options(
 
 def bars(quiet: bool) -> bool | None:
     return False if quiet else None
+
+
+def engine_of(options: dict[str, Any]) -> dict[str, Any]:
+    """Engine and its options as arguments of the library; they are taken out of the options."""
+    given = {name: options.pop(f"ray_{name}") for name in ("address", "cpus", "memory", "retries")}
+    given = {name: value for name, value in given.items() if value is not None}
+    engine = options.pop("engine")
+    if given and engine != "ray":
+        raise UsageError(f"--ray-{next(iter(given))} goes with --engine ray")
+    if "memory" in given:
+        from curate.sampling.budget import parse_bytes
+
+        given["memory"] = parse_bytes(given["memory"])
+    names = {"address": "address", "cpus": "cpus_per_task", "memory": "memory_per_task", "retries": "max_retries"}
+    return {"engine": engine, "engine_options": {names[name]: value for name, value in given.items()}}
 
 
 def pairs_of(items: tuple[str, ...], option: str) -> dict[str, str]:

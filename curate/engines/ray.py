@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import pickle
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +25,7 @@ Result = TypeVar("Result")
 QUEUED = 2  # tasks that are handed out for each that can run: none waits for the driver, and few wait for a node
 LOOK_AGAIN = 5.0  # seconds after which the size of the cluster is asked for again: it may grow
 AT_ONCE = 64  # small pieces of work that share a task, at most
+ANSWER = 10.0  # seconds in which a cluster must take a connection
 GIVE_UP = 30.0  # seconds that cancelled tasks are waited for
 
 
@@ -93,6 +97,7 @@ class RayEngine:
 
     def _connect(self, address: str) -> None:
         try:
+            _reach(address)
             self._ray.init(
                 address=None if address == "local" else address,
                 include_dashboard=False if address == "local" else None,
@@ -135,15 +140,21 @@ class RayEngine:
         alone: Callable[[Item], Callable[[], Result]] | None = None,
     ) -> Iterator[tuple[Item, Result]]:
         """``(item, result)`` as they are done; the first error cancels what is under way."""
-        if alone is None:
-            yield from self._each_of_several(work, items)
+        if alone is not None:
+            yield from self._as_done(lambda item: self._task.remote(_pickled(alone(item))), items)
             return
+        shared = self._ray.put(_pickled(work))
+        for some, results in self._as_done(lambda some: self._small(shared, some), self._pieces(items)):
+            yield from zip(some, results, strict=True)
+
+    def _as_done(self, start: Callable[[Item], Any], items: Iterable[Item]) -> Iterator[tuple[Item, Any]]:
+        """Items with the results of the tasks that are started for them."""
         running: dict[Any, Item] = {}
         waiting = iter(items)
         try:
             while True:
                 while len(running) < self._limit and (item := next(waiting, _END)) is not _END:
-                    running[self._task.remote(alone(item))] = item
+                    running[start(item)] = item
                 if not running:
                     return
                 for ref in self._ray.wait(list(running))[0]:
@@ -152,19 +163,13 @@ class RayEngine:
         finally:
             self._give_up(running)
 
-    def _each_of_several(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
-        shared = self._ray.put(work)
-        pieces = self._pieces(items)
-        for some, results in self.each(_END, pieces, alone=lambda some: partial(_several, shared, some)):
-            yield from zip(some, results, strict=True)
-
     def ordered(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Results in the order of the items, with as many under way as the cluster can do."""
-        shared = self._ray.put(work)
+        shared = self._ray.put(_pickled(work))
         pending: deque[Any] = deque()
         try:
             for some in self._pieces(items):
-                pending.append(self._task.remote(partial(_several, shared, some)))
+                pending.append(self._small(shared, some))
                 if len(pending) >= self._limit:
                     yield from self._result(pending.popleft())
             while pending:
@@ -175,6 +180,10 @@ class RayEngine:
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         """All results, in the order of the items."""
         return list(self.ordered(work, items))
+
+    def _small(self, shared: Any, some: list[Item]) -> Any:
+        """A task for several small pieces of work; ``shared`` is where the function is that does one."""
+        return self._task.remote(_pickled(partial(_several, some)), shared)
 
     @property
     def _limit(self) -> int:
@@ -196,7 +205,7 @@ class RayEngine:
         """
         errors = self._ray.exceptions
         try:
-            return self._ray.get(ref)
+            return pickle.loads(self._ray.get(ref))
         except errors.RayTaskError as error:
             if isinstance(error.cause, BaseException):
                 raise error.cause from None
@@ -227,17 +236,30 @@ class RayEngine:
 _END: Any = object()
 
 
-def _done(work: Callable[[], Result]) -> Result:
-    """A task."""
+def _reach(address: str) -> None:
+    """See whether somebody listens at ``host:port``: Ray itself tries for minutes before it says that nobody does."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if colon and port.isdecimal():
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER):
+            pass
+
+
+def _pickled(value: Any) -> bytes:
+    """As bytes: what Ray itself unpickles has arrays that cannot be written to."""
+    cloudpickle: Any = importlib.import_module("ray.cloudpickle")
+    data: bytes = cloudpickle.dumps(value)
+    return data
+
+
+def _done(pickled: bytes, shared: bytes | None = None) -> bytes:
+    """A task: some work, and its result."""
+    work = pickle.loads(pickled)
     try:
-        return work()
+        return _pickled(work() if shared is None else work(pickle.loads(shared)))
     finally:
         give_back_memory()
 
 
-def _several(work: Any, items: Sequence[Any]) -> list[Any]:
-    """Several small pieces of work in one task; ``work`` is a reference to the function."""
-    import ray
-
-    function = ray.get(work)
+def _several(items: Sequence[Any], function: Callable[[Any], Any]) -> list[Any]:
+    """Several small pieces of work in one task."""
     return [function(item) for item in items]
