@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from curate.evidence import evaluate as evaluate
     from curate.frames import duckdb as duckdb
     from curate.io.corpus import scan as scan
+    from curate.recipe import Recipe as Recipe
     from curate.scorers import SCORERS as SCORERS
     from curate.scorers import ByteGrams as ByteGrams
     from curate.scorers import Classifier as Classifier
@@ -40,6 +41,7 @@ _PUBLIC = {
     "Dsir": "curate.scorers",
     "Evidence": "curate.evidence",
     "Primed": "curate.scorers",
+    "Recipe": "curate.recipe",
     "SCORERS": "curate.scorers",
     "Scoring": "curate.selection",
     "Selection": "curate.selection",

@@ -110,6 +110,8 @@ def domains(
     """
     if k is not None and k < 1:
         raise UsageError(f"--k {k}: must be 1 or more, or auto")
+    if is_url(os.fspath(out)):
+        raise UsageError(f"--out {out}: must be a local folder; copy it afterwards")
     folder, shown, seconds = Path(out), Progress(progress), {}
     vectors = VECTORS if encoder is None else EncoderVectors(encoder)
     with LocalEngine(workers) as engine:
@@ -151,8 +153,6 @@ def _begin(folder: Path, key: str, overwrite: bool) -> dict[str, Any] | None:
     ------
     RunError : it holds other work, or files of something else.
     """
-    if is_url(os.fspath(folder)):
-        raise UsageError(f"--out {folder}: must be a local folder")
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder}: is a file; choose a folder")
     state: dict[str, Any] | None = read_json(folder / MODEL)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from curate.engines.allocator import BASE_BYTES
 from curate.engines.resources import Resources
 from curate.features.domains import Domains
 from curate.io.corpus import Corpus, scan
+from curate.io.paths import folder_path, free_disk, is_remote
 from curate.io.targets import Paths, Targets, listed_paths, named_targets
 from curate.report.terminal import size, table
 from curate.sampling.budget import parse_budget, parse_bytes
@@ -164,10 +165,11 @@ def estimate(
             Step("keep", read_all + kept / 1e9, memory, disk + kept),
             Step("write", 0.2 + kept / 150e6 / engine.workers + n_documents * 5e-7, memory, disk + kept + kept // 2),
         )
-        parent = next(p for p in [Path(out), *Path(out).absolute().parents] if p.exists())
+        where = folder_path(out)  # what is uploaded to a URL waits in a temporary folder
+        free = free_disk(Path(tempfile.gettempdir()) if is_remote(where) else where)
         return Plan(
             len(corpus.files), len(corpus.partitions), corpus.n_bytes, text, n_documents, engine.workers,
-            tuple(Step(s.name, round(s.seconds, 2), s.memory, s.disk) for s in steps), shutil.disk_usage(parent).free,
+            tuple(Step(s.name, round(s.seconds, 2), s.memory, s.disk) for s in steps), free,
         )  # fmt: skip
 
 

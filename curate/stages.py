@@ -26,6 +26,7 @@ from curate.selection.asked import (
     draw_spec,
     draw_spec_of,
     recipe_of,
+    resources_of,
     write_spec_of,
 )
 from curate.selection.outcome import Selection
@@ -78,7 +79,7 @@ def prepare(
     """
     spec = draw_spec(scorer(method, **dict(settings or {})), budget, draw, seed, threshold, per, proportions, weights)
     writing = WriteSpec(format, parse_bytes(shard_size))
-    resources = Resources(workers, parse_bytes(memory_limit), False, engine, engine_options or {})
+    resources = resources_of(workers, memory_limit, False, engine, engine_options)
     columns = (text_column, id_column, target_text_column)
     job = ScoringSpec.asked(raw, target, method, settings, columns, on_bad_row, per, holdout, domains)
     model = ready_scorer(job, spec)
@@ -115,7 +116,7 @@ def fit(
     -------
     ``out``, ``method``, ``n_documents`` of raw.
     """
-    resources = Resources(workers, parse_bytes(memory_limit), False, engine, engine_options or {})
+    resources = resources_of(workers, memory_limit, False, engine, engine_options)
     with _locked(out, resources, progress) as session:
         if (manifest := _finished(session.folder)) is not None:
             method, n_documents = manifest["recipe"]["method"], manifest["stats"]["n_documents"]
@@ -153,7 +154,7 @@ def score(
     ------
     RunError : nothing was prepared or fitted there. UsageError : there is no such partition.
     """
-    resources = Resources(workers, parse_bytes(memory_limit), False, engine, engine_options or {})
+    resources = resources_of(workers, memory_limit, False, engine, engine_options)
     with _locked(out, resources, progress, shared=True) as session:
         if (manifest := _finished(session.folder)) is not None:
             wanted = list(partitions if partitions is not None else range(len(manifest["inputs"])))
@@ -191,7 +192,7 @@ def draw(
     ------
     InputError : nothing was selected. RunError : partitions have no scores yet.
     """
-    resources = Resources(workers, parse_bytes(memory_limit), False, engine, engine_options or {})
+    resources = resources_of(workers, memory_limit, False, engine, engine_options)
     with _locked(out, resources, progress) as session:
         if (manifest := _finished(session.folder)) is not None:
             stats = manifest["stats"]
@@ -220,7 +221,7 @@ def write(
     ------
     as `draw`, which it does again where that is not done.
     """
-    resources = Resources(workers, parse_bytes(memory_limit), False, engine, engine_options or {})
+    resources = resources_of(workers, memory_limit, False, engine, engine_options)
     with _locked(out, resources, progress) as session:
         if (manifest := _finished(session.folder)) is not None:
             return Selection.of(session.folder, manifest, {})

@@ -11,12 +11,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from curate.errors import CurateError, RunError
 from curate.io.corpus import hash_file
+from curate.io.paths import reaching
 from curate.io.run import RunFolder, digest
-from curate.io.tables import batches, count_rows, regrouped
+from curate.io.tables import batches, count_rows, regrouped, schema_of
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,11 @@ def verify(out: str | os.PathLike[str], *, inputs: bool = False) -> Verification
         raise RunError(f"{out}: no manifest.json, hence no finished run; run curate select again to complete it")
     problems: list[str] = []
     n_checked = 0
-    for check in _checks(folder, manifest, inputs):
-        n_checked += 1
-        if check:
-            problems.append(check)
+    with reaching(folder.path):
+        for check in _checks(folder, manifest, inputs):
+            n_checked += 1
+            if check:
+                problems.append(check)
     return Verification(folder.path, n_checked, tuple(problems))
 
 
@@ -81,7 +82,7 @@ def _checks(folder: RunFolder, manifest: dict[str, Any], inputs: bool) -> Iterat
 
 def _file(path: Path | str, entry: dict[str, Any]) -> str | None:
     try:
-        size, sha256 = hash_file(os.fspath(path))
+        size, sha256 = hash_file(str(path))
     except CurateError as error:
         return str(error)
     if size != entry["bytes"]:
@@ -91,7 +92,7 @@ def _file(path: Path | str, entry: dict[str, Any]) -> str | None:
 
 def _rows(path: Path, expected: int) -> str | None:
     try:
-        rows = pq.read_metadata(path).num_rows
+        rows = count_rows(path)
     except (OSError, pa.ArrowInvalid) as error:
         return f"{path}: not Parquet ({str(error).splitlines()[0]})"
     return None if rows == expected else f"{path}: {rows:,} rows, the manifest says {expected:,}"
@@ -120,7 +121,7 @@ def _scores(folder: RunFolder, stats: dict[str, Any]) -> Iterator[str | None]:
         rows = sum(count_rows(part) for part in parts)
         yield None if rows == stats["n_documents"] else f"scores/: {rows:,} rows for {stats['n_documents']:,} documents"
         columns = ["doc_id", "path", "row"]
-        if parts and "score" in pq.read_schema(parts[0]).names:  # with separate targets it is the best of several
+        if parts and "score" in schema_of(parts[0]).names:  # with separate targets it is the best of several
             columns.append("score")
         scored = regrouped(table for part in parts for table in batches(part, columns))
         ledger = regrouped(batches(folder.path / "ledger.parquet", columns))

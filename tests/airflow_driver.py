@@ -27,6 +27,16 @@ os.environ |= {
 }
 for folder in (TESTS.parent / "pipelines" / "dags", TESTS / "dags"):
     shutil.copytree(folder, DAGS, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+RECIPE = f"""
+name: x
+out: somewhere
+inputs: {{raw: {FOLDER}/raw, target: {FOLDER}/target.parquet}}
+score: {{method: dsir, settings: {{n_buckets: 500}}}}
+draw: {{budget: 10}}
+write: {{shard_size: 1500}}
+evaluate: {{heldout: {FOLDER}/heldout.jsonl, seeds: 2}}
+report: {{format: json}}
+"""
 HEAVY = ("polars", "duckdb", "numba", "pyarrow", "numpy")
 
 
@@ -133,7 +143,7 @@ def failing() -> dict[str, Any]:
 def by_hand() -> dict[str, Any]:
     """Operators without a run."""
     from airflow.sdk import BaseOperator
-    from corpora import write
+    from corpora import MATHS, target_rows, write
 
     from curate import errors, stages
     from curate.airflow import base, operators
@@ -169,13 +179,23 @@ def by_hand() -> dict[str, Any]:
     feedback = [{"step": 1, "group": "a", "advantage": 0.5}, {"step": 1, "group": "b", "advantage": 0.1}]
     told = write(FOLDER / "feedback.jsonl", feedback)
     update = operators.CurateUpdateCurriculumOperator(task_id="u", folder=str(FOLDER / "online"), feedback=str(told))
+    recipe = FOLDER / "recipe.yaml"
+    recipe.write_text(RECIPE)
+    write(FOLDER / "heldout.jsonl", target_rows(words=MATHS[::-1]))
+    by_recipe = operators.CurateSelectOperator(
+        task_id="s", recipe=str(recipe), overrides=["draw.budget=30"], out=str(FOLDER / "by-recipe")
+    )
+    run = operators.CurateRunOperator(task_id="r", recipe=str(recipe), overrides=[f"out={FOLDER}/whole"])
+    unless = operators.CurateRunOperator(
+        task_id="f", recipe=str(recipe), overrides={"out": f"{FOLDER}/whole", "evaluate.fail_unless": "better"}
+    )
     listed = operators.CurateSelectOperator(
         task_id="s", raw=["a", "b"], out="o", draw="threshold", seed="3", holdout=""
     )
     return {
         "raised": {kind.__name__: outcome(Raising(error=kind("x"), task_id="x")) for kind in (*kinds, OSError)},
         "terminated": outcome(waiting),
-        "asked": sorted({*operators.ASKED, "scores_from", "spill", "progress"}),
+        "asked": sorted({*operators.ASKED, "scores_from", "spill", "progress", "steps"}),
         "select": sorted(inspect.signature(select).parameters),
         "planned": sorted({*operators.ASKED, "progress"}),
         "prepare": sorted(inspect.signature(stages.prepare).parameters),
@@ -187,6 +207,8 @@ def by_hand() -> dict[str, Any]:
             if name not in (*operator.template_fields, "self", "kwargs")
         ],
         "updated": [update.execute({}), update.execute({})],
+        "by_recipe": by_recipe.execute({}),
+        "run": [run.execute({}), outcome(unless)],
         "arguments": listed.asked(),
     }
 

@@ -218,3 +218,18 @@ def test_somebody_is_told_of_a_better_run(found: dict[str, Any]) -> None:
 def test_feedback_is_counted_once_however_often_a_task_is_tried(found: dict[str, Any]) -> None:
     counted = [(told["n_rows"], told["n_skipped"]) for told in found["updated"]]
     assert counted == [(2, 0), (0, 2)]
+
+
+@needs_airflow
+def test_a_recipe_is_what_is_asked_for_but_for_what_stands_beside_it(folder: Path, found: dict[str, Any]) -> None:
+    assert found["by_recipe"]["n_selected"] == 30
+    assert tree(folder / "by-recipe") == tree(folder / "undisturbed")
+
+
+@needs_airflow
+def test_a_whole_recipe_is_one_task(folder: Path, found: dict[str, Any]) -> None:
+    told, unless = found["run"]
+    assert told["n_selected"] == 10
+    assert told["verdict"] in ("better", "no better", "worse")
+    assert told["report"] == str(folder / "whole" / "report.json")
+    assert unless == ("none" if told["verdict"] == "better" else "AirflowFailException")

@@ -180,6 +180,7 @@ def vectors(path, seed):
     return write(path, [{"id": f"d{i}", "vector": vector} for i, vector in enumerate(made)])
 
 
+RECIPE = "{{out: {0}/new, inputs: {{raw: {0}/raw, target: {0}/target.jsonl}}, score: {{settings: {{n_buckets: 500}}}}}}"
 COMMANDS = {
     "select": lambda d: ["select", d / "raw", "--target", d / "target.jsonl", "--out", d / "new", *SMALL],
     "select dry": lambda d: ["select", d / "raw", "--target", d / "target.jsonl", "--out", d / "new", "--dry-run"],
@@ -197,6 +198,7 @@ COMMANDS = {
         "--seeds",
         "2",
     ],
+    "run": lambda d: ["run", write(d / "recipe.yaml", RECIPE.format(d).encode())],
     "domains": lambda d: ["domains", d / "raw", "--out", d / "new", "--k", "2"],
     "align": lambda d: ["align", vectors(d / "old.parquet", 0), vectors(d / "new.parquet", 1), "--out", d / "new"],
     "verify": lambda d: ["verify", d / "out"],

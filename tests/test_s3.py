@@ -1,12 +1,27 @@
-"""Reading from S3, against a server on this machine."""
+"""Reading from S3, and runs there, against a server on this machine."""
 
+import json
+import os
+import pickle
+import signal
 import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
-from corpora import kept_ids, rows, scores, select, sharded, target_rows, write
+from click.testing import CliRunner
+from corpora import kept_ids, rows, scores, select, sharded, target_rows, tree, write
 
-from curate.errors import CurateError, InputError
+import curate
+from curate.cli import main
+from curate.errors import CurateError, InputError, RunError, UsageError
+from curate.io import lease, scratch
 from curate.io.corpus import scan
+from curate.io.paths import atomic, folder_path
+from curate.io.run import RunFolder
+from curate.verification import verify
 
 boto3 = pytest.importorskip("boto3")
 pytest.importorskip("s3fs")
@@ -37,6 +52,7 @@ def s3(endpoint, monkeypatch):
     }.items():
         monkeypatch.setenv(name, value)
     s3fs.S3FileSystem.clear_instance_cache()
+    monkeypatch.setattr(lease, "SETTLE_S", 0.05)
     yield boto3.client("s3", endpoint_url=endpoint)
     s3fs.S3FileSystem.clear_instance_cache()
 
@@ -88,3 +104,359 @@ def test_a_server_that_does_not_answer_is_a_clear_error(s3, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
     with pytest.raises(CurateError, match="s3://corpus/raw"):
         scan(["s3://corpus/raw"])
+
+
+# ---- runs on S3
+
+
+@pytest.fixture
+def bucket(s3):
+    """An empty bucket."""
+    name = "runs"
+    s3.create_bucket(Bucket=name)
+    yield name
+    boto3.resource("s3", endpoint_url=s3.meta.endpoint_url).Bucket(name).objects.all().delete()
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """A corpus and a target on disk, and both formats of it."""
+    sharded(tmp_path / "parquet", rows(60), 4, "parquet")
+    sharded(tmp_path / "jsonl", rows(60), 3, "jsonl")
+    write(tmp_path / "target.jsonl", target_rows())
+    return tmp_path
+
+
+def fetched(s3, bucket, prefix, to):
+    """A folder of a bucket, copied to disk."""
+    for found in s3.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/").get("Contents", []):
+        path = to / found["Key"].removeprefix(f"{prefix}/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        s3.download_file(bucket, found["Key"], str(path))
+    return to
+
+
+def keys(s3, bucket):
+    return [found["Key"] for found in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]
+
+
+CASES = {
+    "gumbel": {},
+    "kept buckets": {"spill": True},
+    "lines": {"raw": "jsonl", "format": "jsonl.zst"},
+    "separate": {"settings": {"separate_targets": True}, "draw": "topk"},
+    "per source": {"per": "source", "budget": "40%"},
+    "threshold": {"draw": "threshold", "threshold": -100.0, "budget": None},
+    "pivotal": {"draw": "pivotal", "weights": {"max_kl": 0.5, "calibrate": "source"}},
+    "poisson": {"draw": "poisson", "budget": "40%"},
+    "cover": {"method": "bytegrams", "draw": "cover", "raw": "jsonl"},
+    "fused": {"method": "dsir+bytegrams", "settings": {"dsir.n_buckets": 500, "group": "source"}},
+    "leverage": {"method": "leverage", "settings": {"dim": 32}},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_on_s3_has_the_bytes_of_one_on_disk(corpus, s3, bucket, case):
+    options = {"raw": "parquet", "budget": 30, "shard_size": 1_500, "workers": 2, "name": "x"} | CASES[case]
+    raw, target = corpus / options.pop("raw"), corpus / "target.jsonl"
+    if case == "separate":
+        target = {"one": str(target), "two": str(write(corpus / "two.jsonl", rows(30, seed=3)))}
+    if "settings" in options and case == "fused":
+        options["settings"] = dict(options["settings"])
+    select(raw, corpus / "here", target=target, **options)
+    made = select(raw, f"s3://{bucket}/deep/run", target=target, **options)
+    assert str(made.shards[0]).startswith(f"s3://{bucket}/deep/run/shards/part-00000.")
+    assert tree(fetched(s3, bucket, "deep/run", corpus / "there")) == tree(corpus / "here")
+    assert verify(f"s3://{bucket}/deep/run", inputs=True).ok
+    assert all(key.startswith("deep/run/") for key in keys(s3, bucket))
+
+
+def test_raw_target_and_run_may_all_be_on_s3(raw, s3, bucket, tmp_path):
+    s3.upload_file(str(write(tmp_path / "t.jsonl", target_rows())), bucket, "t.jsonl")
+    options = {"budget": 15, "name": "x"}
+    select(f"{raw}/jsonl", tmp_path / "here", target=tmp_path / "t.jsonl", **options)
+    select("s3://corpus/jsonl", f"s3://{bucket}/run", target=f"s3://{bucket}/t.jsonl", **options)
+    there = fetched(s3, bucket, "run", tmp_path / "there")
+    for name in ("shards/part-00000.parquet", "ledger.parquet", "scores/part-00001.parquet"):
+        assert (there / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
+
+
+def test_scores_on_s3_are_drawn_from_again_there_and_elsewhere(corpus, s3, bucket):
+    run, target = f"s3://{bucket}/run", corpus / "target.jsonl"
+    options = {"name": "x", "workers": 2}
+    select(corpus / "parquet", corpus / "here", target=target, budget=30, **options)
+    select(corpus / "parquet", run, target=target, budget=30, **options)
+    wanted = tree(Path(curate.draw(corpus / "here", out=corpus / "again", budget=20, seed=3, **options).out))
+    curate.draw(run, out=f"s3://{bucket}/again", budget=20, seed=3, **options)
+    assert tree(fetched(s3, bucket, "again", corpus / "of s3")) == wanted
+    curate.draw(run, out=corpus / "to disk", budget=20, seed=3, **options)
+    assert tree(corpus / "to disk") == wanted
+    curate.draw(corpus / "here", out=f"s3://{bucket}/from-disk", budget=20, seed=3, **options)
+    assert tree(fetched(s3, bucket, "from-disk", corpus / "from disk")) == wanted
+    select(corpus / "parquet", f"s3://{bucket}/by", target=target, budget=20, seed=3, scores_from=run, **options)
+    assert tree(fetched(s3, bucket, "by", corpus / "by scores")) == wanted
+    curate.draw(run, budget=20, seed=3, overwrite=True, **options)
+    assert tree(fetched(s3, bucket, "run", corpus / "in place")) == wanted
+    assert verify(run).ok
+
+
+def test_a_finished_run_on_s3_returns_at_once_and_another_recipe_is_refused(corpus, s3, bucket):
+    run, target = f"s3://{bucket}/run", corpus / "target.jsonl"
+    first = select(corpus / "parquet", run, target=target)
+    again = select(corpus / "parquet", run, target=target)
+    assert again.seconds == {}
+    assert again.manifest["uuid"] == first.manifest["uuid"]
+    with pytest.raises(RunError, match=f"{run} was written by recipe .*--overwrite"):
+        select(corpus / "parquet", run, target=target, budget=11)
+    assert select(corpus / "parquet", run, target=target, budget=11, overwrite=True).n_selected == 11
+
+
+def test_the_folder_of_other_files_on_s3_is_refused(corpus, s3, bucket):
+    s3.put_object(Bucket=bucket, Key="mine/notes.txt", Body=b"x")
+    with pytest.raises(RunError, match="holds files that are not a run"):
+        select(corpus / "parquet", f"s3://{bucket}/mine", target=corpus / "target.jsonl")
+    with pytest.raises(RunError, match="is a file"):
+        select(corpus / "parquet", f"s3://{bucket}/mine/notes.txt", target=corpus / "target.jsonl")
+    assert keys(s3, bucket) == ["mine/notes.txt"]
+
+
+def test_an_input_below_a_run_on_s3_is_refused(raw, s3, tmp_path):
+    target = write(tmp_path / "t.jsonl", target_rows())
+    with pytest.raises(CurateError, match=r"not a run|an input below --out s3://corpus/jsonl"):
+        select("s3://corpus/jsonl/deep", "s3://corpus/jsonl", target=target)
+    curate.score("s3://corpus/jsonl", target=target, out="s3://corpus/run", settings={"n_buckets": 500})
+    with pytest.raises(UsageError, match="an input below --out s3://corpus/run"):
+        select("s3://corpus/run/scores", "s3://corpus/run", target=target)
+    assert scan(["s3://corpus/jsonl"]).files  # of another folder whose name begins alike nothing is refused
+    select("s3://corpus/jsonl", "s3://corpus/j", target=target)
+
+
+def test_a_bucket_that_is_not_there_is_a_clear_error_and_is_not_made(corpus, s3):
+    with pytest.raises(RunError, match="s3://nobody-has-this/run") as error:
+        select(corpus / "parquet", "s3://nobody-has-this/run", target=corpus / "target.jsonl")
+    assert "\n" not in str(error.value)
+    assert "nobody-has-this" not in [b["Name"] for b in s3.list_buckets()["Buckets"]]
+
+
+def test_verify_finds_an_object_that_was_changed(corpus, s3, bucket):
+    run = f"s3://{bucket}/run"
+    select(corpus / "parquet", run, target=corpus / "target.jsonl")
+    key = "run/shards/part-00000.parquet"
+    data = bytearray(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+    data[len(data) // 2] ^= 1
+    s3.put_object(Bucket=bucket, Key=key, Body=bytes(data))
+    result = CliRunner().invoke(main, ["verify", run])
+    assert result.exit_code == 1
+    assert f"s3://{bucket}/{key}: other content than the manifest says" in result.stdout
+    s3.delete_object(Bucket=bucket, Key=key)
+    assert any("cannot be opened" in problem for problem in verify(run).problems)
+
+
+def test_the_command_line_takes_urls_for_runs(corpus, s3, bucket):
+    run = f"s3://{bucket}/run"
+    words = [str(corpus / "parquet"), "--target", str(corpus / "target.jsonl"), "--set", "n_buckets=500", "-q"]
+
+    def invoke(*args):
+        result = CliRunner().invoke(main, list(args))
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    assert "free disk" in invoke("select", *words, "--out", run, "--dry-run")
+    assert keys(s3, bucket) == []
+    assert f"curate draw {run}" in invoke("score", *words, "--out", run)
+    invoke("draw", run, "--budget", "5", "-q")
+    assert json.loads(invoke("draw", run, "--budget", "6", "--out", f"{run}-6", "-q", "--json"))["out"] == f"{run}-6"
+    invoke("select", *words, "--budget", "7", "--out", f"{run}-7", "--scores-from", run)
+    assert "0 problems" in invoke("verify", run)
+    assert json.loads(invoke("verify", f"{run}-7", "--json"))["ok"]
+    for args in (["draw", f"{run}-none"], ["verify", f"{run}-none"]):
+        result = CliRunner().invoke(main, args)
+        assert result.exit_code == 1
+        assert result.output.startswith(f"curate: {run}-none: no ")
+
+
+def test_a_write_that_is_refused_is_a_clear_error(corpus, s3, bucket, monkeypatch):
+    import s3fs
+
+    real, left = s3fs.S3FileSystem._put_file, [6]
+
+    async def put_file(self, *args, **kwargs):
+        left[0] -= 1
+        if left[0] < 0:
+            raise PermissionError("Access Denied")
+        return await real(self, *args, **kwargs)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_put_file", put_file)
+    with pytest.raises(RunError, match=rf"s3://{bucket}/run/.*: cannot be written \(Access Denied\); run the same"):
+        select(corpus / "parquet", f"s3://{bucket}/run", target=corpus / "target.jsonl")
+    assert "run/.curate.lock" not in keys(s3, bucket)
+
+
+# ---- killed on S3
+
+DRIVER = """
+import json, os, signal, sys, threading
+from pathlib import Path
+import s3fs
+from corpora import select
+import curate.io.paths as paths
+from curate.io import lease
+
+lease.WATCH_S, lease.REFRESH_S, lease.SETTLE_S = 0.5, 0.1, 0.05
+raw, target, out, bucket = (Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), sys.argv[4])
+options = {"name": "x", "budget": 30, "shard_size": 1_500, "workers": 2, **json.loads(sys.argv[5])}
+real, lock = paths._upload, threading.Lock()
+state = {"left": 0}
+
+def upload(part, path):
+    with lock:
+        state["left"] -= 1
+        mine = state["left"] == 0
+    if mine and state["before"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(part, path)
+    if mine:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def forked(work):
+    child = os.fork()
+    if not child:
+        try:
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitpid(child, 0)[1]
+
+def run(k):
+    if k:
+        state.update(left=k, before=k % 2 == 0)
+        paths._upload = upload
+    select(raw, f"s3://{bucket}/run-{name}", target=target, **options)
+
+select(raw, out / "warm", target=target, **options)
+killed = []
+for name in range(1, 1000, 7):
+    if not os.WIFSIGNALED(forked(lambda: run(name))):
+        break
+    assert forked(lambda: run(0)) == 0
+    killed.append(name)
+print(json.dumps(killed))
+"""
+
+
+@pytest.mark.parametrize("options", [{}, {"draw": "pivotal"}], ids=["gumbel", "pivotal"])
+def test_a_killed_run_on_s3_resumes_to_the_same_bytes(corpus, s3, bucket, options):
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER, corpus / "parquet", corpus / "target.jsonl", corpus, bucket,
+         json.dumps(options)],
+        capture_output=True, text=True, check=False, timeout=300,
+        env=os.environ | {"PYTHONPATH": path, "TMPDIR": str(corpus)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    killed = json.loads(done.stdout)
+    assert len(killed) >= 4
+    wanted = tree(corpus / "warm")
+    for k in killed:
+        assert tree(fetched(s3, bucket, f"run-{k}", corpus / f"run-{k}")) == wanted, k
+
+
+def test_scratch_of_killed_processes_is_deleted_by_the_next_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(scratch, "_made", {})
+    monkeypatch.setattr(scratch, "YOUNG_S", -1.0)
+    code = "from curate.io.scratch import scratch_file\nwith scratch_file('x') as path:\n path.write_text('x')\n"
+    code += " print(path, flush=True)\n input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    ) as other:  # fmt: skip
+        theirs = Path(other.stdout.readline().strip())
+        with scratch.scratch_file("mine") as mine:
+            assert theirs.exists()
+            mine.write_text("x")
+        assert not mine.exists()
+        other.send_signal(signal.SIGKILL)
+    scratch._made.clear()
+    with scratch.scratch_folder() as folder:
+        assert folder.is_dir()
+        assert not theirs.exists()
+
+
+def test_a_file_that_is_not_finished_is_not_uploaded(s3, bucket):
+    path = folder_path(f"s3://{bucket}/run/x.json")
+    with pytest.raises(KeyError), atomic(path) as part:  # noqa: PT012
+        part.write_text("half")
+        raise KeyError
+    assert keys(s3, bucket) == []
+    assert not part.exists()
+
+
+def test_paths_on_s3_travel_to_other_processes(s3, bucket):
+    path = pickle.loads(pickle.dumps(RunFolder(f"s3://{bucket}/run/").scores / "x"))
+    assert str(path) == f"s3://{bucket}/run/scores/x"
+    assert path.storage_options["use_listings_cache"] is False
+
+
+# ---- owners on S3
+
+
+def test_a_run_on_s3_that_has_an_owner_refuses_another_one(s3, bucket, monkeypatch):
+    monkeypatch.setattr(lease, "REFRESH_S", 0.2)
+    first, second = RunFolder(f"s3://{bucket}/run"), RunFolder(f"s3://{bucket}/run")
+    with first.locked():
+        with pytest.raises(RunError, match=rf"another run is writing here \(process {os.getpid()} on"), second.locked():
+            pass
+        with second.locked(shared=True):
+            assert keys(s3, bucket) == ["run/.curate.lock"]
+    assert keys(s3, bucket) == []
+    with second.locked():
+        pass
+
+
+def test_the_lease_of_a_killed_owner_is_taken_over(s3, bucket, monkeypatch):
+    code = "import sys\nfrom curate.io.run import RunFolder\nwith RunFolder(sys.argv[1]).locked():\n"
+    code += " print('mine', flush=True)\n input()"
+    run = f"s3://{bucket}/run"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, run], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as owner:
+        assert owner.stdout.readline() == "mine\n"
+        owner.send_signal(signal.SIGKILL)
+    assert keys(s3, bucket) == ["run/.curate.lock"]
+    monkeypatch.setattr(lease, "REFRESH_S", 0.1)
+    monkeypatch.setattr(lease, "WATCH_S", 0.5)
+    with RunFolder(run).locked():
+        pass
+    assert keys(s3, bucket) == []
+
+
+def test_an_owner_whose_lease_was_taken_over_commits_nothing(s3, bucket, monkeypatch):
+    monkeypatch.setattr(lease, "REFRESH_S", 0.05)
+    folder = RunFolder(f"s3://{bucket}/run")
+    with pytest.raises(RunError, match="another run took it over"), folder.locked():  # noqa: PT012
+        s3.put_object(Bucket=bucket, Key="run/.curate.lock", Body=b'{"uuid": "of another one"}')
+        until = time.monotonic() + 30
+        while not folder._lease.lost and time.monotonic() < until:
+            time.sleep(0.02)
+        folder.commit({})
+    assert keys(s3, bucket) == ["run/.curate.lock"]  # it is not ours to delete
+
+
+def test_a_server_that_does_not_know_of_conditions_has_one_owner_too(s3, bucket, monkeypatch):
+    import s3fs
+
+    real = s3fs.S3FileSystem._pipe_file
+
+    async def pipe_file(self, path, data, mode="overwrite", **options):
+        await real(self, path, data, **options)
+        if mode == "create":
+            await real(self, path, b'{"uuid": "of another one", "host": "there", "pid": 1}', **options)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_pipe_file", pipe_file)
+    monkeypatch.setattr(lease, "WATCH_S", 0.0)
+    monkeypatch.setattr(lease, "_TRIES", 1)
+    folder = RunFolder(f"s3://{bucket}/run")
+    with folder.locked():  # it is not changed: taken over
+        assert folder._lease._is_mine()

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from curate.airflow.arguments import given
-from curate.airflow.base import Context, CurateOperator, SkipMixin
+from curate.airflow.base import AirflowFailException, Context, CurateOperator, SkipMixin
 from curate.airflow.ranges import MAX_TASKS, PER_TASK, numbers, ranges
 
 if TYPE_CHECKING:
+    from curate.evidence import Evidence
     from curate.selection import Selection
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "CurateEvaluateOperator",
     "CurateFitOperator",
     "CurateReportOperator",
+    "CurateRunOperator",
     "CurateScanOperator",
     "CurateScoreOperator",
     "CurateSelectOperator",
@@ -41,7 +43,7 @@ class _AskingOperator(CurateOperator):
 
     Parameters
     ----------
-    recipe : file of a recipe. overrides : "key=value" each, which go before it.
+    recipe : file of a recipe. overrides : as ["draw.budget=5%"], or by name, which go before it.
     raw, target, out, ... : as of `curate.select`, and before those of the recipe. None, or an empty text out of a
         template: what the recipe or, without one, `curate.select` has.
     """
@@ -52,7 +54,7 @@ class _AskingOperator(CurateOperator):
         self,
         *,
         recipe: str | None = None,
-        overrides: Sequence[str] = (),
+        overrides: Sequence[str] | Mapping[str, Any] = (),
         raw: str | Sequence[str] | None = None,
         target: str | Sequence[str] | Mapping[str, Any] | None = None,
         out: str | None = None,
@@ -101,7 +103,7 @@ class _AskingOperator(CurateOperator):
         if self.recipe:
             from curate.recipe import Recipe
 
-            arguments = dict(Recipe.load(self.recipe, list(self.overrides or ())).select_arguments())
+            arguments = Recipe.load(self.recipe, _listed(self.overrides)).select_arguments()
         arguments |= given({field: getattr(self, field) for field in ASKED})
         for field in ("raw", "out"):
             if not arguments.get(field):
@@ -276,6 +278,50 @@ class CurateSelectOperator(_AskingOperator):
         return _told(self, select(**self.asked() | given({"scores_from": self.scores_from, "spill": self.spill})))
 
 
+class CurateRunOperator(CurateOperator):
+    """Do all that a recipe says in one task, as ``curate run``: select, evaluate, make a curriculum, report.
+
+    What is finished is not done again. Where the verdict is not what ``evaluate.fail_unless`` asks it fails, for good.
+
+    Parameters
+    ----------
+    recipe : YAML file, or ``manifest.json`` of a run. overrides : as ["draw.budget=5%"], or by name.
+    overwrite : replace what another recipe left in the folder.
+    """
+
+    template_fields: Sequence[str] = ("recipe", "overrides", "overwrite")
+
+    def __init__(
+        self,
+        *,
+        recipe: str,
+        overrides: Sequence[str] | Mapping[str, Any] = (),
+        overwrite: bool | str = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.recipe = recipe
+        self.overrides = overrides
+        self.overwrite = overwrite
+
+    def work(self, context: Context) -> dict[str, Any]:
+        from curate.recipe import Recipe
+
+        done = Recipe.load(self.recipe, _listed(self.overrides)).run(**given({"overwrite": self.overwrite}))
+        found: dict[str, Any] = {"out": str(done.out), "steps": list(done.seconds)}
+        if done.selection is not None:
+            found |= _told(self, done.selection)
+        if done.evidence is not None:
+            found |= _measured(self, done.evidence)
+        for name, path in (("curriculum", done.curriculum_out), ("report", done.report)):
+            if path is not None:
+                self.log.info(f"{path} written")
+                found[name] = str(path)
+        if not done.passed:
+            raise AirflowFailException(f"{done.out}: the verdict is not what evaluate.fail_unless asks for")
+        return found
+
+
 class CurateEvaluateOperator(CurateOperator):
     """Measure a run against random selections: does a model that has read it code the target in fewer bits?
 
@@ -314,14 +360,7 @@ class CurateEvaluateOperator(CurateOperator):
         from curate.evidence import evaluate
 
         found = evaluate(self.run, **given({field: getattr(self, field) for field in self.ASKED}))
-        self.log.info(found.sentence)
-        return {
-            "run": self.run,
-            "verdict": found.verdict,
-            "sentence": found.sentence,
-            "bits_per_byte": {arm.name: arm.bits_per_byte for arm in found.arms},
-            "n_warnings": self.tell(found.warnings),
-        }
+        return {"run": self.run} | _measured(self, found)
 
 
 class CurateVerdictOperator(CurateOperator, SkipMixin):
@@ -439,6 +478,22 @@ def evidence_of(run: str) -> dict[str, Any]:
     if found is None:
         raise RunError(f"{run}: no {EVIDENCE} there; evaluate the run first (CurateEvaluateOperator)")
     return found
+
+
+def _listed(overrides: str | Sequence[str] | Mapping[str, Any] | None) -> Sequence[str] | Mapping[str, Any]:
+    """Overrides, of which one may come alone out of a template."""
+    return [overrides] if isinstance(overrides, str) and overrides else overrides or ()
+
+
+def _measured(operator: CurateOperator, evidence: Evidence) -> dict[str, Any]:
+    """Evidence as an XCom, and in the log."""
+    operator.log.info(evidence.sentence)
+    operator.tell(evidence.warnings)
+    return {
+        "verdict": evidence.verdict,
+        "sentence": evidence.sentence,
+        "bits_per_byte": {arm.name: arm.bits_per_byte for arm in evidence.arms},
+    }
 
 
 def _told(operator: CurateOperator, selection: Selection) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import click
 from curate import __version__
 from curate.cli.curriculum import curriculum
 from curate.cli.options import (
+    ExistingPath,
     bars,
     drawing,
     engine_of,
@@ -27,6 +28,7 @@ from curate.cli.options import (
     with_quiet,
     with_workers,
 )
+from curate.cli.recipe import run as run_recipe
 from curate.errors import CurateError, UsageError
 
 EPILOG = "Results go to stdout, progress to stderr. Documentation: README.md"
@@ -78,6 +80,7 @@ def main() -> None:
 @reading
 @click.option("--scores-from", type=click.Path(), help="An earlier run whose scores are used again.")
 @click.option("--dry-run", "--dryrun", is_flag=True, help="Print the plan with time, memory and disk, and stop.")
+@click.option("--save-recipe", type=click.Path(dir_okay=False), metavar="FILE", help="Write it down, for curate run.")
 @with_engine
 @running
 def select(
@@ -88,6 +91,8 @@ def select(
     tokenizer: str | None,
     proportions: tuple[str, ...],
     dry_run: bool,
+    save_recipe: str | None,
+    overwrite: bool,
     quiet: bool,
     as_json: bool,
     **rest: Any,
@@ -100,19 +105,27 @@ def select(
     Example:
       curate select samples/raw --target samples/targets/gsm8k/train.jsonl --budget 10% --out out
     """
-    weights, on = _weights(rest), engine_of(rest)
-    wanted = {"target": targets_of(targets), "out": out, "settings": settings_of(settings, tokenizer), **rest}
-    wanted["budget"] = _budget(rest)
-    if dry_run:
-        from curate.plan import ESTIMATED_BY, estimate
+    from curate.recipe import Recipe
 
-        found = estimate(raw, **{key: (wanted | {"weights": weights})[key] for key in ESTIMATED_BY})
+    recipe = Recipe.of_arguments(
+        raw,
+        target=targets_of(targets) or None,
+        settings=settings_of(settings, tokenizer),
+        proportions=shares_of(proportions),
+        out=out,
+        **rest,
+    )
+    recipe.check()
+    if save_recipe is not None:
+        from curate.cli.recipe import save
+
+        save(recipe, save_recipe, overwrite)
+    if dry_run:
+        found = recipe.plan().selection
+        assert found is not None
         print_json(asdict(found)) if as_json else click.echo(found.as_text())
         return
-    from curate.selection import select as run
-
-    result = run(raw, **wanted, **on, weights=weights, proportions=shares_of(proportions), progress=bars(quiet))
-    _show_selection(result, as_json)
+    _show_selection(recipe.run(progress=bars(quiet), overwrite=overwrite).selection, as_json)
 
 
 def _weights(options: dict[str, Any]) -> dict[str, Any]:
@@ -169,7 +182,7 @@ def score(raw: tuple[str, ...], targets: tuple[str, ...], settings: tuple[str, .
 
 
 @main.command()
-@click.argument("run", type=click.Path(exists=True, file_okay=False))
+@click.argument("run", type=ExistingPath(file_okay=False))
 @click.option("--out", "-o", type=click.Path(file_okay=False), help="Folder for the selection; by default RUN itself.")
 @click.option("--per", metavar="COLUMN", help="Draw within each value of a column (such as source).")
 @drawing
@@ -192,7 +205,7 @@ def draw(run: str, proportions: tuple[str, ...], quiet: bool, as_json: bool, **r
 
 
 @main.command()
-@click.argument("run", type=click.Path(exists=True, file_okay=False))
+@click.argument("run", type=ExistingPath(file_okay=False))
 @click.option(
     "--heldout",
     multiple=True,
@@ -427,7 +440,7 @@ def coverage(selected: tuple[str, ...], raw: tuple[str, ...], settings: tuple[st
     show_default=True,
     help="Of a corpus: stop at a row that cannot be read, or leave it out and count it.",
 )
-@click.option("--curriculum", type=click.Path(exists=True), help="One to show; by default that in the folder of RUN.")
+@click.option("--curriculum", type=ExistingPath(), help="One to show; by default that in the folder of RUN.")
 @click.option("--sample", default="16MB", show_default=True, help="Text of each corpus that is looked at, at least.")
 @with_quiet
 @with_workers
@@ -471,7 +484,7 @@ def passages(raw: tuple[str, ...], quiet: bool, as_json: bool, **rest: Any) -> N
 
 
 @main.command()
-@click.argument("out", type=click.Path(exists=True, file_okay=False))
+@click.argument("out", type=ExistingPath(file_okay=False))
 @click.option("--inputs", is_flag=True, help="Check the raw and target files too.")
 @with_json
 def verify(out: str, inputs: bool, as_json: bool) -> None:
@@ -554,3 +567,4 @@ def completion(shell: str) -> None:
 
 
 main.add_command(curriculum)
+main.add_command(run_recipe)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from curate.cli.options import (
+    ExistingPath,
     bars,
     options,
     print_json,
@@ -85,7 +86,7 @@ def ucb(groups: tuple[str, ...], raw: tuple[str, ...], as_json: bool, **rest: An
 
 
 @curriculum.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False))
+@click.argument("folder", type=ExistingPath(file_okay=False))
 @click.option("--feedback", "-f", multiple=True, metavar="FILE", help="What training reports; repeat for several.")
 @click.option("--merge", "merge_from", multiple=True, metavar="DIR", help="A curriculum that was updated elsewhere.")
 @click.option("--json", "as_json", is_flag=True, help="Print the weights as JSON.")
@@ -315,7 +316,7 @@ def _numbers(items: tuple[str, ...], option: str) -> dict[str, float] | None:
 
 
 @curriculum.command()
-@click.argument("weights", metavar="CURRICULUM", type=click.Path(exists=True))
+@click.argument("weights", metavar="CURRICULUM", type=ExistingPath())
 @click.argument("shards", nargs=-1, required=True)
 @click.option(
     "--to",

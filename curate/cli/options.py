@@ -13,6 +13,16 @@ from curate.errors import UsageError
 Command = Callable[..., Any]
 
 
+class ExistingPath(click.Path):
+    """A path that must be there; of a URL the library looks."""
+
+    def __init__(self, *, file_okay: bool = True) -> None:
+        super().__init__(exists=True, file_okay=file_okay)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if "://" in str(value) else super().convert(value, param, ctx)
+
+
 def options(*several: Command) -> Callable[[Command], Command]:
     def add(command: Command) -> Command:
         for option in reversed(several):
@@ -172,17 +182,13 @@ def bars(quiet: bool) -> bool | None:
 
 def engine_of(options: dict[str, Any]) -> dict[str, Any]:
     """Engine and its options as arguments of the library; they are taken out of the options."""
-    given = {name: options.pop(f"ray_{name}") for name in ("address", "cpus", "memory", "retries")}
-    given = {name: value for name, value in given.items() if value is not None}
-    engine = options.pop("engine")
-    if given and engine != "ray":
-        raise UsageError(f"--ray-{next(iter(given))} goes with --engine ray")
-    if "memory" in given:
-        from curate.sampling.budget import parse_bytes
+    from curate.engines.resources import RAY_OPTIONS, engine_options
 
-        given["memory"] = parse_bytes(given["memory"])
-    names = {"address": "address", "cpus": "cpus_per_task", "memory": "memory_per_task", "retries": "max_retries"}
-    return {"engine": engine, "engine_options": {names[name]: value for name, value in given.items()}}
+    engine = options.pop("engine")
+    return {
+        "engine": engine,
+        "engine_options": engine_options(engine, {name: options.pop(name) for name in RAY_OPTIONS}),
+    }
 
 
 def pairs_of(items: tuple[str, ...], option: str) -> dict[str, str]:

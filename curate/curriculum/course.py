@@ -138,7 +138,7 @@ def offline(
     InputError : no document is in any group. RunError : ``out`` holds something else.
     UsageError : options that make no sense, or columns that raw does not have.
     """
-    plan = _plan(bins, stages, pacing, start, order, tail, gate, floor)
+    plan = asked_plan(bins, stages, pacing, start, order, tail, gate, floor)
     names = (within,) if isinstance(within, str) else tuple(within)
     if on_bad_row not in ("raise", "quarantine"):
         raise unknown("--on-bad-row", on_bad_row, ("raise", "quarantine"))
@@ -194,7 +194,7 @@ def as_dict(course: Course) -> dict[str, Any]:
     return asdict(course) | {"out": str(course.out)}
 
 
-def _plan(
+def asked_plan(
     bins: int | None,
     stages: int | None,
     pacing: str | None,
@@ -204,6 +204,12 @@ def _plan(
     gate: str | None,
     floor: float | None,
 ) -> Stages | Tail:
+    """The bins or the tail that arguments of `offline` ask for.
+
+    Raises
+    ------
+    UsageError : they do not go together, or make no sense.
+    """
     of_stages = {"n_bins": bins, "n_stages": stages, "pacing": pacing, "start": start, "order": order}
     of_tail = {"gate": None if gate is None else Gate.parse(gate), "floor": floor}
     mine, others = (of_stages, of_tail) if tail is None else (of_tail, of_stages)

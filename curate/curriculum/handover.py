@@ -38,7 +38,7 @@ from curate.errors import InputError, RunError, UsageError, unknown
 from curate.io.columns import columns_of
 from curate.io.corpus import Corpus, hash_file, scan
 from curate.io.curriculum import CURRICULUM, GROUPS, Curriculum, read_curriculum
-from curate.io.paths import atomic, is_url, refuse_inputs_below
+from curate.io.paths import atomic, folder_path, is_url, refuse_inputs_below
 from curate.io.run import WORK, digest, of_run, read_json, write_json
 from curate.io.schemas import loaded, to_lines
 from curate.io.targets import Paths, listed_paths
@@ -116,6 +116,8 @@ def export(
     stages = [made.stage(i) for i in asked]
     names = list(dict.fromkeys(name for weights in stages for name in weights))
     spec = _spec(to, split_format, shard_size, compression)
+    if is_url(os.fspath(out)):
+        raise UsageError(f"--out {out}: must be a local folder; copy it afterwards")
     folder, shown, resources = Path(out), Progress(progress), Resources(workers, parse_bytes(memory_limit))
     _refuse_place(folder, to)
     recipe, shards, _ = of_run(shards, [])
@@ -194,8 +196,6 @@ def spec_identity(spec: MdsSpec | WriteSpec) -> list[Any]:
 
 def _refuse_place(folder: Path, to: str) -> None:
     """Some places cannot be written to, or read from."""
-    if is_url(os.fspath(folder)):
-        raise UsageError(f"--out {folder}: must be a local folder")
     if to == "megatron" and re.search(r"\s", str(folder)):
         raise UsageError(f"--out {folder}: Megatron cuts its list of paths at spaces; choose a folder without any")
 
@@ -207,7 +207,8 @@ def _where(path: str | os.PathLike[str], made: Curriculum, column: str | None, c
         if column not in (there := columns_of(corpus)):
             raise unknown("column of the documents", column, there)
         return column
-    table = Path(path) / GROUPS if Path(path).is_dir() else Path(path).parent / GROUPS
+    place = folder_path(path)
+    table = place / GROUPS if place.is_dir() else place.parent / GROUPS
     if table.is_file():
         return table
     raise UsageError(

@@ -24,6 +24,7 @@ from curate.curriculum.store import Store, offsets_of, open_store
 from curate.errors import InputError, RunError, UsageError, unknown
 from curate.io.corpus import hash_file
 from curate.io.curriculum import DOCUMENTS, GROUPS, TEXT, Curriculum, read_curriculum
+from curate.io.paths import folder_path
 from curate.io.run import digest, read_json, write_json
 from curate.io.targets import Paths
 from curate.sampling.noise import MEMBERS, keyed_hashes
@@ -453,7 +454,7 @@ def _asked(curriculum: Weighing) -> tuple[Curriculum | None, Path | None]:
         return curriculum, None
     if isinstance(curriculum, Mapping):
         return Curriculum.of(curriculum), None
-    path = Path(curriculum)
+    path = folder_path(curriculum)
     return read_curriculum(path), path if path.is_dir() else path.parent
 
 

@@ -14,11 +14,12 @@ import pyarrow as pa
 from curate.curriculum import regression
 from curate.curriculum.proportions import capped, given, proportions, tempered, tilted_by
 from curate.curriculum.regression import Best, LossModel
-from curate.curriculum.sources import Sources, is_run, sources_of_files, sources_of_run
+from curate.curriculum.sources import Sources, sources_of_files, sources_of_run
 from curate.curriculum.state import STATE
 from curate.errors import InputError, RunError, UsageError, unknown
 from curate.io.curriculum import Curriculum, method_in, read_curriculum, write_curriculum
-from curate.io.paths import atomic
+from curate.io.paths import atomic, folder_path
+from curate.io.run import is_run
 from curate.io.targets import Paths, listed_paths
 from curate.sampling.budget import Budget, parse_budget
 
@@ -213,7 +214,7 @@ def mix(
     if risk is not None and (proxies is None or not risk >= 0):
         raise UsageError(f"--risk {risk:g}: must be from 0 on, and goes with --proxies")
     risk = regression.RISK if risk is None else risk
-    by_what = None if out is None else method_in(Path(out))
+    by_what = None if out is None else method_in(folder_path(out))
     if by_what not in (None, METHOD) and not overwrite:
         raise RunError(f"{out}: holds a curriculum that {by_what} made; choose another folder or pass --overwrite")
     supply = _Supply.of(raw, column, by, budget, max_epochs, reading)
@@ -260,7 +261,9 @@ def mix(
     )
     if out is not None:
         if by_what != METHOD:
-            (Path(out) / STATE).unlink(missing_ok=True)  # from which an update would make the other weights again
+            (folder_path(out) / STATE).unlink(
+                missing_ok=True
+            )  # from which an update would make the other weights again
         write_curriculum(out, made.curriculum())
     return made
 
@@ -300,7 +303,7 @@ def propose(
     table = pl.DataFrame({key: np.arange(1, n + 1)}).hstack(
         [pl.Series(name, mixtures[:, i]) for i, name in enumerate(supply.names)]
     )
-    path = Path(out) / DESIGN
+    path = folder_path(out) / DESIGN
     with atomic(path) as part:
         table.write_csv(part)
     return path, supply.names, mixtures
@@ -341,7 +344,7 @@ class _Supply:
             if amount is not None:
                 raise UsageError("--budget needs RAW: how much is there of each source?")
             return cls(None)
-        run = next((path for path in listed_paths(raw) if is_run(path)), None)
+        run = next((path for path in listed_paths(raw) if is_run(path, finished=False)), None)
         if run is None:
             if by != "raw":
                 raise UsageError(f"--by {by} needs the folder of a run instead of files")

@@ -169,7 +169,7 @@ def weights(state: State) -> Curriculum:
     """The weights that follow from a state, with what they were made from."""
     names = state.names.to_arrow().cast(pa.large_string())
     n = state.totals_of_names().to_numpy()
-    about: dict[str, Any] = {"method": state.method, **state.settings}
+    about: dict[str, Any] = {"method": state.method, **dict(sorted(state.settings.items()))}  # as a state is read again
     own = state.kept.join(state.start.select("name").with_row_index("owner"), on="name", maintain_order="left")
     owners, values = own["owner"].to_numpy().astype(np.int64), own["value"].to_numpy()
     sizes = own["n"].to_numpy()
@@ -219,7 +219,7 @@ def _told_of(other: pl.DataFrame) -> tuple[str, ...]:
 
 def _local(folder: str | os.PathLike[str]) -> Path:
     if is_url(os.fspath(folder)):
-        raise UsageError(f"{folder}: a curriculum must be in a local folder")
+        raise UsageError(f"{folder}: a curriculum must be in a local folder; copy it there, and back")
     return Path(folder)
 
 

@@ -17,8 +17,8 @@ from curate.errors import InputError, RunError, UsageError, unknown
 from curate.features import NgramFeatures
 from curate.io.columns import columns_of
 from curate.io.corpus import Partition, scan
-from curate.io.run import MANIFEST, SCORES_COMMIT, RunFolder
-from curate.io.tables import batches, numpy
+from curate.io.run import RunFolder
+from curate.io.tables import batches, numpy, schema_of
 from curate.io.targets import Paths, listed_paths
 from curate.progress import Progress
 from curate.sampling.solving import ExactSums
@@ -49,11 +49,6 @@ class Sources:
     selected_tokens: np.ndarray | None = None
     scores: np.ndarray | None = None
     n_bad_rows: int = 0
-
-
-def is_run(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is the folder of a run, with scores at least."""
-    return (Path(path) / MANIFEST).is_file() or (Path(path) / SCORES_COMMIT).is_file()
 
 
 # ---- of a run, from its score table
@@ -139,9 +134,7 @@ def _mean_scores(
 
 
 def _score_columns(part: Path) -> list[str]:
-    import pyarrow.parquet as pq
-
-    names: list[str] = pq.read_schema(part).names
+    names: list[str] = schema_of(part).names
     return [name for name in names if name == "score" or name.startswith("score_")]
 
 

@@ -26,6 +26,28 @@ def _ray(workers: int | None, options: Mapping[str, Any]) -> Engine:
     return RayEngine(workers=workers, **options)
 
 
+# Of the engine "ray": as options of a command or keys of a recipe, and as arguments of `RayEngine`.
+RAY_OPTIONS = {
+    "ray_address": "address",
+    "ray_cpus": "cpus_per_task",
+    "ray_memory": "memory_per_task",
+    "ray_retries": "max_retries",
+}
+
+
+def engine_options(engine: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of an engine out of all that is given, by the names that the engine has for them.
+
+    Raises
+    ------
+    UsageError : they are of another engine.
+    """
+    found = {name: given[name] for name in RAY_OPTIONS if given.get(name) is not None}
+    if found and engine != "ray":
+        raise UsageError(f"--{next(iter(found)).replace('_', '-')} goes with --engine ray")
+    return {RAY_OPTIONS[name]: value for name, value in found.items()}
+
+
 ENGINES: dict[str, Callable[[int | None, Mapping[str, Any]], Engine]] = {"local": _local, "ray": _ray}
 
 

@@ -29,6 +29,7 @@ from curate.evidence.texts import FEW_HELD_OUT, HeldOut, copies, priming, read_h
 from curate.evidence.verdict import LEVEL, Costs, Difference, against, difference, sentence
 from curate.io.corpus import Corpus, scan
 from curate.io.run import EVIDENCE, RunFolder, write_json
+from curate.io.tables import schema_of
 from curate.io.targets import GENERIC, Targets, named_targets
 from curate.progress import Progress
 from curate.sampling.budget import parse_bytes
@@ -80,6 +81,21 @@ class Evidence:
     def as_dict(self) -> dict[str, Any]:
         """What `evidence.json` holds."""
         return {"version": FORMAT} | asdict(self)
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> Evidence:
+        """From what `evidence.json` holds.
+
+        Raises
+        ------
+        InputError : another version of curate wrote it.
+        """
+        if found.get("version") != FORMAT:
+            raise InputError(f"{EVIDENCE}: version {found.get('version')}, this curate reads {FORMAT}; evaluate again")
+        values: dict[str, Any] = {name: value for name, value in found.items() if name != "version"}
+        values["arms"] = tuple(_restored(arm) for arm in values["arms"])
+        values |= {name: tuple(values[name]) for name in ("heldout", "warnings")}
+        return cls(**values)
 
 
 def evaluate(
@@ -249,10 +265,8 @@ def _named(heldout: Targets, targets: list[str]) -> dict[str, list[str]]:
 
 
 def _score_table(folder: RunFolder, corpus: Corpus, scored: Mapping[str, Any]) -> ScoreTable:
-    import pyarrow.parquet as pq
-
     parts = tuple(folder.scores / f"part-{p.index:05d}.parquet" for p in corpus.partitions)
-    names = pq.read_schema(parts[0]).names
+    names = schema_of(parts[0]).names
     columns = ["score"] if "score" in names else [f"score_{name}" for name in scored["spec"]["target"]]
     return ScoreTable(parts, tuple(columns), tuple(scored["carry"]), ())
 
@@ -312,6 +326,20 @@ def _arm(
         None if name == "selected" else against(costs, name),
         twins,
     )
+
+
+def _restored(arm: Mapping[str, Any]) -> Arm:
+    def compared(found: Mapping[str, Any] | None) -> Difference | None:
+        return None if found is None else Difference(**found)
+
+    by_target = {name: Difference(**found) for name, found in arm["over_random_by_target"].items()}
+    restored = {
+        "by_sample": tuple(tuple(line) for line in arm["by_sample"]),
+        "over_random": compared(arm["over_random"]),
+        "over_random_by_target": by_target,
+        "selected_over": compared(arm["selected_over"]),
+    }
+    return Arm(**dict(arm) | restored)
 
 
 def _record(of: HeldOut, corpus: Corpus, holdout: float | None) -> dict[str, Any]:

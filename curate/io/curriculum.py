@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from curate.errors import CorruptError, CurateError, InputError
+from curate.io.paths import folder_path, reaching
 from curate.io.run import write_json
-from curate.io.tables import write_table
+from curate.io.tables import parquet_file, write_table
 
 CURRICULUM, WEIGHTS, GROUPS = "curriculum.parquet", "weights.json", "groups.parquet"
 UNITS = ("group", "doc_id")
@@ -135,7 +135,7 @@ def write_curriculum(folder: str | os.PathLike[str], curriculum: Curriculum) -> 
 
     Of several stages that is ``weights-stage-0.json``, ``weights-stage-1.json``, ...
     """
-    folder = Path(folder)
+    folder = folder_path(folder)
     fields = [(curriculum.unit, pa.large_string()), ("stage", pa.int32()), ("weight", pa.float64())]
     more = {name: pa.array(values, from_pandas=True) for name, values in curriculum.columns.items()}
     schema = pa.schema([*fields, *((name, values.type) for name, values in more.items())])
@@ -161,10 +161,11 @@ def read_curriculum(path: str | os.PathLike[str]) -> Curriculum:
     InputError : no such file, it lacks a column, or one has values that it cannot have.
     CorruptError : it is no Parquet file.
     """
-    path = Path(path)
+    path = folder_path(path)
     path = path / CURRICULUM if path.is_dir() else path
     try:
-        table = pq.read_table(path)
+        with reaching(path), parquet_file(path) as file:
+            table = file.read()
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; curate curriculum makes one") from error
     except (pa.ArrowInvalid, OSError) as error:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import io
 import os
+import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
@@ -24,6 +27,8 @@ from curate.errors import (
     UnreachableError,
     UsageError,
 )
+from curate.io.scratch import scratch_file, scratch_folder
+from curate.io.targets import path_text
 
 FORMATS = {
     "parquet": "parquet",
@@ -37,6 +42,10 @@ FORMATS = {
 COMPRESSIONS = {"gz": "gzip", "zst": "zstd"}
 _DAMAGED = ("truncated", "decompress", "zstd", "inflate", "deserialize")  # in messages of Arrow's OSError
 _EXTRAS = {"s3": ("s3fs", "s3"), "hf": ("huggingface_hub", "hf"), "gs": ("gcsfs", "gcs")}
+READ_ONLY = ("hf", "http", "https")  # no runs are written there; their lists of files are dear, and kept
+_OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")  # a file appears whole, without folders
+_OF_SERVERS = ("botocore", "aiobotocore", "boto3", "aiohttp", "gcsfs", "google", "azure", "adlfs", "fsspec", "paramiko")
+UPLOADED_AT_ONCE = 16 << 20  # bytes of a part; twice as much is held in memory
 
 
 @dataclass(frozen=True)
@@ -153,11 +162,21 @@ def filesystem(path: str) -> tuple[Any, str]:
     scheme = path.split("://", 1)[0]
     if scheme in _EXTRAS:
         package, extra = _EXTRAS[scheme]
-        require(package, extra=extra, purpose=f"reading {scheme}:// paths")
+        require(package, extra=extra, purpose=f"{scheme}:// paths")
     try:
-        return cast("tuple[Any, str]", fsspec.core.url_to_fs(path))
+        return cast("tuple[Any, str]", fsspec.core.url_to_fs(path, **_options(scheme)))
     except (ImportError, ValueError) as error:
         raise MissingExtraError(f"{path}: {error}") from error
+
+
+def _options(scheme: str) -> dict[str, Any]:
+    """What a file system is told: no list of files may be from before another process wrote some.
+
+    Of S3 also that one request at a time is enough: there are many workers.
+    """
+    if "::" in scheme or scheme in READ_ONLY:
+        return {}
+    return {"use_listings_cache": False, **({"max_concurrency": 1} if scheme in ("s3", "s3a") else {})}
 
 
 def open_binary(path: str) -> BinaryIO:
@@ -209,23 +228,224 @@ def _first_line(error: BaseException) -> str:
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary name beside ``path``, renamed to it at the end: a file appears whole or not at all.
 
+    Of a URL it is a local file, which is uploaded at the end.
+
     Raises
     ------
     ResourceError : the disk is full; nothing is left behind.
+    UnreachableError : it cannot be uploaded.
     """
+    if is_remote(path):
+        with _uploaded(path) as part:
+            yield part
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{uuid4().hex}.part")  # beside it: a rename within one file system
     try:
         yield part
         part.replace(path)
     except OSError as error:
-        if error.errno in (28, 122) or "No space left" in str(error):  # ENOSPC, EDQUOT
+        if _is_full(error):
             raise ResourceError(
                 f"{path}: no space left on the disk; free some and run the same command again, it goes on from here"
             ) from error
         raise
     finally:
         part.unlink(missing_ok=True)
+
+
+def _is_full(error: OSError) -> bool:
+    return error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+
+
+# ---- folders for results, which may be URLs
+
+
+def folder_path(folder: str | os.PathLike[str]) -> Path:
+    """The path of a folder for results: that of a URL is a `upath.UPath`, which answers as a `Path` does.
+
+    What differs goes through `opened`, `read_whole`, `arrow_source`, `atomic`, `linked`, `remove_tree` and `emptied`.
+    """
+    given = path_text(folder)
+    if not is_url(given):
+        return Path(given.removeprefix("file://"))
+    filesystem(given)  # or it says what to install
+    from upath import UPath
+
+    return cast(Path, UPath(given.rstrip("/"), **_options(given.split("://", 1)[0])))
+
+
+def is_remote(path: Path) -> bool:
+    """Whether a path is of another file system than the local one."""
+    return not isinstance(path, Path)
+
+
+def is_read_only(path: Path) -> bool:
+    """Whether a path is of a file system that no runs are written to."""
+    return is_remote(path) and _scheme(path) in READ_ONLY
+
+
+def _scheme(path: Path) -> str:
+    return str(path).split("://", 1)[0]
+
+
+def _within(path: Path) -> tuple[Any, str]:
+    """The file system of a remote path, and the path within it."""
+    remote: Any = path
+    return remote.fs, remote.path
+
+
+@contextmanager
+def reaching(path: Path) -> Iterator[None]:
+    """Turn what a server or the way to it raises into one clear error; that a file is not there is none.
+
+    Raises
+    ------
+    UnreachableError
+    """
+    try:
+        yield
+    except (CurateError, FileNotFoundError):
+        raise
+    except Exception as error:
+        of_server = type(error).__module__.split(".")[0] in _OF_SERVERS
+        if is_remote(path) and (of_server or (isinstance(error, OSError) and not error.filename)):
+            raise UnreachableError(
+                f"{path}: {_first_line(error)}; run the same command again, it goes on from here"
+            ) from error
+        raise
+
+
+def opened(path: Path, buffering: int = -1) -> BinaryIO:
+    """Open a file of a run for reading bytes, seekable.
+
+    Raises
+    ------
+    OSError : it is not there, or cannot be read.
+    """
+    if not is_remote(path):
+        return open(path, "rb", buffering=buffering)
+    fs, inner = _within(path)
+    return fs.open(inner, "rb", block_size=8 << 20)
+
+
+def whole(path: Path) -> BinaryIO:
+    """As `opened`, for what is read to its end and not large: of a URL it is read at once."""
+    if not is_remote(path):
+        return open(path, "rb")
+    fs, inner = _within(path)
+    return io.BytesIO(fs.cat_file(inner))
+
+
+def read_whole(path: Path) -> bytes | None:
+    """What is in a file, or None when it is not there."""
+    try:
+        with whole(path) as stream:
+            return stream.read()
+    except FileNotFoundError:
+        return None
+
+
+def arrow_source(path: Path) -> Any:
+    """Open a file of a run for Arrow's readers."""
+    import pyarrow as pa
+
+    return pa.PythonFile(opened(path), mode="r") if is_remote(path) else pa.OSFile(str(path))
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, unless it is there; an object store has none, and its buckets are not made by the way."""
+    if not is_remote(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    elif _scheme(folder) not in _OBJECT_STORES:
+        fs, inner = _within(folder)
+        fs.makedirs(inner, exist_ok=True)
+
+
+@contextmanager
+def _uploaded(path: Path) -> Iterator[Path]:
+    with scratch_file(path.name) as part:
+        try:
+            yield part
+        except OSError as error:
+            if _is_full(error):
+                raise ResourceError(
+                    f"{part.parent}: no space left for {path.name} before it is uploaded; free some, or set TMPDIR, "
+                    "and run the same command again, it goes on from here"
+                ) from error
+            raise
+        _upload(part, path)
+
+
+def _upload(part: Path, path: Path) -> None:
+    fs, inner = _within(path)
+    scheme = _scheme(path)
+    try:
+        if scheme in ("s3", "s3a"):
+            fs.put_file(str(part), inner, chunksize=UPLOADED_AT_ONCE)
+        elif scheme in _OBJECT_STORES:
+            fs.put_file(str(part), inner)
+        else:
+            folder, _, name = inner.rpartition("/")
+            beside = f"{folder}/.{name}.{uuid4().hex}.part"
+            make_folder(path.parent)
+            fs.put_file(str(part), beside)
+            fs.mv(beside, inner)
+    except Exception as error:
+        raise UnreachableError(
+            f"{path}: cannot be written ({_first_line(error)}); run the same command again, it goes on from here"
+        ) from error
+
+
+def linked(source: Path, to: Path) -> None:
+    """The same file in another place: a hard link, or a copy by the server, where that can be; else a copy."""
+    if is_remote(to) and type(source) is type(to):
+        fs, inner = _within(to)
+        with reaching(to):
+            fs.cp_file(_within(source)[1], inner)
+        return
+    if not is_remote(to):
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.unlink(missing_ok=True)
+        try:
+            os.link(source, to)
+            return
+        except (OSError, TypeError):  # TypeError: of a URL
+            pass
+    with atomic(to) as part, opened(source) as stream, open(part, "wb") as copy:
+        shutil.copyfileobj(stream, copy, 8 << 20)
+
+
+def remove_tree(folder: Path, *, ignore_errors: bool = False) -> None:
+    """Remove a folder with all that is in it, as `shutil.rmtree` does."""
+    if not is_remote(folder):
+        shutil.rmtree(folder, ignore_errors=ignore_errors)
+        return
+    fs, inner = _within(folder)
+    with suppress(Exception if ignore_errors else FileNotFoundError), reaching(folder):
+        fs.rm(inner, recursive=True)
+
+
+@contextmanager
+def emptied(folder: Path) -> Iterator[Path]:
+    """An empty folder on this machine, removed in the end: ``folder``, or one in TMPDIR when that is a URL."""
+    if is_remote(folder):
+        with scratch_folder() as scratch:
+            yield scratch
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_disk(folder: Path) -> int:
+    """Bytes that are free where a folder is or will be; of a URL none: nothing should be kept there to save time."""
+    if is_remote(folder):
+        return 0
+    return shutil.disk_usage(next(p for p in [folder, *folder.absolute().parents] if p.exists())).free
 
 
 @contextmanager
@@ -256,7 +476,15 @@ def refuse_inputs_below(out: Path, raw: list[str]) -> None:
     ------
     UsageError : an input is below it.
     """
-    inside = out.resolve()
     for source in find(raw)[0]:
-        if "://" not in source.path and inside in Path(source.path).resolve().parents:
+        if _is_below(source.path, out):
             raise UsageError(f"{source.path}: an input below --out {out}; choose another folder")
+
+
+def _is_below(path: str, folder: Path) -> bool:
+    if is_url(path) != is_remote(folder):
+        return False
+    if not is_url(path):
+        return folder.resolve() in Path(path).resolve().parents
+    (fs, inner), (of, outer) = filesystem(path), _within(folder)
+    return type(fs) is type(of) and inner.startswith(outer.rstrip("/") + "/")

@@ -7,21 +7,32 @@ import hashlib
 import json
 import math
 import os
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
 from curate.errors import BusyError, RunError, UsageError
-from curate.io.paths import atomic, is_url
+from curate.io.paths import (
+    atomic,
+    folder_path,
+    is_read_only,
+    is_remote,
+    make_folder,
+    reaching,
+    read_whole,
+    remove_tree,
+)
 from curate.io.targets import Paths
 
 MANIFEST, SCORES_COMMIT, EVIDENCE, WORK = "manifest.json", "scores/scores.json", "evidence.json", "_work"
+STEPS = "steps.json"  # which of the later steps of a recipe are done
 _LOCK = ".curate.lock"
 _REPORTS = ("report.html", "report.md", "report.json")
-_DRAWN = ("manifest.json", "shards", "ledger.parquet", "README.md", "croissant.json", EVIDENCE, *_REPORTS)
-_CURRICULUM = ("curriculum.parquet", "weights.json", "weights-stage-*.json", "groups.parquet", "state.parquet")
+_DRAWN = ("manifest.json", "shards", "ledger.parquet", "README.md", "croissant.json", EVIDENCE, STEPS, *_REPORTS)
+_CURRICULUM = (
+    "curriculum.parquet", "weights.json", "weights-stage-*.json", "groups.parquet", "state.parquet", "curriculum",
+)  # fmt: skip
 _SCORED = ("scores", "scorer", "quarantine.parquet")
 
 
@@ -48,9 +59,9 @@ def finite(value: Any) -> Any:
 def read_json(path: Path) -> Any:
     """Read JSON, or None when the file is not there."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
+        with reaching(path):
+            content = read_whole(path)
+        return None if content is None else json.loads(content.decode())
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: cannot be read ({error}); delete that file and run again") from error
 
@@ -64,11 +75,10 @@ class RunFolder:
     """Paths of a run, and what is in it already."""
 
     def __init__(self, out: str | os.PathLike[str]) -> None:
-        if is_url(os.fspath(out)):
-            raise UsageError(f"--out {out}: must be a local folder")
-        self.path = Path(out)
+        self.path = folder_path(out)
         self.scores, self.scorer, self.shards = (self.path / n for n in ("scores", "scorer", "shards"))
         self.work = self.path / WORK
+        self._lease: Any = None
 
     @property
     def manifest(self) -> dict[str, Any] | None:
@@ -91,13 +101,22 @@ class RunFolder:
     def locked(self, *, shared: bool = False) -> Iterator[None]:
         """Own the folder, or, ``shared``, do some partitions of a run that others are at too.
 
-        A killed owner's lock is gone with it.
+        A killed owner's lock is gone with it. On an object store, which has no locks, an owner has a lease (see
+        `curate.io.lease`), and those who share have nothing: what each of them makes has a name by its content and
+        appears whole, so that two who make the same do no harm. Nor does an owner who clears the folder for another
+        recipe: what they made by the old one has another name, and is made again.
 
         Raises
         ------
         RunError : another run has it (BusyError), or it holds files that are not a run's.
         """
-        self._refuse_foreign()
+        with reaching(self.path):
+            self._refuse_foreign()
+            with self._leased(shared) if is_remote(self.path) else self._flocked(shared):
+                yield
+
+    @contextmanager
+    def _flocked(self, shared: bool) -> Iterator[None]:
         self.path.mkdir(parents=True, exist_ok=True)
         lock = self.path / _LOCK
         with self._open_lock(lock, shared):
@@ -110,6 +129,28 @@ class RunFolder:
                 yield
             finally:
                 lock.unlink(missing_ok=True)
+
+    @contextmanager
+    def _leased(self, shared: bool) -> Iterator[None]:
+        from curate.io.lease import Lease
+
+        if shared:
+            yield
+            return
+        make_folder(self.path)
+        self._lease = lease = Lease(self.path / _LOCK)
+        lease.take()
+        try:
+            yield
+        finally:
+            self._lease = None
+            lease.give_back()
+
+    def _check_lease(self) -> None:
+        if self._lease is not None and self._lease.lost:
+            raise BusyError(
+                f"{self.path}: another run took it over while this one stood still; run the same command again"
+            )
 
     def _open_lock(self, lock: Path, shared: bool) -> TextIO:
         kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
@@ -132,11 +173,13 @@ class RunFolder:
             handle.close()
 
     def _refuse_foreign(self) -> None:
+        if is_read_only(self.path):
+            raise UsageError(f"{self.path}: cannot be written to; choose a folder on a disk or an object store")
         if not self.path.exists():
             return
         if not self.path.is_dir():
             raise RunError(f"{self.path}: is a file; choose a folder")
-        names = {p.name for p in self.path.iterdir()} - {_LOCK}
+        names = {p.name for p in self.path.iterdir()} - {_LOCK, ""}
         if names == {WORK} and all(p.name.startswith(".") for p in self.work.iterdir()):
             return  # killed at its very beginning
         if names and not (self.begun or self._is_manifest()):
@@ -180,6 +223,7 @@ class RunFolder:
         other_scores = scoring != (scored["key"] if scored else (started or {}).get("scoring"))
         if manifest is not None or other_scores:  # it is of scores or a selection that go; before a first draw it stays
             self._remove(*(path.name for pattern in _CURRICULUM for path in self.path.glob(pattern)))
+        self._check_lease()
         write_json(self.work / "run.json", mine | {"clearing": True})  # killed from here on, it goes on clearing
         self._remove(*_DRAWN)
         if other_scores:
@@ -197,18 +241,28 @@ class RunFolder:
         for name in names:  # the manifest first: from then on it is no run
             path = self.path / name
             if path.is_dir():
-                shutil.rmtree(path)
+                remove_tree(path)
             else:
                 path.unlink(missing_ok=True)
 
     def commit(self, manifest: dict[str, Any]) -> None:
         """Write the manifest: from here on it is a run."""
+        self._check_lease()
         write_json(self.path / MANIFEST, manifest)
         self.clean()
 
     def clean(self) -> None:
         """Remove what only an unfinished run needs."""
-        shutil.rmtree(self.work, ignore_errors=True)
+        remove_tree(self.work, ignore_errors=True)
+
+
+def is_run(path: str | os.PathLike[str], *, finished: bool = True) -> bool:
+    """Whether a path is the folder of a run, one that has scores at least, or a selection when it is ``finished``."""
+    try:
+        folder = folder_path(path)
+        return any((folder / name).is_file() for name in ((MANIFEST,) if finished else (MANIFEST, SCORES_COMMIT)))
+    except Exception:  # of a URL: what is read from it next says so
+        return False
 
 
 def of_run(selected: Paths, raw: Paths | None) -> tuple[Mapping[str, Any], Paths, Paths | None]:
@@ -218,11 +272,11 @@ def of_run(selected: Paths, raw: Paths | None) -> tuple[Mapping[str, Any], Paths
     ------
     RunError : the raw files of a run are gone, and no others are given.
     """
-    if not isinstance(selected, (str, os.PathLike)) or not (Path(selected) / MANIFEST).is_file():
+    if (isinstance(selected, Sequence) and not isinstance(selected, str)) or not is_run(selected):
         return {}, selected, raw
-    folder = Path(selected)
+    folder = folder_path(selected)
     manifest = RunFolder(folder).manifest or {}
-    shards = [folder / shard["path"] for shard in manifest["shards"]]
+    shards = [str(folder / shard["path"]) for shard in manifest["shards"]]
     return manifest["recipe"], shards, _inputs(manifest, folder) if raw is None else raw
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.io.paths import atomic
+from curate.io.paths import arrow_source, atomic, is_remote
 
 GROUP_ROWS = 100_000  # rows of a row group in score tables and ledgers
 UNIQUE = ("doc_id", "row", "content")  # columns whose values hardly repeat: no dictionaries for them
@@ -51,22 +52,40 @@ def write_table(
 def is_done(path: Path, key: str) -> bool:
     """Whether a file is there and was made by the work of this name."""
     try:
-        metadata = pq.read_schema(path).metadata or {}
+        metadata = schema_of(path).metadata or {}
     except (OSError, pa.ArrowInvalid):
         return False
     return metadata.get(KEY) == key.encode()
 
 
+@contextmanager
+def parquet_file(path: Path) -> Iterator[pq.ParquetFile]:
+    """A Parquet file of a run, which may be at a URL."""
+    if not is_remote(path):
+        with pq.ParquetFile(path, pre_buffer=False) as file:
+            yield file
+        return
+    with arrow_source(path) as source, pq.ParquetFile(source, pre_buffer=False) as file:
+        yield file
+
+
+def schema_of(path: Path) -> pa.Schema:
+    """The columns of a Parquet file."""
+    with parquet_file(path) as file:
+        return file.schema_arrow
+
+
 def batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
     """The row groups of a Parquet file."""
-    with pq.ParquetFile(path, pre_buffer=False) as file:
+    with parquet_file(path) as file:
         for group in range(file.num_row_groups):
             yield file.read_row_group(group, columns=columns, use_threads=False)
 
 
 def count_rows(path: Path) -> int:
     """Rows of a Parquet file, from its footer."""
-    return int(pq.read_metadata(path).num_rows)
+    with parquet_file(path) as file:
+        return int(file.metadata.num_rows)
 
 
 def numpy(column: Any) -> Any:

@@ -10,9 +10,14 @@ Targets = Paths | Mapping[str, Paths]
 
 
 def listed_paths(paths: Paths) -> list[str]:
-    if isinstance(paths, (str, os.PathLike)):
-        return [os.fspath(paths)]
-    return [os.fspath(p) for p in paths]
+    if not isinstance(paths, Sequence) or isinstance(paths, str):
+        return [path_text(paths)]
+    return [path_text(p) for p in paths]
+
+
+def path_text(path: str | os.PathLike[str]) -> str:
+    """A path as it is written; one of a URL (``upath.UPath``) is no ``os.PathLike``."""
+    return os.fspath(path) if isinstance(path, (str, os.PathLike)) else str(path)
 
 
 GENERIC = ("train", "target", "targets", "data", "examples", "texts")  # names of files that say nothing

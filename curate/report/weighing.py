@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from curate.io.curriculum import CURRICULUM, DOCUMENTS, GROUPS, TEXT, Curriculum, read_curriculum
+from curate.io.paths import folder_path
 from curate.io.tables import batches
 from curate.report.safe import label
 from curate.report.summary import DocumentWeights, GroupWeight, Weighing
@@ -39,13 +40,13 @@ def weighing_of(path: str | os.PathLike[str], sources: Shares) -> Weighing:
     stages = some_of(made.n_stages, STAGES_SHOWN)
     weights = [made.shares(stage, DOCUMENTS, {}) if _counted(made) else made.stage(stage) for stage in stages]
     names = list(dict.fromkeys(made.names.to_pylist()))
-    groups = _largest(names, weights, _shares(made, Path(path), sources))
+    groups = _largest(names, weights, _shares(made, folder_path(path), sources))
     return Weighing(_about(made), made.n_stages, stages, len(names), groups)
 
 
 def own_curriculum(folder: Path) -> Path | None:
-    """The curriculum in the folder of a run."""
-    return folder if (folder / CURRICULUM).is_file() else None
+    """The curriculum in the folder of a run, or below it where a recipe puts one."""
+    return next((at for at in (folder, folder / "curriculum") if (at / CURRICULUM).is_file()), None)
 
 
 def some_of(n: int, most: int) -> tuple[int, ...]:

@@ -12,8 +12,8 @@ from curate.engines import LocalEngine
 from curate.errors import RunError, UsageError, unknown
 from curate.io.columns import columns_of
 from curate.io.corpus import scan
-from curate.io.paths import atomic, is_url
-from curate.io.run import MANIFEST, RunFolder, read_json, write_json
+from curate.io.paths import atomic, folder_path, is_read_only, reaching
+from curate.io.run import MANIFEST, RunFolder, is_run, read_json, write_json
 from curate.io.targets import Paths, listed_paths
 from curate.metrics.diagnostics import shares
 from curate.progress import Progress
@@ -66,12 +66,12 @@ def report(
     if not listed:
         raise UsageError("nothing to report on: name the folder of a run, or the files of a corpus")
     bundle = Bundle() if format == "html" else None
-    run = len(listed) == 1 and (Path(listed[0]) / MANIFEST).is_file()
+    run = len(listed) == 1 and is_run(listed[0])
     folder = RunFolder(listed[0]) if run else None
     if folder is None:
         _refuse_runs(listed)
     shown = Progress(progress)
-    with LocalEngine(workers) as engine:
+    with LocalEngine(workers) as engine, reaching(folder.path) if folder else nullcontext():
         if folder:
             summary = _of_run(folder, engine, sample_bytes, shown, curriculum or own_curriculum(folder.path))
         else:
@@ -80,7 +80,7 @@ def report(
             summary = with_texts(corpus_summary(corpus, columns_of(corpus), found.survey), {"raw": found})
             summary = _with_curriculum(summary, curriculum, {"raw": shares(found.survey.sources)})
     render: Callable[[Summary], str] = {"html": lambda s: page(s, bundle), "md": markdown, "json": as_json}[format]
-    to = Path(out) if out else (folder.path if folder else Path()) / f"report.{format}"
+    to = folder_path(out) if out else (folder.path if folder else Path()) / f"report.{format}"
     text = render(summary)
     with folder.locked() if folder else nullcontext():
         with atomic(to) as part:
@@ -92,10 +92,12 @@ def report(
 
 def _refuse_runs(listed: Sequence[str]) -> None:
     """The files of a corpus are not those of runs: their ledgers and scores are no documents."""
-    for folder in (RunFolder(path) for path in listed if not is_url(path)):
-        if folder.begun and (folder.path / MANIFEST).is_file():
+    for folder in (RunFolder(path) for path in listed if not is_read_only(folder_path(path))):
+        with reaching(folder.path):
+            begun = folder.begun
+        if begun and (folder.path / MANIFEST).is_file():
             raise UsageError(f"{folder.path}: a run has a report of its own; name it alone")
-        if folder.begun:
+        if begun:
             raise RunError(f"{folder.path}: no {MANIFEST}, hence no finished run; run curate select again to finish it")
 
 

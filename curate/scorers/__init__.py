@@ -41,8 +41,11 @@ def load_scorer(folder: str | Path) -> Scorer | Fusion:
     ------
     InputError : none is there.
     """
+    from curate.io.paths import folder_path
+
+    folder = folder_path(folder)
     try:
-        kinds = _kinds(json.loads((Path(folder) / "scorer.json").read_text())["method"])
+        kinds = _kinds(json.loads((folder / "scorer.json").read_text())["method"])
     except (OSError, KeyError, TypeError, ValueError, UsageError) as error:
         raise InputError(f"{folder}: not a saved scorer ({error})") from error
     if len(kinds) == 1:

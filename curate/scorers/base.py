@@ -172,9 +172,9 @@ class Scorer(ABC):
 
     def save(self, folder: str | Path) -> None:
         """Write ``scorer.json`` and ``arrays.npz``; no code in either."""
-        from curate.io.paths import atomic
+        from curate.io.paths import atomic, folder_path
 
-        folder = Path(folder)
+        folder = folder_path(folder)
         with atomic(folder / "arrays.npz") as part, open(part, "wb") as stream:
             np.savez(stream, **self.arrays())  # type: ignore[arg-type]
         state = {
@@ -196,7 +196,9 @@ class Scorer(ABC):
         ------
         InputError : it is not there, or not such a scorer's.
         """
-        folder = Path(folder)
+        from curate.io.paths import folder_path, whole
+
+        folder = folder_path(folder)
         try:
             state = json.loads((folder / "scorer.json").read_text())
             if state["method"] != cls.method:
@@ -205,7 +207,7 @@ class Scorer(ABC):
             model.target_names_ = state["target_names"]
             model.target_proportions_ = state["target_proportions"]
             model.target_use_ = state.get("target_use")
-            with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
+            with whole(folder / "arrays.npz") as stream, np.load(stream, allow_pickle=False) as arrays:
                 model.restore(arrays, state)
         except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
             raise InputError(f"{folder}: not a saved scorer ({error})") from error

@@ -154,11 +154,12 @@ class Fusion:
 
     def save(self, folder: str | Path) -> None:
         """Write ``scorer.json``, and each scorer in a folder of its name."""
-        from curate.io.paths import atomic
+        from curate.io.paths import atomic, folder_path
 
+        folder = folder_path(folder)
         for name, member in self.members.items():
-            member.save(Path(folder) / name)
-        with atomic(Path(folder) / "scorer.json") as part:
+            member.save(folder / name)
+        with atomic(folder / "scorer.json") as part:
             part.write_text(json.dumps({"method": self.method, "settings": self.settings()}, indent=2) + "\n")
 
     @classmethod
@@ -169,7 +170,9 @@ class Fusion:
         ------
         InputError : it is not there, or not such a scorer's.
         """
-        folder = Path(folder)
+        from curate.io.paths import folder_path
+
+        folder = folder_path(folder)
         try:
             settings = json.loads((folder / "scorer.json").read_text())["settings"]
             model = cls.from_settings(members, settings)

@@ -14,7 +14,7 @@ from curate.io.targets import Paths, Targets
 from curate.progress import Progress
 from curate.sampling.budget import Budget, parse_bytes
 from curate.scorers import scorer
-from curate.selection.asked import ScoringSpec, check_calibration, draw_spec, recipe_of
+from curate.selection.asked import ScoringSpec, check_calibration, draw_spec, recipe_of, resources_of
 from curate.selection.outcome import Scoring, Selection
 from curate.selection.scored import adopt_scores
 from curate.selection.session import Session, ready_scorer
@@ -54,6 +54,7 @@ def select(
     engine: str = "local",
     engine_options: Mapping[str, Any] | None = None,
     scores_from: str | os.PathLike[str] | None = None,
+    steps: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     progress: bool | None = False,
 ) -> Selection:
@@ -80,6 +81,7 @@ def select(
     engine : "local", or "ray": a task for each partition, on a cluster that sees the files and ``out``; the bytes that
         come out are the same. engine_options : of `curate.engines.ray.RayEngine`, such as ``address``.
     scores_from : folder of an earlier run over the same files and target, whose scores are used again.
+    steps : what a recipe does with the selection afterwards, for the manifest.
     overwrite : replace what another recipe left in ``out``; scores that still hold are kept.
     progress : bars on stderr; None: when that is a terminal.
 
@@ -93,10 +95,10 @@ def select(
     """
     spec = draw_spec(scorer(method, **dict(settings or {})), budget, draw, seed, threshold, per, proportions, weights)
     writing = WriteSpec(format, parse_bytes(shard_size))
-    resources = Resources(workers, parse_bytes(memory_limit), spill, engine, engine_options or {})
+    resources = resources_of(workers, memory_limit, spill, engine, engine_options)
     columns = (text_column, id_column, target_text_column)
     job = ScoringSpec.asked(raw, target, method, settings, columns, on_bad_row, per, holdout, domains)
-    return _select(out, resources, Progress(progress), job, spec, writing, name, scores_from, overwrite)
+    return _select(out, resources, Progress(progress), job, spec, writing, name, scores_from, overwrite, steps)
 
 
 def score(
@@ -122,7 +124,7 @@ def score(
     progress: bool | None = False,
 ) -> Scoring:
     """Fit a scorer and score every document, without drawing; `draw` goes on from there."""
-    resources = Resources(workers, parse_bytes(memory_limit), spill, engine, engine_options or {})
+    resources = resources_of(workers, memory_limit, spill, engine, engine_options)
     columns = (text_column, id_column, target_text_column)
     job = ScoringSpec.asked(raw, target, method, settings, columns, on_bad_row, per, holdout, domains)
     with _session(out, resources, Progress(progress)) as session:
@@ -166,7 +168,7 @@ def draw(
         raise RunError(f"{run}: no scores there; run curate score or curate select first")
     job = ScoringSpec(**scored["spec"])
     spec = draw_spec(scorer(job.method, **job.settings), budget, draw, seed, threshold, per, proportions, weights)
-    resources = Resources(workers, parse_bytes(memory_limit), None, engine, engine_options or {})
+    resources = resources_of(workers, memory_limit, None, engine, engine_options)
     writing = WriteSpec(format, parse_bytes(shard_size))
     return _select(out or run, resources, Progress(progress), job, spec, writing, name, run, overwrite)
 
@@ -189,6 +191,7 @@ def _select(
     name: str | None,
     scores_from: str | os.PathLike[str] | None,
     overwrite: bool,
+    steps: Mapping[str, Any] | None = None,
 ) -> Selection:
     model = ready_scorer(job, spec)
     with _session(out, resources, progress) as session:
@@ -197,11 +200,15 @@ def _select(
         check_calibration(spec, scanned.carry)
         recipe = recipe_of(job, model, spec, writing, name)
         if folder.finished(recipe) and (folder.scored or {}).get("key") == scanned.key:
+            manifest = folder.manifest or {}
+            if steps and manifest.get("steps") != steps:
+                manifest |= {"steps": dict(steps)}
+                folder.commit(manifest)
             folder.clean()
-            return Selection.of(folder, folder.manifest or {}, {})
+            return Selection.of(folder, manifest, {})
         folder.begin(recipe, scanned.key, overwrite=overwrite)
         if scores_from is not None:
             adopt_scores(RunFolder(scores_from), folder, scanned.key)
         drawn = session.draw(session.scored(scanned, model, spec), recipe, spec)
-        manifest = session.write(drawn, recipe, writing, scanned.domains)
+        manifest = session.write(drawn, recipe, writing, scanned.domains, steps)
         return Selection.of(folder, manifest, session.seconds)

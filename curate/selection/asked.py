@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from curate.engines.resources import Resources
 from curate.errors import UsageError, unknown
 from curate.io.targets import Paths, Targets, listed_paths, named_targets
-from curate.sampling.budget import Budget, parse_budget
+from curate.sampling.budget import Budget, parse_budget, parse_bytes
 from curate.sampling.draws import BY_CHANCE, WEIGHTED
 from curate.sampling.transforms import PROPORTIONAL, WeightSpec
 from curate.scorers import Fusion, Scorer, scorer
@@ -137,6 +138,20 @@ def check_draw(spec: DrawSpec, target: Mapping[str, Any], model: Scorer | Fusion
         raise UsageError(
             "draw 'cover' covers all targets together: leave out separate_targets, or select for each by itself"
         )
+
+
+def resources_of(
+    workers: int | None,
+    memory_limit: str | int,
+    spill: bool | None,
+    engine: str,
+    engine_options: Mapping[str, Any] | None,
+) -> Resources:
+    """What a run may use, from the arguments of `select`; sizes may be text."""
+    options = dict(engine_options or {})
+    if options.get("memory_per_task") is not None:
+        options["memory_per_task"] = parse_bytes(options["memory_per_task"])
+    return Resources(workers, parse_bytes(memory_limit), spill, engine, options)
 
 
 def check_calibration(spec: DrawSpec, carry: Sequence[str]) -> None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from curate.errors import RunError
 from curate.features.domains import Domains
 from curate.io.corpus import PARTITION_BYTES, Corpus
-from curate.io.paths import atomic
+from curate.io.paths import linked
 from curate.io.run import SCORES_COMMIT, RunFolder, digest, write_json
 from curate.scorers import Fusion, Scorer
 from curate.selection.asked import ScoringSpec
@@ -69,17 +66,7 @@ def adopt_scores(source: RunFolder, folder: RunFolder, key: str) -> None:
         raise RunError(f"{source.path}: {why}; leave out --scores-from, or make them the same")
     fitted = (path for path in source.scorer.rglob("*") if path.is_file())
     for path in sorted([*source.scores.glob("part-*.parquet"), *fitted]):
-        _link(path, folder.path / path.relative_to(source.path))
+        linked(path, folder.path / str(path.relative_to(source.path)))
     if (source.path / "quarantine.parquet").exists():
-        _link(source.path / "quarantine.parquet", folder.path / "quarantine.parquet")
+        linked(source.path / "quarantine.parquet", folder.path / "quarantine.parquet")
     write_json(folder.path / SCORES_COMMIT, scored)
-
-
-def _link(source: Path, to: Path) -> None:
-    to.parent.mkdir(parents=True, exist_ok=True)
-    to.unlink(missing_ok=True)
-    try:
-        os.link(source, to)
-    except OSError:
-        with atomic(to) as part:
-            shutil.copyfile(source, part)

@@ -5,9 +5,8 @@ What a verb leaves in the folder is all that the next one needs, so that process
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,7 +22,7 @@ from curate.features import NgramFeatures
 from curate.features.domains import CLUSTER, Domains
 from curate.io.columns import columns_of
 from curate.io.corpus import Corpus, Partition, scan
-from curate.io.paths import atomic, refuse_inputs_below
+from curate.io.paths import atomic, free_disk, refuse_inputs_below, remove_tree
 from curate.io.run import SCORES_COMMIT, RunFolder, digest, read_json, write_json
 from curate.io.tables import is_done
 from curate.metrics.spending import spent
@@ -199,7 +198,7 @@ class Session:
             text = sum(p.n_bytes * (4 if corpus.source(p).compression else 1) for p in corpus.partitions)
             size = estimated_spill(text, model.features)
             n_ngrams = size / model.features.bucket_bytes
-            free = shutil.disk_usage(self.folder.path).free
+            free = free_disk(self.folder.path)
             most = model.raw_sample.quota > 0.5 * n_ngrams
             before = {"spill": most and size < free // 2 and self.engine.shares_memory}
             write_json(decided, before)
@@ -274,7 +273,7 @@ class Session:
         }
         write_json(self.folder.path / SCORES_COMMIT, commit)
         for done in (self.folder.work / "fit", self._before_fusion):
-            shutil.rmtree(done, ignore_errors=True)
+            remove_tree(done, ignore_errors=True)
         return commit
 
     def _fuse(self, scanned: Scanned, model: Fusion) -> None:
@@ -385,7 +384,12 @@ class Session:
     # ---- write
 
     def write(
-        self, drawn: Drawn, recipe: dict[str, Any], writing: WriteSpec, domains: Domains | None
+        self,
+        drawn: Drawn,
+        recipe: dict[str, Any],
+        writing: WriteSpec,
+        domains: Domains | None,
+        steps: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Write shards, ledger, cards and manifest, which commits the run; returns the manifest."""
         scored, keep, kept = drawn.scored, drawn.keep, drawn.kept
@@ -417,6 +421,8 @@ class Session:
         manifest = manifest_of(scored, recipe, drawn.found, kept, entries, diagnostics, nats, texts)
         if domains:
             manifest["domains"] = domains.identity()
+        if steps:
+            manifest["steps"] = dict(steps)
         self._write_cards(manifest, job)
         self.folder.commit(manifest)
         return manifest

@@ -8,7 +8,6 @@ source, and every length, is kept as often as its chances say, nearly.
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ import pyarrow.parquet as pq
 
 from curate.engines import LocalEngine
 from curate.errors import InputError, UsageError
-from curate.io.paths import atomic
+from curate.io.paths import atomic, emptied, whole
 from curate.io.run import read_json, write_json
 from curate.io.tables import batches, numpy
 from curate.sampling.inclusion import chances, thresholds
@@ -50,7 +49,7 @@ class Sampled(Listed):
         path = self.folder / f"chances-{part:05d}.npz"
         found = np.full(count, np.nan)
         if path.exists():
-            with np.load(path, allow_pickle=False) as arrays:
+            with whole(path) as stream, np.load(stream, allow_pickle=False) as arrays:
                 places, values = arrays["places"], arrays["chances"]
             here = slice(*np.searchsorted(places, [first, first + count]))
             found[places[here] - first] = values[here]
@@ -77,10 +76,7 @@ def sample(job: DecideJob) -> Sampled:
     one_score(table, spec)
     if not job.found.n_eligible:
         raise InputError(nothing_eligible(job.found))
-    scratch = job.scratch / "sorting"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    try:
+    with emptied(job.scratch / "sorting") as scratch:
         sorter = Sorter(scratch, job.memory_limit, job.engine.here.workers)
         rows = _gathered(job, sorter)
         if not rows.n:
@@ -92,8 +88,6 @@ def sample(job: DecideJob) -> Sampled:
         records = scratch / "records.parquet"
         write_rows(records, _records(found, spec, sorter))
         listed = Sampled.write(table, spec, job.scratch, job.key, _parts(sorter.sorted(records, "part, place"), job))
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     assert isinstance(listed, Sampled)
     return listed
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from curate.engines.base import Engine
 from curate.features import NgramFeatures
-from curate.io.paths import atomic
+from curate.io.paths import atomic, whole
 from curate.kernels.streams import NgramStream, room_for
 from curate.scorers import Dsir
 from curate.steps.documents import Documents
@@ -108,7 +108,8 @@ class NgramCounts:
         def of(first: int) -> np.ndarray:
             total = np.zeros(self.features.n_buckets, np.int64)
             for index, low in enumerate(lowest[first : first + COUNTS_AT_ONCE], first):
-                total += np.load(self.path(index, "npy"), allow_pickle=False)[level - low :].sum(axis=0)
+                with whole(self.path(index, "npy")) as stream:
+                    total += np.load(stream, allow_pickle=False)[level - low :].sum(axis=0)
             return total
 
         total = np.zeros(self.features.n_buckets, np.int64)

@@ -20,7 +20,7 @@ import pyarrow as pa
 from curate.engines.base import BatchEngine
 from curate.errors import CorruptError, InputError
 from curate.io.corpus import Corpus, Partition
-from curate.io.paths import atomic
+from curate.io.paths import arrow_source, atomic
 from curate.io.run import digest
 from curate.io.tables import KEY, batches, numpy
 from curate.kernels.bytematch import HIGHEST, Vocabulary, words
@@ -183,7 +183,7 @@ def _stage(job: _Staging, partition: Partition) -> Path:
 
 def _is_done(path: Path, key: str) -> bool:
     try:
-        with pa.OSFile(str(path)) as source:
+        with arrow_source(path) as source:
             return (pa.ipc.open_file(source).schema.metadata or {}).get(KEY) == key.encode()
     except (OSError, pa.ArrowInvalid):
         return False
@@ -265,7 +265,7 @@ def _covered(
 
 
 def _of_slice(number: int, n_slices: int, path: Path) -> pa.Table:
-    with pa.OSFile(str(path)) as source:
+    with arrow_source(path) as source:
         reader = pa.ipc.open_file(source)
         mine = [reader.get_batch(i) for i in range(number, reader.num_record_batches, n_slices)]
         return pa.Table.from_batches(mine, SCHEMA)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.errors import UsageError, unknown
-from curate.io.paths import atomic
+from curate.io.paths import atomic, whole
 from curate.io.run import read_json, write_json
 from curate.io.tables import batches, numpy
 from curate.sampling.budget import Budget
@@ -229,7 +229,7 @@ class Listed(Decision):
         path = self.folder / f"part-{part:05d}.npz"
         if not path.exists():
             return np.full(count, otherwise)
-        with np.load(path, allow_pickle=False) as arrays:
+        with whole(path) as stream, np.load(stream, allow_pickle=False) as arrays:
             places, values = arrays["places"], arrays[name]
         here = slice(*np.searchsorted(places, [first, first + count]))
         found = np.full(count, otherwise, values.dtype)

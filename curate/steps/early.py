@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from curate.io.corpus import Partition
 from curate.io.formats import Batch, Lines
-from curate.io.paths import atomic
+from curate.io.paths import arrow_source, atomic, is_remote
 from curate.io.tables import KEY
 from curate.sampling.draws import DRAWS
 from curate.steps.decision import DrawSpec
@@ -131,10 +131,13 @@ def early_tables(path: Path, key: str, rows: np.ndarray) -> Iterator[pa.Table] |
     """The wanted rows from what was set aside, in order, or None when they are not all there."""
     if not path.exists():
         return None
-    with pa.memory_map(str(path)) as source:
+    with arrow_source(path) if is_remote(path) else pa.memory_map(str(path)) as source:
         reader = pa.ipc.open_file(source)
         if (reader.schema.metadata or {}).get(KEY) != key.encode():
             return None
+        if is_remote(path):  # of a mapped file only what is looked at is read in any case
+            only = pa.ipc.IpcReadOptions(included_fields=[reader.schema.get_field_index(ROW)])
+            reader = pa.ipc.open_file(source, options=only)
         there = [reader.get_batch(i)[ROW].to_numpy() for i in range(reader.num_record_batches)]
     if not np.isin(rows, np.concatenate(there)).all():
         return None
@@ -142,7 +145,7 @@ def early_tables(path: Path, key: str, rows: np.ndarray) -> Iterator[pa.Table] |
 
 
 def _filtered(path: Path, rows: np.ndarray) -> Iterator[pa.Table]:
-    with pa.OSFile(str(path)) as source:
+    with arrow_source(path) as source:
         reader = pa.ipc.open_file(source)
         for i in range(reader.num_record_batches):
             table = pa.Table.from_batches([reader.get_batch(i)])

@@ -6,7 +6,6 @@ place in the order is worth is added to its total. At the end they are sorted ba
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from curate.io.paths import emptied
 from curate.io.tables import batches, is_done, numpy, write_table
 from curate.scorers import Fusion
 from curate.steps.documents import score_schema
@@ -50,11 +50,9 @@ def fuse_scores(job: FuseJob, advance: Callable[[int], None] = lambda count: Non
     """
     if all(is_done(path, job.key) for path in job.out):
         return
-    shutil.rmtree(job.scratch, ignore_errors=True)
-    job.scratch.mkdir(parents=True)
-    try:
-        rows = job.scratch / "rows.parquet"
-        sorter = Sorter(job.scratch, job.memory_limit, job.workers)
+    with emptied(job.scratch) as scratch:
+        rows = scratch / "rows.parquet"
+        sorter = Sorter(scratch, job.memory_limit, job.workers)
         _gather(job, rows)
         for i, weight in enumerate(job.model.weights.values()):
             if job.model.fusion == "reciprocal":
@@ -74,8 +72,6 @@ def fuse_scores(job: FuseJob, advance: Callable[[int], None] = lambda count: Non
             else:
                 write_table(path, schema, tables, job.key)
             advance(1)
-    finally:
-        shutil.rmtree(job.scratch, ignore_errors=True)
 
 
 def _gather(job: FuseJob, rows: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from curate.io.paths import atomic
+from curate.io.paths import atomic, whole
 from curate.leverage import Gram
 from curate.scorers.leverage import Leverage, add_to, sum_of
 from curate.steps.documents import Documents
@@ -44,7 +44,8 @@ class GramSums:
         total: Gram | None = None
         for index, part in enumerate(found):
             if part["n_points"]:
-                sums = np.load(self.path(index), allow_pickle=False)
+                with whole(self.path(index)) as stream:
+                    sums = np.load(stream, allow_pickle=False)
                 total = sum_of(total, Gram.of_sums(sums, part["n_points"]))
         return total
 

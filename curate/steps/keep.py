@@ -16,7 +16,7 @@ from curate.engines.base import Engine
 from curate.errors import CorruptError
 from curate.io.corpus import Corpus, Partition
 from curate.io.formats import Batch, Lines, read_raw
-from curate.io.paths import atomic
+from curate.io.paths import arrow_source, atomic, opened, whole
 from curate.io.run import digest, read_json, write_json
 from curate.io.schemas import dumped, inferred, loaded, merged
 from curate.io.tables import batches, regrouped
@@ -204,7 +204,7 @@ def _write_lines(job: KeepJob, partition: Partition, tables: Iterator[pa.Table])
 
 def numbers_of(job: KeepJob, partition: int) -> Any:
     """The arrays of `Kept` of one partition that any documents are kept of, by name."""
-    with np.load(job.path(partition, "npz"), allow_pickle=False) as arrays:
+    with whole(job.path(partition, "npz")) as stream, np.load(stream, allow_pickle=False) as arrays:
         return dict(arrays)
 
 
@@ -229,7 +229,7 @@ class Piece:
 def lines_of(path: Path, found: dict[str, Any], start: int, stop: int) -> Iterator[list[bytes]]:
     """JSON lines ``start:stop`` of a file that was fetched, a block at a time."""
     blocks = [*found["blocks"], [found["n_documents"], path.stat().st_size]]
-    with open(path, "rb") as file:
+    with opened(path) as file:
         for (first, offset), (end, next_offset) in pairwise(blocks):
             if end <= start or first >= stop:
                 continue
@@ -240,7 +240,7 @@ def lines_of(path: Path, found: dict[str, Any], start: int, stop: int) -> Iterat
 
 def tables_of(path: Path, start: int, stop: int) -> Iterator[pa.Table]:
     """Rows ``start:stop`` of an Arrow file that was fetched, a batch at a time."""
-    with pa.OSFile(str(path)) as source:
+    with arrow_source(path) as source:
         reader = pa.ipc.open_file(source)
         first = 0
         for i in range(reader.num_record_batches):
@@ -257,7 +257,7 @@ def fetched_schema(path: Path, found: dict[str, Any]) -> pa.Schema:
     """The columns of a partition's kept rows."""
     if found["kind"] == "jsonl":
         return loaded(found["schema"])
-    with pa.OSFile(str(path)) as source:
+    with arrow_source(path) as source:
         return pa.ipc.open_file(source).schema
 
 

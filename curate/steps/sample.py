@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curate.io.paths import atomic
+from curate.io.paths import arrow_source, atomic
 from curate.sampling.noise import levels
 from curate.scorers.base import RawSample
 from curate.steps.documents import Documents
@@ -89,7 +89,7 @@ class TextSample:
         """The sampled texts, some at a time; with the vectors of a column ``(texts, float32[n_docs, dim])``."""
         lowest = self.sample.lowest
         for index in range(n_partitions):
-            with pa.OSFile(str(self.path(index))) as source:
+            with arrow_source(self.path(index)) as source:
                 reader = pa.ipc.open_file(source)
                 for i in range(reader.num_record_batches):
                     batch = reader.get_batch(i)

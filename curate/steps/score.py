@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from curate.features.domains import CLUSTER
 from curate.io.corpus import Partition
+from curate.io.paths import arrow_source, opened
 from curate.io.tables import is_done, write_table
 from curate.kernels.streams import NgramStream, bucket_dtype
 from curate.scorers import Dsir, Fusion, Scorer, load_scorer
@@ -80,8 +81,8 @@ def _from_buckets(job: ScoreJob, spilled: NgramCounts, partition: Partition) -> 
     dtype = np.dtype(bucket_dtype(spilled.features.n_buckets))
     buffer = np.empty(0, dtype)
     with (
-        open(spilled.path(partition.index, "bin"), "rb", buffering=0) as buckets,
-        pa.OSFile(str(spilled.path(partition.index, "arrow"))) as source,
+        opened(spilled.path(partition.index, "bin"), buffering=0) as buckets,
+        arrow_source(spilled.path(partition.index, "arrow")) as source,
     ):
         docs = pa.ipc.open_file(source)
         for i in range(docs.num_record_batches):

@@ -138,7 +138,7 @@ def write_shard(job: WriteJob, shard: Shard) -> dict[str, Any]:
             _write_parquet(job, shard, part)
         else:
             _write_lines(job, shard, part)
-    size, sha256 = hash_file(str(path))
+        size, sha256 = hash_file(str(part))
     tokens = sum(int(numbers_of(job.keep, p.partition)["n_tokens"][p.start : p.stop].sum()) for p in shard.pieces)
     entry = {
         "path": f"shards/{path.name}",
