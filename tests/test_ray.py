@@ -21,7 +21,26 @@ from curate.engines.ray import RayEngine  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def bucket():
+    """An S3 server that workers find by their environment, and a bucket on it."""
+    boto3 = pytest.importorskip("boto3")
+    pytest.importorskip("s3fs")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    names = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1",
+             "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_EC2_METADATA_DISABLED": "true",
+             "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in names.items():
+            patch.setenv(name, value)
+        boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="corpus")
+        yield "s3://corpus"
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def cluster(bucket):
     """Two nodes with a core each."""
     from ray.cluster_utils import Cluster
 
@@ -194,6 +213,26 @@ def test_the_command_line_selects_on_a_cluster(cluster, corpus, tmp_path):
     assert tree(tmp_path / "ray") == tree(tmp_path / "local")
 
 
+@pytest.mark.parametrize("options", [{}, {"draw": "cover", "method": "bytegrams", "format": "jsonl.zst"}])
+def test_a_selection_from_s3_to_s3_has_the_bytes_of_one_on_disk(cluster, bucket, corpus, tmp_path, options):
+    import fsspec
+
+    s3, there = fsspec.filesystem("s3"), f"{bucket}/{'-'.join(options) or 'plain'}"
+    for path in [corpus / "target.jsonl", *(corpus / "raw").iterdir()]:
+        s3.put_file(str(path), f"{there}/{path.relative_to(corpus)}")
+    options = options | {"name": "x", "budget": 25}
+    select(f"{there}/raw", f"{there}/out", target=f"{there}/target.jsonl", engine="ray", **options)
+    select(corpus / "raw", tmp_path / "out", target=corpus / "target.jsonl", **options)
+    for path in s3.find(f"{there}/out"):
+        s3.get_file(path, str(tmp_path / "fetched" / path.partition("/out/")[2]))
+    wanted = tree(tmp_path / "out")
+    found = tree(tmp_path / "fetched")
+    bytes_of = [name for name in wanted if name.startswith(("shards/", "scores/part", "ledger"))]
+    assert len(bytes_of) > 8
+    assert {name: found[name] for name in bytes_of} == {name: wanted[name] for name in bytes_of}
+    assert set(found) == set(wanted)
+
+
 def test_a_cluster_that_is_not_there_is_one_line_with_the_way_out(tmp_path, corpus):
     code = (
         "from curate.engines.ray import RayEngine\n"
@@ -259,7 +298,7 @@ def _scores(out: Path, corpus: Path) -> list[dict]:
     texts = {row["id"]: row["text"] for row in rows(120)}
     return [
         {"text": texts[row["doc_id"]], "score": row["score"]}
-        for row in scores(out).to_dicts()
+        for row in scores(out).to_pylist()
         if row["doc_id"] in texts
     ]
 

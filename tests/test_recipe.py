@@ -90,7 +90,7 @@ def test_every_key_is_an_argument_of_the_function_that_takes_its_section(path, s
 def test_every_argument_of_select_is_in_a_recipe_or_for_one_call_only():
     keys = {key for name in SELECTING for key in SECTIONS[name].keys}  # type: ignore[union-attr]
     arguments = set(inspect.signature(curate.select).parameters)
-    assert arguments - keys == {"out", "name", "weights", "steps", "overwrite", "progress"}
+    assert arguments - keys == {"out", "name", "weights", "engine_options", "steps", "overwrite", "progress"}
 
 
 def test_every_option_of_select_is_a_key_of_the_same_name():

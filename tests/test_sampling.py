@@ -273,7 +273,7 @@ def test_cuts_equal_the_definition(documents, budgets, collect, data) -> None:
     shuffled = data.draw(st.permutations(numbered)) if data else numbered[::-1]
     borders = sorted(data.draw(st.lists(st.integers(0, len(numbered)), max_size=3))) if data else [1, 1, 2]
     parts = [shuffled[a:b] for a, b in zip([0, *borders], [*borders, None], strict=True)]
-    found = find_cuts(lambda of: map(of, map(ranked, parts)), budgets, collect=collect)
+    found = find_cuts(lambda of: (of([ranked(part)]) for part in parts), budgets, collect=collect)
     assert set(found) == set(budgets)
     for group, budget in budgets.items():
         own = [(key, tie, place, size) for place, (key, tie, size, g) in numbered if g == group]
@@ -286,7 +286,7 @@ def test_cuts_equal_the_definition(documents, budgets, collect, data) -> None:
 @given(rows, st.integers(0, 200))
 def test_how_many_documents_are_collected_does_not_matter(documents, budget) -> None:
     whole = ranked(list(enumerate(documents)))
-    kept = [kept_by(find_cuts(lambda of: [of(whole)], {0: budget}, collect=c), whole) for c in (0, 1, 5, 1000)]
+    kept = [kept_by(find_cuts(lambda of: [of([whole])], {0: budget}, collect=c), whole) for c in (0, 1, 5, 1000)]
     assert kept[0] == kept[1] == kept[2] == kept[3]
 
 
@@ -294,13 +294,13 @@ def test_a_budget_for_all_keeps_all_and_one_that_is_too_small_is_none() -> None:
     whole = ranked([(i, (float(i), i, 10, 0)) for i in range(50)])
     for collect in (0, 5, 1000):
         for budget in (500, 501, 2**63 - 1, 10**30):
-            (cut,) = find_cuts(lambda of: [of(whole)], {0: budget}, collect=collect).values()
+            (cut,) = find_cuts(lambda of: [of([whole])], {0: budget}, collect=collect).values()
             assert cut.keeps(whole).all()
         for budget in (0, 9):
-            assert find_cuts(lambda of: [of(whole)], {0: budget}, collect=collect) == {0: NONE}
+            assert find_cuts(lambda of: [of([whole])], {0: budget}, collect=collect) == {0: NONE}
     assert ALL.keeps(whole).all()
     assert not NONE.keeps(whole).any()
-    assert find_cuts(lambda of: [of(whole)], {}) == {}
+    assert find_cuts(lambda of: [of([whole])], {}) == {}
 
 
 @pytest.mark.parametrize("collect", [0, 10, 10_000])
@@ -312,7 +312,8 @@ def test_cuts_of_many_documents_equal_a_sort(collect, kind) -> None:
     tie = np.full(n, 42, np.uint64) if kind == "one id" else rng.integers(0, 2**64, n, np.uint64)
     whole = Ranked(descending(scores), tie, rng.permutation(n), rng.integers(0, 50, n), rng.integers(0, 3, n))
     budgets = {0: 1000, 1: 20_000, 2: 10**9}
-    found = find_cuts(lambda of: [of(whole.where(whole.place % 7 == r)) for r in range(7)], budgets, collect=collect)
+    parts = [[whole.where(whole.place % 7 == r) for r in range(7) if r % 3 == i] for i in range(3)]
+    found = find_cuts(lambda of: map(of, parts), budgets, collect=collect)
     by = np.lexsort((whole.place, whole.tie, -scores))
     for group, budget in budgets.items():
         own = by[whole.group[by] == group]

@@ -63,13 +63,18 @@ class _Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "CURATE"},
 )
 @click.version_option(__version__, prog_name="curate")
-def main() -> None:
+@click.option("--log", type=click.Choice(["text", "json"]), help="Write events to stderr, as lines of text or JSON.")
+def main(log: str | None) -> None:
     """Choose training data for language models: score raw corpora against examples of what you want.
 
     \b
     Example:
       curate select raw/ --target examples.jsonl --budget 10% --out out
     """
+    if log is not None:
+        from curate.logs import write_to_stderr
+
+        write_to_stderr(log)
 
 
 @main.command()
@@ -80,6 +85,7 @@ def main() -> None:
 @reading
 @click.option("--scores-from", type=click.Path(), help="An earlier run whose scores are used again.")
 @click.option("--dry-run", "--dryrun", is_flag=True, help="Print the plan with time, memory and disk, and stop.")
+@click.option("--lineage", is_flag=True, help="Send OpenLineage events, to where OPENLINEAGE_URL says.")
 @click.option("--save-recipe", type=click.Path(dir_okay=False), metavar="FILE", help="Write it down, for curate run.")
 @with_engine
 @running

@@ -88,7 +88,8 @@ class RayEngine:
         self._asked, self._cpus = workers, cpus_per_task
         self._looked, self._workers = -LOOK_AGAIN, 1
         self._max_retries = max_retries
-        options = {"num_cpus": cpus_per_task, "max_retries": max_retries}
+        options: dict[str, Any] = {"num_cpus": cpus_per_task, "max_retries": max_retries}
+        options["scheduling_strategy"] = "SPREAD"  # each node reads and writes with a network of its own
         if memory_per_task is not None:
             options["memory"] = memory_per_task
         self._task = self._ray.remote(_done).options(**options)

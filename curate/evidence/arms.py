@@ -293,7 +293,7 @@ def _top_k_cut(scored: Scored, n_bytes: int) -> Cut:
             yield _ranked(scored.table, part, rows, first[part])[0]
             first[part] += rows.num_rows
 
-    below = find_cuts(lambda wanted: map(wanted, passes()), {0: n_bytes})[0]
+    below = find_cuts(lambda wanted: [wanted(passes())], {0: n_bytes})[0]
     following: tuple[int, int, int] | None = None
     for ranked in passes():
         left = ranked.where(~below.keeps(ranked))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -89,6 +90,10 @@ class LengthHistogram:
     def __init__(self) -> None:
         self.counts = np.zeros(_EXACT + 2_000, np.int64)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        there = np.flatnonzero(self.counts)  # of a partition's lengths few are: a fiftieth of the bytes to send
+        return _histogram, (there, self.counts[there])
+
     def add(self, lengths: np.ndarray) -> None:
         bins = lengths.astype(np.int64)
         long = bins >= _EXACT
@@ -116,3 +121,9 @@ class LengthHistogram:
         ranks = np.maximum(1, np.ceil(np.array(at) * total))
         bins = np.searchsorted(np.cumsum(self.counts), ranks)
         return {f"{100 * q:g}%": int(x) for q, x in zip(at, self.lengths(bins), strict=True)}
+
+
+def _histogram(bins: np.ndarray, counts: np.ndarray) -> LengthHistogram:
+    made = LengthHistogram()
+    made.counts[bins] = counts
+    return made

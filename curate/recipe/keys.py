@@ -206,6 +206,7 @@ SECTIONS: dict[str, Section | OneOf] = {
             "memory_limit": Key(amount, "2GB"),
             "spill": Key(flag),
             "scores_from": Key(path),
+            "lineage": Key(flag, False),
         },
     ),
 }

@@ -65,7 +65,8 @@ def descending(keys: np.ndarray) -> np.ndarray:
     return ~ascending
 
 
-Passes = Callable[[Callable[[Ranked], Any]], Iterable[Any]]
+Wanted = Callable[[Iterable[Ranked]], Any]
+Passes = Callable[[Wanted], Iterable[Any]]
 
 
 def find_cuts(documents: Passes, budgets: Mapping[int, int], *, collect: int = COLLECT) -> dict[int, Cut]:
@@ -73,8 +74,8 @@ def find_cuts(documents: Passes, budgets: Mapping[int, int], *, collect: int = C
 
     Parameters
     ----------
-    documents : called for every pass, with what is wanted of each batch of documents; yields that in any order, so
-        that it can be found where the documents are.
+    documents : called for every pass, with what is wanted of some batches of documents; yields that for all of them,
+        in any runs and order, so that it can be found where the documents are.
     budgets : by group; groups that are not named keep nothing.
 
     Returns
@@ -149,12 +150,18 @@ def _settle(documents: Passes, searches: dict[int, _Search], limit: int) -> bool
     count = 0
     last = all(search.exhausted for search in searches.values())
 
-    def of(ranked: Ranked) -> Ranked | int:
-        inside = ranked.where(_inside(ranked, searches))
-        return inside if last or len(inside.order) <= limit else len(inside.order)
+    def of(some: Iterable[Ranked]) -> Ranked | None:
+        found: list[Ranked] = []
+        count = 0
+        for ranked in some:
+            found.append(ranked.where(_inside(ranked, searches)))
+            count += len(found[-1].order)
+            if count > limit and not last:
+                return None
+        return _concatenate(found)
 
     for inside in documents(of):
-        if isinstance(inside, int):
+        if inside is None:
             return False
         parts.append(inside)
         count += len(inside.order)
@@ -196,21 +203,24 @@ def _narrow(documents: Passes, searches: dict[int, _Search]) -> None:
     sizes = {group: np.zeros((1 << _BIN_BITS) + 1, np.int64) for group in searches}
     occupied = {group: np.zeros((1 << _BIN_BITS) + 1, bool) for group in searches}
 
-    def of(ranked: Ranked) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        found = {}
-        for group, search in searches.items():
-            inside = ranked.where(search.inside(ranked, group))
-            offset = getattr(inside, search.field) - np.uint64(search.low)
-            bins, at = np.unique((offset >> np.uint64(search.shift)).astype(np.int64), return_inverse=True)
-            total = np.zeros(len(bins), np.int64)
-            np.add.at(total, at, inside.size)
-            if len(bins):
-                found[group] = bins, total
+    def of(some: Iterable[Ranked]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        for ranked in some:
+            for group, search in searches.items():
+                inside = ranked.where(search.inside(ranked, group))
+                if not len(inside.order):
+                    continue
+                if group not in found:
+                    found[group] = np.zeros((1 << _BIN_BITS) + 1, np.int64), np.zeros((1 << _BIN_BITS) + 1, bool)
+                offset = getattr(inside, search.field) - np.uint64(search.low)
+                bins = (offset >> np.uint64(search.shift)).astype(np.int64)
+                np.add.at(found[group][0], bins, inside.size)
+                found[group][1][bins] = True
         return found
 
     for part in documents(of):
-        for group, (bins, total) in part.items():
-            sizes[group][bins] += total
-            occupied[group][bins] = True
+        for group, (total, there) in part.items():
+            sizes[group] += total
+            occupied[group] |= there
     for group, search in searches.items():
         search.narrow(sizes[group], occupied[group])

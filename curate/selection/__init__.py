@@ -11,10 +11,12 @@ from curate.engines.resources import Resources
 from curate.errors import RunError
 from curate.io.run import RunFolder
 from curate.io.targets import Paths, Targets
+from curate.logs import event
 from curate.progress import Progress
 from curate.sampling.budget import Budget, parse_bytes
 from curate.scorers import scorer
 from curate.selection.asked import ScoringSpec, check_calibration, draw_spec, recipe_of, resources_of
+from curate.selection.lineage import lineage as telling
 from curate.selection.outcome import Scoring, Selection
 from curate.selection.scored import adopt_scores
 from curate.selection.session import Session, ready_scorer
@@ -55,6 +57,7 @@ def select(
     engine_options: Mapping[str, Any] | None = None,
     scores_from: str | os.PathLike[str] | None = None,
     steps: Mapping[str, Any] | None = None,
+    lineage: bool = False,
     overwrite: bool = False,
     progress: bool | None = False,
 ) -> Selection:
@@ -82,6 +85,7 @@ def select(
         come out are the same. engine_options : of `curate.engines.ray.RayEngine`, such as ``address``.
     scores_from : folder of an earlier run over the same files and target, whose scores are used again.
     steps : what a recipe does with the selection afterwards, for the manifest.
+    lineage : send OpenLineage events; where to is the client's configuration (OPENLINEAGE_URL).
     overwrite : replace what another recipe left in ``out``; scores that still hold are kept.
     progress : bars on stderr; None: when that is a terminal.
 
@@ -98,7 +102,10 @@ def select(
     resources = resources_of(workers, memory_limit, spill, engine, engine_options)
     columns = (text_column, id_column, target_text_column)
     job = ScoringSpec.asked(raw, target, method, settings, columns, on_bad_row, per, holdout, domains)
-    return _select(out, resources, Progress(progress), job, spec, writing, name, scores_from, overwrite, steps)
+    with telling(lineage, job, name or method, out) as ended:
+        done = _select(out, resources, Progress(progress), job, spec, writing, name, scores_from, overwrite, steps)
+        ended(done.manifest)
+        return done
 
 
 def score(
@@ -194,6 +201,7 @@ def _select(
     steps: Mapping[str, Any] | None = None,
 ) -> Selection:
     model = ready_scorer(job, spec)
+    event("run.begin", out=os.fspath(out), method=job.method, draw=spec.draw, engine=resources.engine)
     with _session(out, resources, progress) as session:
         folder = session.folder
         scanned = session.scan(job, model)
@@ -211,4 +219,18 @@ def _select(
             adopt_scores(RunFolder(scores_from), folder, scanned.key)
         drawn = session.draw(session.scored(scanned, model, spec), recipe, spec)
         manifest = session.write(drawn, recipe, writing, scanned.domains, steps)
-        return Selection.of(folder, manifest, session.seconds)
+        done = Selection.of(folder, manifest, session.seconds)
+        _log_end(done)
+        return done
+
+
+def _log_end(done: Selection) -> None:
+    """Log what came of a run."""
+    for warning in done.warnings:
+        event("run.warning", level="warning", message=warning)
+    counts: dict[str, Any] = {
+        "n_documents": done.n_documents,
+        "n_selected": done.n_selected,
+        "n_bytes": done.n_bytes_selected,
+    }
+    event("run.end", out=os.fspath(done.out), uuid=done.manifest["uuid"], **counts, seconds=dict(done.seconds))

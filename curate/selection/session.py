@@ -25,6 +25,7 @@ from curate.io.corpus import Corpus, Partition, scan
 from curate.io.paths import atomic, free_disk, refuse_inputs_below, remove_tree
 from curate.io.run import SCORES_COMMIT, RunFolder, digest, read_json, write_json
 from curate.io.tables import is_done
+from curate.logs import event
 from curate.metrics.spending import spent
 from curate.progress import Progress
 from curate.sampling.draws import DRAWS
@@ -243,25 +244,10 @@ class Session:
             self._each("score", partial(score_partition, job), partitions, alone)
 
     def commit_scores(self, scanned: Scanned, model: Scorer | Fusion) -> dict[str, Any]:
-        """Declare the score table complete, fused where several scorers are; returns what is noted of it.
-
-        Raises
-        ------
-        RunError : partitions are missing.
-        """
-        partitions = scanned.corpus.partitions
-        folder = self._before_fusion if isinstance(model, Fusion) else self.folder.scores
-        missing = [i for i, part in enumerate(Parts(folder, len(partitions))) if not is_done(part, scanned.key)]
-        if isinstance(model, Fusion) and missing:
-            missing = [i for i in missing if not is_done(Parts(self.folder.scores, len(partitions))[i], scanned.key)]
-        if missing:
-            raise RunError(
-                f"{self.folder.path}: {len(missing):,} of {len(partitions):,} partitions have no scores yet "
-                f"(the first is number {missing[0]}); score them first"
-            )
+        """Declare the score table complete, fused where several scorers are; returns what is noted of it."""
         fitted = self.fitted(scanned)
-        with self._timed("score"):
-            if isinstance(model, Fusion):
+        if isinstance(model, Fusion):
+            with self._timed("fuse"):
                 self._fuse(scanned, model)
         commit = {
             "key": scanned.key,
@@ -311,8 +297,26 @@ class Session:
         """
         commit = self.folder.scored
         if commit is None or commit["key"] != scanned.key:
-            commit = self.commit_scores(scanned, load_scorer(self.folder.scorer))
+            model = load_scorer(self.folder.scorer)
+            if missing := self._without_scores(scanned, model):
+                raise RunError(
+                    f"{self.folder.path}: {len(missing):,} of {len(scanned.corpus.partitions):,} partitions have no "
+                    f"scores yet (the first is number {missing[0]}); score them first"
+                )
+            commit = self.commit_scores(scanned, model)
         return self.committed(scanned, commit)
+
+    def _without_scores(self, scanned: Scanned, model: Scorer | Fusion) -> list[int]:
+        """Numbers of the partitions that are not scored; after a fusion was begun some have only fused scores left."""
+        n, key = len(scanned.corpus.partitions), scanned.key
+        places = [Parts(self.folder.scores, n)]
+        if isinstance(model, Fusion):
+            places.insert(0, Parts(self._before_fusion, n))
+
+        def done(part: int) -> bool:
+            return any(is_done(parts[part], key) for parts in places)
+
+        return [part for part, is_there in enumerate(self.engine.ordered(done, range(n))) if not is_there]
 
     def committed(self, scanned: Scanned, commit: dict[str, Any]) -> Scored:
         """The score table that is there."""
@@ -541,5 +545,8 @@ class _Timer:
         self._start = time.perf_counter()
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self._seconds[self._name] = round(self._seconds.get(self._name, 0) + time.perf_counter() - self._start, 3)
+        seconds = time.perf_counter() - self._start
+        self._seconds[self._name] = round(self._seconds.get(self._name, 0) + seconds, 3)
+        if kind is None:
+            event("step.end", step=self._name, seconds=round(seconds, 3))
         give_back_memory()

@@ -13,11 +13,14 @@ import pyarrow as pa
 from curate.engines.base import Engine
 from curate.errors import InputError, UsageError, unknown
 from curate.io.tables import batches, numpy
-from curate.sampling.cut import NONE, Ranked, find_cuts
+from curate.sampling.cut import NONE, Wanted, find_cuts
 from curate.sampling.solving import ExactSums, merged
 from curate.sampling.transforms import Weighting, weighting
 from curate.steps.decision import Cuts, DrawSpec
 from curate.steps.scoretable import ScoreTable, Statistics
+
+PARTS_AT_ONCE = 500  # of the score table
+RUNS_EACH = 8  # for each worker
 
 
 def draw_table(table: ScoreTable, spec: DrawSpec, found: Statistics, engine: Engine) -> Cuts:
@@ -32,18 +35,26 @@ def draw_table(table: ScoreTable, spec: DrawSpec, found: Statistics, engine: Eng
     groups = group_names(spec, found)
     weights = None if spec.weights.is_plain else _weighting(table, spec, found, engine)
     decision = Cuts(table, spec, groups, (), weights)
-    parts = range(len(table.parts))
+    runs = _runs(len(table.parts), engine.workers)
     for target, budgets in enumerate(group_budgets(spec, found, table.target_proportions)):
 
-        def passes(wanted: Callable[[Ranked], Any], now: Cuts = decision, target: int = target) -> Iterator[Any]:
-            for _, found in engine.each(lambda part: [wanted(some) for some in now.ranked(part, target)], parts):
-                yield from found
+        def passes(wanted: Wanted, now: Cuts = decision, target: int = target) -> Iterator[Any]:
+            def of(run: range) -> Any:
+                return wanted(some for part in run for some in now.ranked(part, target))
+
+            return (found for _, found in engine.each(of, runs))
 
         cuts = find_cuts(passes, budgets)
         decision = replace(decision, cuts=(*decision.cuts, cuts))
     if all(cut == NONE or (cut.place < 0 and cut.order == 0) for cuts in decision.cuts for cut in cuts.values()):
         raise InputError(f"nothing selected: the budget ({spec.budget}) is smaller than the best document")
     return decision
+
+
+def _runs(n_parts: int, workers: int) -> list[range]:
+    """Parts that one counts together: few enough for all workers to have some, many enough for one to add up."""
+    size = max(1, min(PARTS_AT_ONCE, n_parts // (RUNS_EACH * workers)))
+    return [range(first, min(n_parts, first + size)) for first in range(0, n_parts, size)]
 
 
 def nothing_eligible(found: Statistics) -> str:
