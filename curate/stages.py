@@ -156,8 +156,8 @@ def score(
     """
     resources = resources_of(workers, memory_limit, False, engine, engine_options)
     with _locked(out, resources, progress, shared=True) as session:
-        if (manifest := _finished(session.folder)) is not None:
-            wanted = list(partitions if partitions is not None else range(len(manifest["inputs"])))
+        if _finished(session.folder) is not None:
+            wanted = list(partitions or ())
         else:
             scanned, _ = session.noted_scan()
             there = range(len(scanned.corpus.partitions))

@@ -422,6 +422,29 @@ def test_what_changed_is_done_again(here):
     assert json.loads((here / "out" / "report.json").read_text())
 
 
+@pytest.mark.parametrize("victim", ["curate.evidence.evaluate", "curate.report.write.report"])
+def test_a_recipe_that_is_killed_goes_on_with_the_step_that_it_was_at(here, monkeypatch, victim):
+    pytest.importorskip("pyppmd", reason="the extra evaluate is not installed")
+    recipe = Recipe.from_dict(small(**EVALUATED, report={"format": "md"}))
+
+    def killed(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(victim, killed)
+        with pytest.raises(KeyboardInterrupt):
+            recipe.run()
+    before = tree(here / "out")
+    done = recipe.run()
+    assert "select" not in done.seconds
+    assert done.seconds["report"] > 0
+    assert (done.seconds["evaluate"] == 0) == ("report" in victim)
+    after = tree(here / "out")
+    assert {name: after[name] for name in before if name not in ("steps.json", "README.md", "croissant.json")} == {
+        name: of for name, of in before.items() if name not in ("steps.json", "README.md", "croissant.json")
+    }
+
+
 def test_a_selection_that_was_there_gets_the_steps_of_the_recipe(here):
     Recipe.from_dict(small()).run()
     before = manifest(here / "out")

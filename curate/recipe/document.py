@@ -162,6 +162,12 @@ class _Dumper(yaml.SafeDumper):
         return super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
 
 
+def _represented(dumper: _Dumper, value: str) -> yaml.ScalarNode:
+    """Text; escaped where it holds line ends of any kind, which other styles fold."""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if value.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _represented)
 _TAGS = {bool: "bool", int: "int", float: "float", type(None): "null"}
 
 

@@ -201,7 +201,7 @@ def _select(
     steps: Mapping[str, Any] | None = None,
 ) -> Selection:
     model = ready_scorer(job, spec)
-    event("run.begin", out=os.fspath(out), method=job.method, draw=spec.draw, engine=resources.engine)
+    event("run.begin", out=str(out), method=job.method, draw=spec.draw, engine=resources.engine)
     with _session(out, resources, progress) as session:
         folder = session.folder
         scanned = session.scan(job, model)
@@ -233,4 +233,4 @@ def _log_end(done: Selection) -> None:
         "n_selected": done.n_selected,
         "n_bytes": done.n_bytes_selected,
     }
-    event("run.end", out=os.fspath(done.out), uuid=done.manifest["uuid"], **counts, seconds=dict(done.seconds))
+    event("run.end", out=str(done.out), uuid=done.manifest["uuid"], **counts, seconds=dict(done.seconds))

@@ -179,6 +179,14 @@ class Session:
         spills = isinstance(model, Dsir) and scanned.domains is None and self._spills(scanned.corpus, model)
         return fit_job(model.members, self._reading(scanned, model), self.folder.work / "fit", spills)
 
+    def _spilled(self, scanned: Scanned, model: Scorer | Fusion) -> NgramCounts | None:
+        """The buckets that the fit has kept, if it has."""
+        if not isinstance(model, Dsir) or scanned.domains is not None or not self._spills(scanned.corpus, model):
+            return None
+        counts = self._fit_job(scanned, model).wanted[model.method]
+        assert isinstance(counts, NgramCounts)
+        return counts
+
     def _reading(self, scanned: Scanned, model: Scorer | Fusion) -> Reading:
         read = scanned.carry[:-1] if scanned.domains else scanned.carry
         inside = self.engine.inside
@@ -214,10 +222,8 @@ class Session:
 
         Rows that the draw will probably keep are set aside, when that can be guessed: where all are scored here.
         """
-        fit = self._fit_job(scanned, model)
-        fitted = self.fitted(scanned)
-        counts = fit.wanted.get(model.method)
-        spilled = counts if isinstance(counts, NgramCounts) and counts.spill else None
+        reading, fitted = self._reading(scanned, model), self.fitted(scanned)
+        spilled = self._spilled(scanned, model)
         fused = isinstance(model, Fusion)  # once all documents have the scores of each scorer
         guess = None
         if (
@@ -230,7 +236,7 @@ class Session:
         ):
             guess = Guess(spec, fitted["fit"]["n_documents"])
         job = ScoreJob(
-            fit.reading,
+            reading,
             model,
             model.member_columns if isinstance(model, Fusion) else model.columns,
             self._before_fusion if fused else self.folder.scores,
