@@ -195,7 +195,7 @@ def by_hand() -> dict[str, Any]:
     return {
         "raised": {kind.__name__: outcome(Raising(error=kind("x"), task_id="x")) for kind in (*kinds, OSError)},
         "terminated": outcome(waiting),
-        "asked": sorted({*operators.ASKED, "scores_from", "spill", "progress", "steps"}),
+        "asked": sorted({*operators.ASKED, *operators.CurateSelectOperator.OWN, "progress", "steps"}),
         "select": sorted(inspect.signature(select).parameters),
         "planned": sorted({*operators.ASKED, "progress"}),
         "prepare": sorted(inspect.signature(stages.prepare).parameters),

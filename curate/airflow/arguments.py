@@ -17,6 +17,7 @@ KINDS: dict[str, type] = {
     "threshold": float,
     "holdout": float,
     "spill": bool,
+    "lineage": bool,
     "overwrite": bool,
 }
 _NOTHING = ("", "None", "null")  # what a parameter without a value is in a template

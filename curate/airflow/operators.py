@@ -158,7 +158,8 @@ class CurateScanOperator(_AskingOperator):
         from curate.errors import UsageError
 
         arguments = self.asked()
-        arguments.pop("spill", None)
+        for of_one_task in ("spill", "lineage"):
+            arguments.pop(of_one_task, None)
         if arguments.pop("scores_from", None) is not None:
             raise UsageError(
                 f"{self.task_id}: a recipe with scores_from has nothing to score; use CurateSelectOperator"
@@ -262,20 +263,29 @@ class CurateSelectOperator(_AskingOperator):
 
     Parameters
     ----------
-    scores_from, spill : of `curate.select`.
+    scores_from, spill, lineage : of `curate.select`.
     """
 
-    template_fields = (*_AskingOperator.template_fields, "scores_from", "spill")
+    OWN = ("scores_from", "spill", "lineage")
+    template_fields = (*_AskingOperator.template_fields, *OWN)
 
-    def __init__(self, *, scores_from: str | None = None, spill: bool | str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        scores_from: str | None = None,
+        spill: bool | str | None = None,
+        lineage: bool | str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.scores_from = scores_from
         self.spill = spill
+        self.lineage = lineage
 
     def work(self, context: Context) -> dict[str, Any]:
         from curate.selection import select
 
-        return _told(self, select(**self.asked() | given({"scores_from": self.scores_from, "spill": self.spill})))
+        return _told(self, select(**self.asked() | given({field: getattr(self, field) for field in self.OWN})))
 
 
 class CurateRunOperator(CurateOperator):
