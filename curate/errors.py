@@ -3,8 +3,10 @@
 CurateError
 |-- UsageError          an option or argument that makes no sense (exit 2 at the command line)
 |-- InputError          a file, row or text that cannot be used as it is
-|   `-- CorruptError    a file that is damaged: truncated, not what its name says, unreadable
+|   |-- CorruptError    a file that is damaged: truncated, not what its name says, unreadable
+|   `-- UnreachableError  a file system or store that does not answer (a RunError too): another try may help
 |-- RunError            an output folder that belongs to another run, or is locked
+|   `-- BusyError       one that another run is writing to now: another try may help
 |-- ResourceError       no space on disk, a memory limit that is too small
 `-- MissingExtraError   an optional package that is not installed
 """
@@ -33,6 +35,14 @@ class CorruptError(InputError):
 
 class RunError(CurateError):
     """An output folder that belongs to another run, is locked, or is not a run."""
+
+
+class UnreachableError(InputError, RunError):
+    """A file system or store that does not answer, or not as it should, about an input or the folder of a run."""
+
+
+class BusyError(RunError):
+    """An output folder that another run is writing to."""
 
 
 class ResourceError(CurateError):

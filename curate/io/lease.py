@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from curate.errors import RunError
+from curate.errors import BusyError, RunError
 from curate.io.paths import read_whole
 
 REFRESH_S = 5.0  # between the changes of an owner
@@ -40,7 +40,7 @@ class Lease:
 
         Raises
         ------
-        RunError : somebody else has it.
+        BusyError : somebody else has it. RunError : nobody can.
         """
         for _ in range(_TRIES):
             if self._created():
@@ -106,9 +106,9 @@ class Lease:
     def _write(self) -> None:
         self._path.fs.pipe_file(self._path.path, self._content())
 
-    def _taken(self, content: bytes | None) -> RunError:
+    def _taken(self, content: bytes | None) -> BusyError:
         who = ""
         with suppress(TypeError, ValueError, KeyError):
             owner = json.loads(content or b"")
             who = f" (process {owner['pid']} on {owner['host']})"
-        return RunError(f"{self._path.parent}: another run is writing here{who}; wait for it or choose another folder")
+        return BusyError(f"{self._path.parent}: another run is writing here{who}; wait for it or choose another folder")

@@ -17,7 +17,16 @@ from uuid import uuid4
 import fsspec
 
 from curate._optional import require
-from curate.errors import CorruptError, CurateError, InputError, MissingExtraError, ResourceError, RunError, UsageError
+from curate.errors import (
+    CorruptError,
+    CurateError,
+    InputError,
+    MissingExtraError,
+    ResourceError,
+    RunError,
+    UnreachableError,
+    UsageError,
+)
 from curate.io.scratch import scratch_file, scratch_folder
 from curate.io.targets import path_text
 
@@ -175,7 +184,7 @@ def open_binary(path: str) -> BinaryIO:
 
     Raises
     ------
-    InputError : it cannot be opened.
+    UnreachableError : it cannot be opened.
     """
     try:
         if not is_url(path):
@@ -191,7 +200,7 @@ def _unreachable(path: str, done: str, error: Exception) -> Exception:
     if isinstance(error, CurateError) or not (isinstance(error, OSError) or is_url(path)):
         return error
     reason = error.strerror if isinstance(error, OSError) else None
-    return InputError(f"{path}: cannot be {done} ({reason or _first_line(error)})")
+    return UnreachableError(f"{path}: cannot be {done} ({reason or _first_line(error)})")
 
 
 @contextmanager
@@ -224,7 +233,7 @@ def atomic(path: Path) -> Iterator[Path]:
     Raises
     ------
     ResourceError : the disk is full; nothing is left behind.
-    RunError : it cannot be uploaded.
+    UnreachableError : it cannot be uploaded.
     """
     if is_remote(path):
         with _uploaded(path) as part:
@@ -292,7 +301,7 @@ def reaching(path: Path) -> Iterator[None]:
 
     Raises
     ------
-    RunError
+    UnreachableError
     """
     try:
         yield
@@ -301,7 +310,9 @@ def reaching(path: Path) -> Iterator[None]:
     except Exception as error:
         of_server = type(error).__module__.split(".")[0] in _OF_SERVERS
         if is_remote(path) and (of_server or (isinstance(error, OSError) and not error.filename)):
-            raise RunError(f"{path}: {_first_line(error)}; run the same command again, it goes on from here") from error
+            raise UnreachableError(
+                f"{path}: {_first_line(error)}; run the same command again, it goes on from here"
+            ) from error
         raise
 
 
@@ -381,7 +392,7 @@ def _upload(part: Path, path: Path) -> None:
             fs.put_file(str(part), beside)
             fs.mv(beside, inner)
     except Exception as error:
-        raise RunError(
+        raise UnreachableError(
             f"{path}: cannot be written ({_first_line(error)}); run the same command again, it goes on from here"
         ) from error
 

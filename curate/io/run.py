@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from curate.errors import RunError, UsageError
+from curate.errors import BusyError, RunError, UsageError
 from curate.io.paths import (
     atomic,
     folder_path,
@@ -108,7 +108,7 @@ class RunFolder:
 
         Raises
         ------
-        RunError : another run has it, or it holds files that are not a run's.
+        RunError : another run has it (BusyError), or it holds files that are not a run's.
         """
         with reaching(self.path):
             self._refuse_foreign()
@@ -148,7 +148,7 @@ class RunFolder:
 
     def _check_lease(self) -> None:
         if self._lease is not None and self._lease.lost:
-            raise RunError(
+            raise BusyError(
                 f"{self.path}: another run took it over while this one stood still; run the same command again"
             )
 
@@ -164,7 +164,7 @@ class RunFolder:
                 pass  # its last owner took it away between our opening and our locking it
             except BlockingIOError as error:
                 handle.close()
-                raise RunError(
+                raise BusyError(
                     f"{self.path}: another run is writing here; wait for it or choose another folder"
                 ) from error
             except OSError as error:
