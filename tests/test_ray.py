@@ -221,8 +221,8 @@ def test_a_selection_from_s3_to_s3_has_the_bytes_of_one_on_disk(cluster, bucket,
     for path in [corpus / "target.jsonl", *(corpus / "raw").iterdir()]:
         s3.put_file(str(path), f"{there}/{path.relative_to(corpus)}")
     options = options | {"name": "x", "budget": 25}
-    select(f"{there}/raw", f"{there}/out", target=f"{there}/target.jsonl", engine="ray", **options)
-    select(corpus / "raw", tmp_path / "out", target=corpus / "target.jsonl", **options)
+    select(f"{there}/raw", f"{there}/out", target={"t": f"{there}/target.jsonl"}, engine="ray", **options)
+    select(corpus / "raw", tmp_path / "out", target={"t": corpus / "target.jsonl"}, **options)
     for path in s3.find(f"{there}/out"):
         to = tmp_path / "fetched" / path.partition("/out/")[2]
         to.parent.mkdir(parents=True, exist_ok=True)
