@@ -152,8 +152,9 @@ def _show_selection(result: Any, as_json: bool) -> None:
     from curate.report.terminal import selection_text
 
     click.echo(selection_text(result))
-    for warning in result.warnings:
-        click.echo(f"warning: {warning}", err=True)
+    if click.get_current_context().find_root().params.get("log") is None:  # else they are events there
+        for warning in result.warnings:
+            click.echo(f"warning: {warning}", err=True)
 
 
 @main.command()
