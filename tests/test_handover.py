@@ -384,6 +384,15 @@ def test_the_command_prints_what_was_written_and_warns_of_what_was_not(tmp_path,
     assert curate_(weights, raw, "--to", "hf", "--out", tmp_path / "o", "--column", "sorce").exit_code == 2
 
 
+def test_the_command_takes_the_folder_of_a_run(tmp_path, raw, weights):
+    target = write(tmp_path / "t.jsonl", target_rows())
+    curate.select(raw, target=target, budget=30, out=tmp_path / "run", settings={"n_buckets": 500})
+    done = curate_(weights, tmp_path / "run", "--to", "hf", "--out", tmp_path / "out", "--json")
+    assert done.exit_code == 0, done.stderr
+    kept = [row["source"] for row in pq.read_table(tmp_path / "run" / "shards").to_pylist()]
+    assert json.loads(done.stdout)["groups"]["maths"]["documents"] == kept.count("maths")
+
+
 # ---- with the packages that read them
 
 

@@ -360,7 +360,8 @@ def export(weights: str, shards: tuple[str, ...], to: str, quiet: bool, as_json:
     """
     from curate.curriculum.handover import export as hand_over
 
-    made = hand_over(weights, shards, to=to, progress=bars(quiet), **rest)
+    given = shards[0] if len(shards) == 1 else shards  # one may be the folder of a run
+    made = hand_over(weights, given, to=to, progress=bars(quiet), **rest)
     if as_json:
         print_json(asdict(made))
         return
