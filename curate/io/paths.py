@@ -167,6 +167,20 @@ def open_binary(path: str) -> BinaryIO:
         raise _unreachable(path, "opened", error) from error
 
 
+def size_of(path: str) -> int:
+    """Bytes of a file, from what its file system says of it.
+
+    Raises
+    ------
+    InputError : it is not there.
+    """
+    try:
+        fs, inner = filesystem(path)
+        return int(fs.size(inner))
+    except Exception as error:
+        raise _unreachable(path, "found", error) from error
+
+
 def _unreachable(path: str, done: str, error: Exception) -> Exception:
     """What to raise for an error of a file system; those of remote ones come in all classes."""
     if isinstance(error, CurateError) or not (isinstance(error, OSError) or is_url(path)):

@@ -16,7 +16,7 @@ from curate.sampling.budget import Budget, parse_bytes
 from curate.scorers import scorer
 from curate.selection.asked import ScoringSpec, check_calibration, draw_spec, recipe_of
 from curate.selection.outcome import Scoring, Selection
-from curate.selection.scored import adopt_scores
+from curate.selection.scored import adopt_scores, generations_of
 from curate.selection.session import Session, ready_scorer
 from curate.steps.decision import DrawSpec
 from curate.steps.scoretable import statistics
@@ -161,14 +161,17 @@ def draw(
 
     Without ``out`` the selection is written into the same folder.
     """
-    scored = RunFolder(run).scored
+    folder = RunFolder(run)
+    scored = folder.scored
     if scored is None:
+        folder.refuse_updating()
         raise RunError(f"{run}: no scores there; run curate score or curate select first")
     job = ScoringSpec(**scored["spec"])
     spec = draw_spec(scorer(job.method, **job.settings), budget, draw, seed, threshold, per, proportions, weights)
     resources = Resources(workers, parse_bytes(memory_limit), None, engine, engine_options or {})
     writing = WriteSpec(format, parse_bytes(shard_size))
-    return _select(out or run, resources, Progress(progress), job, spec, writing, name, run, overwrite)
+    updated = scored if len(generations_of(scored)) > 1 else None
+    return _select(out or run, resources, Progress(progress), job, spec, writing, name, run, overwrite, updated)
 
 
 @contextmanager
@@ -189,14 +192,15 @@ def _select(
     name: str | None,
     scores_from: str | os.PathLike[str] | None,
     overwrite: bool,
+    updated: Mapping[str, Any] | None = None,
 ) -> Selection:
     model = ready_scorer(job, spec)
     with _session(out, resources, progress) as session:
         folder = session.folder
-        scanned = session.scan(job, model)
+        scanned = session.scan(job, model, updated)
         check_calibration(spec, scanned.carry)
         recipe = recipe_of(job, model, spec, writing, name)
-        if folder.finished(recipe) and (folder.scored or {}).get("key") == scanned.key:
+        if folder.finished(recipe) and (folder.scored or {}).get("key") == scanned.key and not folder.updating:
             folder.clean()
             return Selection.of(folder, folder.manifest or {}, {})
         folder.begin(recipe, scanned.key, overwrite=overwrite)
