@@ -127,19 +127,15 @@ def find_growth(
                 f"{now.source.path}: was {was.source.path} when {out} was made",
                 "pass --rehash, which reads all of it to see whether it is the same",
             )
-    sizes = engine.map(lambda file: size_of(file.source.path), known)
-    for file, size in zip(known, sizes, strict=True):
-        if size != file.bytes:
-            raise _anew(
-                f"{file.source.path}: {size:,} bytes, but {file.bytes:,} when {out} was made", "put back what it was"
-            )
-    if rehash:
-        hashes = engine.ordered(lambda file: hash_file(file.source.path)[1], known)
-        for file, sha256 in zip(known, hashes, strict=True):
-            if sha256 != file.sha256:
-                raise _anew(
-                    f"{file.source.path}: other content than when {out} was made (SHA-256)", "put back what it was"
-                )
+
+    def check(file: InputFile) -> None:
+        path = file.source.path
+        if (size := size_of(path)) != file.bytes:
+            raise _anew(f"{path}: {size:,} bytes, but {file.bytes:,} when {out} was made", "put back what it was")
+        if rehash and hash_file(path)[1] != file.sha256:
+            raise _anew(f"{path}: other content than when {out} was made (SHA-256)", "put back what it was")
+
+    engine.map(check, known)
     new = tuple(source for source in sources if source.name not in {file.source.name for file in files})
     n_new_bytes = sum(engine.map(lambda source: size_of(source.path), new))
     return Growth(tuple(named), known, new, n_new_bytes, tuple(passed_over))
