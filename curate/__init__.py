@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from curate.selection import draw as draw
     from curate.selection import score as score
     from curate.selection import select as select
+    from curate.selection.update import update as update
     from curate.upgrade import align as align
     from curate.verification import verify as verify
 
@@ -58,6 +59,7 @@ _PUBLIC = {
     "scan": "curate.io.corpus",
     "score": "curate.selection",
     "select": "curate.selection",
+    "update": "curate.selection.update",
     "verify": "curate.verification",
 }
 __all__ = sorted(_PUBLIC)

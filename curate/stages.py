@@ -88,7 +88,8 @@ def prepare(
         scanned = session.scan(job, model)
         check_calibration(spec, scanned.carry)
         recipe = recipe_of(job, model, spec, writing, name)
-        finished = folder.finished(recipe) and (folder.scored or {}).get("key") == scanned.key
+        same = folder.finished(recipe) and (folder.scored or {}).get("key") == scanned.key
+        finished = same and not folder.updating
         if not finished:
             folder.begin(recipe, scanned.key, overwrite=overwrite)
             session.note_scan(scanned, recipe)

@@ -42,7 +42,8 @@ def verify(out: str | os.PathLike[str], *, inputs: bool = False) -> Verification
     folder = RunFolder(out)
     manifest = folder.manifest
     if manifest is None:
-        raise RunError(f"{out}: no manifest.json, hence no finished run; run curate select again to complete it")
+        again = f"curate select --update {out}" if folder.updating else "curate select again"
+        raise RunError(f"{out}: no manifest.json, hence no finished run; run {again} to complete it")
     problems: list[str] = []
     n_checked = 0
     with reaching(folder.path):

@@ -29,6 +29,7 @@ from curate.cli.options import (
     with_workers,
 )
 from curate.cli.recipe import run as run_recipe
+from curate.cli.updating import Update
 from curate.errors import CurateError, UsageError
 
 EPILOG = "Results go to stdout, progress to stderr. Documentation: README.md"
@@ -78,8 +79,15 @@ def main(log: str | None) -> None:
 
 
 @main.command()
-@click.argument("raw", nargs=-1, required=True)
-@click.option("--out", "-o", required=True, type=click.Path(file_okay=False), help="Folder for the selection.")
+@click.argument("raw", nargs=-1)
+@click.option("--out", "-o", type=click.Path(file_okay=False), help="Folder for the selection.  [required]")
+@click.option(
+    "--update",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help="Take files that are new into the selection in DIR: what its RAW has now, and any RAW given.",
+)
+@click.option("--rehash", is_flag=True, help="With --update: read the old files, to see whether they are as they were.")
 @scoring
 @drawing
 @reading
@@ -89,9 +97,14 @@ def main(log: str | None) -> None:
 @click.option("--save-recipe", type=click.Path(dir_okay=False), metavar="FILE", help="Write it down, for curate run.")
 @with_engine
 @running
+@click.pass_context
 def select(
+    context: click.Context,
+    /,
     raw: tuple[str, ...],
     out: str,
+    update: str | None,
+    rehash: bool,
     targets: tuple[str, ...],
     settings: tuple[str, ...],
     tokenizer: str | None,
@@ -106,11 +119,23 @@ def select(
     """Select the documents of RAW that are like the target.
 
     RAW are files, folders, globs or URLs: .parquet .jsonl .json .csv .txt .arrow, most also .gz and .zst.
+    When files have come, --update scores these alone, by the scorer that is fitted, and draws again.
 
     \b
     Example:
       curate select samples/raw --target samples/targets/gsm8k/train.jsonl --budget 10% --out out
+      curate select --update out
     """
+    if (updating := Update.asked(context)) is not None:
+        if dry_run:
+            updating.show_pending(rest["workers"], as_json)
+            return
+        on = engine_of(rest)
+        result = updating.run(quiet, workers=rest["workers"], memory_limit=rest["memory_limit"], **on)
+        _show_selection(result, as_json)
+        if not result.seconds:
+            click.echo(f"nothing new: the raw files are those that {result.out} is made of", err=True)
+        return
     from curate.recipe import Recipe
 
     recipe = Recipe.of_arguments(

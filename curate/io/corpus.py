@@ -77,6 +77,11 @@ class Corpus:
         file = replace(self.files[partition.file], cuts=(), units=())
         return replace(self, files=(file,), partitions=(), passed_over=()), replace(partition, file=0)
 
+    def with_files(self, files: Iterable[InputFile]) -> Corpus:
+        """Other files, or the same in another order, read as these are; partitions are numbered in that order."""
+        listed = tuple(files)
+        return replace(self, files=listed, partitions=tuple(_partitions(listed)))
+
     @property
     def n_bytes(self) -> int:
         """Bytes on disk."""
@@ -132,12 +137,27 @@ def scan(
     InputError : a file is missing, damaged, or has no text column (Parquet and Arrow).
     """
     sources, passed_over = find(paths)
+    files = inspect_all(sources, text_column, over)
+    partitions = tuple(_partitions(files))
+    return Corpus(files, partitions, text_column, id_column, on_bad_row, tuple(passed_over))
+
+
+def inspect_all(
+    sources: Iterable[Source],
+    text_column: str,
+    over: Callable[[Callable[[Source], InputFile], Iterable[Source]], Iterable[InputFile]] = map,
+) -> tuple[InputFile, ...]:
+    """`inspect` some files.
+
+    Raises
+    ------
+    InputError : a file is missing, damaged, or has no text column (Parquet and Arrow).
+    """
     files = tuple(over(inspect, sources))
     for file in files:
         if text_column and file.source.format in ("parquet", "arrow"):
             _require_column(file.source, text_column)
-    partitions = tuple(_partitions(files))
-    return Corpus(files, partitions, text_column, id_column, on_bad_row, tuple(passed_over))
+    return files
 
 
 def inspect(source: Source) -> InputFile:

@@ -195,6 +195,20 @@ def open_binary(path: str) -> BinaryIO:
         raise _unreachable(path, "opened", error) from error
 
 
+def size_of(path: str) -> int:
+    """Bytes of a file, from what its file system says of it.
+
+    Raises
+    ------
+    InputError : it is not there.
+    """
+    try:
+        fs, inner = filesystem(path)
+        return int(fs.size(inner))
+    except Exception as error:
+        raise _unreachable(path, "found", error) from error
+
+
 def _unreachable(path: str, done: str, error: Exception) -> Exception:
     """What to raise for an error of a file system; those of remote ones come in all classes."""
     if isinstance(error, CurateError) or not (isinstance(error, OSError) or is_url(path)):
@@ -398,22 +412,23 @@ def _upload(part: Path, path: Path) -> None:
 
 
 def linked(source: Path, to: Path) -> None:
-    """The same file in another place: a hard link, or a copy by the server, where that can be; else a copy."""
+    """The same file in another place: a hard link, or a copy by the server, where that can be; else a copy.
+
+    What was there is replaced whole.
+    """
     if is_remote(to) and type(source) is type(to):
         fs, inner = _within(to)
         with reaching(to):
             fs.cp_file(_within(source)[1], inner)
         return
-    if not is_remote(to):
-        to.parent.mkdir(parents=True, exist_ok=True)
-        to.unlink(missing_ok=True)
+    with atomic(to) as part:
         try:
-            os.link(source, to)
-            return
-        except (OSError, TypeError):  # TypeError: of a URL
-            pass
-    with atomic(to) as part, opened(source) as stream, open(part, "wb") as copy:
-        shutil.copyfileobj(stream, copy, 8 << 20)
+            if is_remote(source) or is_remote(to):
+                raise OSError
+            os.link(source, part)
+        except OSError:
+            with opened(source) as stream, open(part, "wb") as copy:
+                shutil.copyfileobj(stream, copy, 8 << 20)
 
 
 def remove_tree(folder: Path, *, ignore_errors: bool = False) -> None:

@@ -27,13 +27,15 @@ from curate.io.targets import Paths
 
 MANIFEST, SCORES_COMMIT, EVIDENCE, WORK = "manifest.json", "scores/scores.json", "evidence.json", "_work"
 STEPS = "steps.json"  # which of the later steps of a recipe are done
+UPDATE = f"{WORK}/update.json"  # what an update that is under way has to know of itself
+LEDGER, QUARANTINE = "ledger.parquet", "quarantine.parquet"
 _LOCK = ".curate.lock"
 _REPORTS = ("report.html", "report.md", "report.json")
-_DRAWN = ("manifest.json", "shards", "ledger.parquet", "README.md", "croissant.json", EVIDENCE, STEPS, *_REPORTS)
+_DRAWN = ("manifest.json", "shards", LEDGER, "README.md", "croissant.json", EVIDENCE, STEPS, *_REPORTS)
 _CURRICULUM = (
     "curriculum.parquet", "weights.json", "weights-stage-*.json", "groups.parquet", "state.parquet", "curriculum",
 )  # fmt: skip
-_SCORED = ("scores", "scorer", "quarantine.parquet")
+_SCORED = ("scores", "scorer", QUARANTINE)
 
 
 def digest(value: Any) -> str:
@@ -95,7 +97,29 @@ class RunFolder:
     @property
     def begun(self) -> bool:
         """Whether a run has begun here, complete or not."""
-        return (self.work / "run.json").is_file() or (self.path / SCORES_COMMIT).is_file()
+        return any((self.path / name).is_file() for name in (f"{WORK}/run.json", SCORES_COMMIT, UPDATE))
+
+    @property
+    def updating(self) -> bool:
+        """Whether an update has begun here that did not come to its end."""
+        noted = read_json(self.path / UPDATE)
+        if noted is None:
+            return False
+        manifest = self.manifest
+        return manifest is None or bool(manifest["uuid"] == noted["former"])
+
+    def refuse_updating(self) -> None:
+        """Leave an update that is half done alone.
+
+        Raises
+        ------
+        RunError : there is one.
+        """
+        if self.updating:
+            raise RunError(
+                f"{self.path}: an update is half done here; go on with curate select --update {self.path}, "
+                "choose another folder or pass --overwrite"
+            )
 
     @contextmanager
     def locked(self, *, shared: bool = False) -> Iterator[None]:
@@ -198,6 +222,9 @@ class RunFolder:
 
         ``scoring`` names what the score table depends on; a table of that name is kept in any case.
         """
+        half_updated = self.updating
+        if not overwrite:
+            self.refuse_updating()
         started = read_json(self.work / "run.json")
         manifest, scored = self.manifest, self.scored
         if manifest is not None:
@@ -214,8 +241,8 @@ class RunFolder:
         changed = manifest is not None and (scored is None or scored["key"] != scoring)
         if changed and not overwrite:
             raise RunError(
-                f"{self.path} is a finished run over files that are not what they were (raw or target): "
-                "choose another folder or pass --overwrite"
+                f"{self.path} is a finished run over files that are not what they were (raw or target): take in raw "
+                f"files that are new with curate select --update {self.path}, choose another folder or pass --overwrite"
             )
         mine = {"work": _work_of(recipe), "recipe_sha256": digest(recipe), "scoring": scoring}
         if started == mine:
@@ -228,9 +255,14 @@ class RunFolder:
         self._remove(*_DRAWN)
         if other_scores:
             self._remove(*_SCORED)
-        if other or changed or (started or {}).get("clearing"):
+        if other or changed or half_updated or (started or {}).get("clearing"):
             self._remove(*(f"{WORK}/{p.name}" for p in self.work.iterdir() if p.name != "run.json"))
         write_json(self.work / "run.json", mine)
+
+    def withdraw(self) -> None:
+        """Take the manifest away, and all that is told of a selection; its shards and ledger stay."""
+        told = [name for name in _DRAWN if name not in ("shards", LEDGER)]
+        self._remove(*told, *(path.name for pattern in _CURRICULUM for path in self.path.glob(pattern)))
 
     def finished(self, recipe: dict[str, Any]) -> bool:
         """Whether the run of this recipe is complete already."""

@@ -165,6 +165,8 @@ def selection_text(result: Any) -> str:
         *[f"{'spent':<7}  {line}" if i == 0 else f"{'':<7}  {line}" for i, line in enumerate(_spent(stats))],
     ]
     lines += _leverage(stats["fit"].get("leverage", stats["fit"]))
+    if "update" in result.manifest:
+        lines.append(_update(result.manifest["update"]))
     if result.seconds:
         steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items())
         lines.append(f"seconds  {steps}")
@@ -173,6 +175,14 @@ def selection_text(result: Any) -> str:
         "manifest.json, ledger.parquet, README.md beside them"
     )
     return "\n".join(lines)
+
+
+def _update(of: Mapping[str, int]) -> str:
+    """What the last update took in, and how much of the selection it changed."""
+    return (
+        f"update   {of['n_new_files']:,} new file{'s' * (of['n_new_files'] != 1)}, {of['n_new_documents']:,} documents, {of['n_new_selected']:,} of "
+        f"them selected; {of['n_shards_written']:,} shards written, {of['n_shards_kept']:,} as they were"
+    )
 
 
 def _leverage(fit: Mapping[str, Any]) -> list[str]:

@@ -18,7 +18,7 @@ from curate.scorers import scorer
 from curate.selection.asked import ScoringSpec, check_calibration, draw_spec, recipe_of, resources_of
 from curate.selection.lineage import lineage as telling
 from curate.selection.outcome import Scoring, Selection
-from curate.selection.scored import adopt_scores
+from curate.selection.scored import adopt_scores, generations_of
 from curate.selection.session import Session, ready_scorer
 from curate.steps.decision import DrawSpec
 from curate.steps.scoretable import statistics
@@ -170,14 +170,17 @@ def draw(
 
     Without ``out`` the selection is written into the same folder.
     """
-    scored = RunFolder(run).scored
+    folder = RunFolder(run)
+    scored = folder.scored
     if scored is None:
+        folder.refuse_updating()
         raise RunError(f"{run}: no scores there; run curate score or curate select first")
     job = ScoringSpec(**scored["spec"])
     spec = draw_spec(scorer(job.method, **job.settings), budget, draw, seed, threshold, per, proportions, weights)
     resources = resources_of(workers, memory_limit, None, engine, engine_options)
     writing = WriteSpec(format, parse_bytes(shard_size))
-    return _select(out or run, resources, Progress(progress), job, spec, writing, name, run, overwrite)
+    updated = scored if len(generations_of(scored)) > 1 else None
+    return _select(out or run, resources, Progress(progress), job, spec, writing, name, run, overwrite, updated=updated)
 
 
 @contextmanager
@@ -199,15 +202,17 @@ def _select(
     scores_from: str | os.PathLike[str] | None,
     overwrite: bool,
     steps: Mapping[str, Any] | None = None,
+    updated: Mapping[str, Any] | None = None,
 ) -> Selection:
     model = ready_scorer(job, spec)
     event("run.begin", out=str(out), method=job.method, draw=spec.draw, engine=resources.engine)
     with _session(out, resources, progress) as session:
         folder = session.folder
-        scanned = session.scan(job, model)
+        scanned = session.scan(job, model, updated)
         check_calibration(spec, scanned.carry)
         recipe = recipe_of(job, model, spec, writing, name)
-        if folder.finished(recipe) and (folder.scored or {}).get("key") == scanned.key:
+        scores_hold = (folder.scored or {}).get("key") == scanned.key
+        if folder.finished(recipe) and scores_hold and not folder.updating:
             manifest = folder.manifest or {}
             if steps and manifest.get("steps") != steps:
                 manifest |= {"steps": dict(steps)}

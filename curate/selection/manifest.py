@@ -14,7 +14,7 @@ from curate.features.ngrams import file_sha256
 from curate.io.run import digest, read_json
 from curate.metrics.spending import Spent
 from curate.scorers import scorer
-from curate.selection.scored import Scored
+from curate.selection.scored import Scored, generations_of
 from curate.steps.scoretable import Statistics
 
 
@@ -51,7 +51,7 @@ def manifest_of(
         "name": recipe["name"],
         "creation_date": datetime.now(UTC).isoformat(timespec="seconds"),
         "tool_version": __version__,
-        "command": reproduction_command(recipe),
+        "command": _command(scored, recipe),
         "recipe": recipe,
         "recipe_sha256": digest(recipe),
         "seed": recipe["draw"]["seed"],
@@ -92,6 +92,15 @@ def _parents(scored: Scored) -> list[dict[str, str]]:
             if isinstance(above, dict) and "uuid" in above and "recipe_sha256" in above:
                 parents[above["uuid"]] = {"uuid": above["uuid"], "recipe_sha256": above["recipe_sha256"]}
     return [parents[key] for key in sorted(parents)]
+
+
+def _command(scored: Scored, recipe: Mapping[str, Any]) -> str:
+    """How to make it again; of a run that was updated only its next update, as selecting anew would fit anew."""
+    first, *more = generations_of(scored.commit)
+    if not more:
+        return reproduction_command(recipe)
+    n = f"{first:,} of {first + sum(more):,}"
+    return f"curate select --update OUT  # the scorer is fitted to the first {n} input files"
 
 
 def reproduction_command(recipe: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from curate.errors import RunError
 from curate.features.domains import Domains
 from curate.io.corpus import PARTITION_BYTES, Corpus
 from curate.io.paths import linked
-from curate.io.run import SCORES_COMMIT, RunFolder, digest, write_json
+from curate.io.run import QUARANTINE, SCORES_COMMIT, RunFolder, digest, write_json
 from curate.scorers import Fusion, Scorer
 from curate.selection.asked import ScoringSpec
 from curate.steps.scoretable import ScoreTable
@@ -56,6 +56,33 @@ def scoring_key(
     )
 
 
+def grown_key(
+    job: ScoringSpec,
+    corpus: Corpus,
+    targets: Mapping[str, Corpus],
+    model: Scorer | Fusion,
+    carry: Sequence[str],
+    domains: Domains | None,
+    generations: Sequence[int],
+) -> str:
+    """The name of a score table that grew: of the files that its scorer is fitted to, then of those that came.
+
+    ``generations``: how many files there were at first, and how many came with each update.
+    """
+    key = scoring_key(job, corpus.with_files(corpus.files[: generations[0]]), targets, model, carry, domains)
+    start = generations[0]
+    for n_files in generations[1:]:
+        came = [corpus.identity(p) for p in corpus.partitions if start <= p.file < start + n_files]
+        key = digest({"format": FORMAT, "grown_from": key, "raw": came})
+        start += n_files
+    return key
+
+
+def generations_of(commit: Mapping[str, Any]) -> list[int]:
+    """How many files a score table was first made of, and how many came with each update."""
+    return list(commit.get("generations") or [len(commit["corpus"]["files"])])
+
+
 def adopt_scores(source: RunFolder, folder: RunFolder, key: str) -> None:
     """Take over the score table of another run: by hard links where the file system has them."""
     if source.path.resolve() == folder.path.resolve() or (folder.scored or {}).get("key") == key:
@@ -67,6 +94,6 @@ def adopt_scores(source: RunFolder, folder: RunFolder, key: str) -> None:
     fitted = (path for path in source.scorer.rglob("*") if path.is_file())
     for path in sorted([*source.scores.glob("part-*.parquet"), *fitted]):
         linked(path, folder.path / str(path.relative_to(source.path)))
-    if (source.path / "quarantine.parquet").exists():
-        linked(source.path / "quarantine.parquet", folder.path / "quarantine.parquet")
+    if (source.path / QUARANTINE).exists():
+        linked(source.path / QUARANTINE, folder.path / QUARANTINE)
     write_json(folder.path / SCORES_COMMIT, scored)

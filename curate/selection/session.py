@@ -6,12 +6,14 @@ What a verb leaves in the folder is all that the next one needs, so that process
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from curate.engines import Engine
 from curate.engines.allocator import BASE_BYTES, give_back_memory, save_memory
@@ -21,9 +23,9 @@ from curate.errors import InputError, RunError, UsageError, unknown
 from curate.features import NgramFeatures
 from curate.features.domains import CLUSTER, Domains
 from curate.io.columns import columns_of
-from curate.io.corpus import Corpus, Partition, scan
-from curate.io.paths import atomic, free_disk, refuse_inputs_below, remove_tree
-from curate.io.run import SCORES_COMMIT, RunFolder, digest, read_json, write_json
+from curate.io.corpus import Corpus, InputFile, Partition, inspect_all, scan
+from curate.io.paths import Source, atomic, free_disk, refuse_inputs_below, remove_tree
+from curate.io.run import LEDGER, SCORES_COMMIT, RunFolder, digest, read_json, write_json
 from curate.io.tables import is_done
 from curate.logs import event
 from curate.metrics.spending import spent
@@ -34,7 +36,7 @@ from curate.scorers import Dsir, Fusion, Scorer, load_scorer, scorer
 from curate.selection.asked import ScoringSpec, check_draw, vector_column
 from curate.selection.manifest import manifest_of
 from curate.selection.notes import diagnose
-from curate.selection.scored import Scored, scoring_key
+from curate.selection.scored import Scored, generations_of, grown_key, scoring_key
 from curate.steps.count import NgramCounts
 from curate.steps.decide import DecideJob, decide
 from curate.steps.decision import Decision, DrawSpec
@@ -43,11 +45,11 @@ from curate.steps.draw import draw_table
 from curate.steps.early import Guess
 from curate.steps.fit import FitJob, Reading, fit_job, fit_model, fit_partition, write_quarantine
 from curate.steps.fuse import FuseJob, fuse_scores
-from curate.steps.keep import KeepJob, keep_partition, kept_lengths, total_weight
+from curate.steps.keep import KeepJob, keep_partition, kept_lengths, number_partition, total_weight
 from curate.steps.ledger import write_ledger
 from curate.steps.score import Saved, ScoreJob, score_partition
 from curate.steps.scoretable import Parts, ScoreTable, Statistics, statistics
-from curate.steps.write import WriteJob, WriteSpec, output_schema, plan_shards, write_shard
+from curate.steps.write import Shard, WriteJob, WriteSpec, output_schema, plan_shards, shard_number, write_shard
 
 LITTLE_MEMORY = 1_500_000_000  # below it memory is saved at the cost of some speed
 SCAN, FITTED = "scan.json", "fitted.json"  # in the work folder: what the first two verbs leave
@@ -63,6 +65,7 @@ class Scanned:
     carry: tuple[str, ...]
     domains: Domains | None
     key: str
+    generations: tuple[int, ...] = ()  # files at first and in each update, of a run that was updated
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,11 @@ class Session:
 
     # ---- scan
 
-    def scan(self, job: ScoringSpec, model: Scorer | Fusion) -> Scanned:
-        """Find, hash and cut the files, and see what columns there are."""
+    def scan(self, job: ScoringSpec, model: Scorer | Fusion, updated: Mapping[str, Any] | None = None) -> Scanned:
+        """Find, hash and cut the files, and see what columns there are.
+
+        ``updated``: what is noted of the scores of a run that was updated, whose files have their order from that.
+        """
         self.engine.here.begin(lambda: NgramFeatures().stream(["ready"]))  # kernels load while files are hashed
         with self._timed("scan"):
             refuse_inputs_below(self.folder.path, job.raw)
@@ -101,14 +107,60 @@ class Session:
                 on_bad_row=job.on_bad_row,
                 over=self.engine.map,
             )
-            targets = {
-                name: scan(paths, text_column=job.target_text_column or job.text_column, over=self.engine.map)
-                for name, paths in job.target.items()
-            }
+            targets = self._targets(job)
             there = columns_of(corpus)
+        if updated is not None:
+            order = {file["source"]["name"]: i for i, file in enumerate(updated["corpus"]["files"])}
+            corpus = corpus.with_files(sorted(corpus.files, key=lambda f: order.get(f.source.name, len(order))))
+            came = len(corpus.files) - len(order)
+            generations = [*generations_of(updated), *([came] if came else [])]
+            return self._grown(job, corpus, targets, tuple(updated["carry"]), generations)
         domains = None if job.domains is None else Domains.load(job.domains)
         carry = _carried(job, model, there, domains)
         return Scanned(job, corpus, targets, carry, domains, scoring_key(job, corpus, targets, model, carry, domains))
+
+    def scan_new(
+        self, job: ScoringSpec, commit: Mapping[str, Any], known: Sequence[InputFile], new: Sequence[Source]
+    ) -> Scanned:
+        """Hash and cut files that have come to those that a run has scored; they are behind them.
+
+        ``commit``: what is noted of its scores. ``known``: the files it is of, where they are now.
+
+        Raises
+        ------
+        RunError : what the scores depend on is not what it was.
+        """
+        with self._timed("scan"):
+            came = inspect_all(new, job.text_column, self.engine.map)
+            corpus = Corpus.from_dict(commit["corpus"]).with_files(known)
+            targets = self._targets(job)
+        carry, generations = tuple(commit["carry"]), generations_of(commit)
+        if self._grown(job, corpus, targets, carry, generations).key != commit["key"]:
+            raise RunError(
+                f"{self.folder.path}: the target, the tokenizer or another file that its scores depend on is not what "
+                "it was: put that back, or select anew with --overwrite"
+            )
+        if came:
+            corpus, generations = corpus.with_files([*known, *came]), [*generations, len(came)]
+        return self._grown(job, corpus, targets, carry, generations)
+
+    def _targets(self, job: ScoringSpec) -> dict[str, Corpus]:
+        return {
+            name: scan(paths, text_column=job.target_text_column or job.text_column, over=self.engine.map)
+            for name, paths in job.target.items()
+        }
+
+    def _grown(
+        self,
+        job: ScoringSpec,
+        corpus: Corpus,
+        targets: dict[str, Corpus],
+        carry: tuple[str, ...],
+        generations: Sequence[int],
+    ) -> Scanned:
+        domains = None if job.domains is None else Domains.load(job.domains)
+        key = grown_key(job, corpus, targets, ready_scorer(job), carry, domains, generations)
+        return Scanned(job, corpus, targets, carry, domains, key, tuple(generations))
 
     def note_scan(self, scanned: Scanned, recipe: dict[str, Any]) -> None:
         """Leave what was scanned for other processes."""
@@ -239,7 +291,7 @@ class Session:
             reading,
             model,
             model.member_columns if isinstance(model, Fusion) else model.columns,
-            self._before_fusion if fused else self.folder.scores,
+            self._apart if fused else self.folder.scores,
             scanned.key,
             spilled,
             guess,
@@ -249,33 +301,73 @@ class Session:
         with self._timed("score"):
             self._each("score", partial(score_partition, job), partitions, alone)
 
+    def score_new(self, scanned: Scanned, model: Scorer | Fusion, since: int) -> ScoreTable:
+        """Score the partitions from number ``since`` on; returns the table of all.
+
+        What is new in it stands apart from the run that is there, which is left as it is. With several scorers all is:
+        they are fused anew.
+        """
+        partitions = scanned.corpus.partitions
+        fused = isinstance(model, Fusion)
+        job = ScoreJob(
+            self._reading(scanned, model),
+            model,
+            model.member_columns if isinstance(model, Fusion) else model.columns,
+            self._apart,
+            scanned.key,
+            None,
+            None,
+            self._early,
+            self.bad,
+        )
+        alone = partial(job.alone, Saved(self.folder.scorer, scanned.key))
+        parts = Parts(self.folder.scores, len(partitions), self._apart, since)
+        with self._timed("score"):
+            self._each("score", partial(score_partition, job), partitions[since:], alone)
+            if isinstance(model, Fusion):
+                fresh = Parts(self.folder.work / "fused", len(partitions))
+                self._fuse(scanned, model, parts, fresh)
+        return self._table(scanned, model, fresh if fused else parts)
+
+    @property
+    def bad(self) -> Path:
+        """Where bad rows are listed that no fit has read."""
+        return self.folder.work / "bad"
+
     def commit_scores(self, scanned: Scanned, model: Scorer | Fusion) -> dict[str, Any]:
         """Declare the score table complete, fused where several scorers are; returns what is noted of it."""
         fitted = self.fitted(scanned)
         if isinstance(model, Fusion):
+            n = len(scanned.corpus.partitions)
             with self._timed("fuse"):
-                self._fuse(scanned, model)
+                self._fuse(scanned, model, Parts(self._apart, n), Parts(self.folder.scores, n))
+        commit = self.noted(scanned, model, fitted["fit"], fitted["n_bad_rows"])
+        write_json(self.folder.path / SCORES_COMMIT, commit)
+        for done in (self.folder.work / "fit", self._apart):
+            remove_tree(done, ignore_errors=True)
+        return commit
+
+    def noted(
+        self, scanned: Scanned, model: Scorer | Fusion, fit: Mapping[str, Any], n_bad_rows: int
+    ) -> dict[str, Any]:
+        """What is noted of a score table that is complete. ``fit``: to what its scorer was fitted."""
         commit = {
             "key": scanned.key,
             "spec": scanned.job.as_dict(model),
             "corpus": scanned.corpus.as_dict(),
             "carry": list(scanned.carry),
-            "fit": fitted["fit"],
-            "n_bad_rows": fitted["n_bad_rows"],
+            "fit": fit,
+            "n_bad_rows": n_bad_rows,
         }
-        write_json(self.folder.path / SCORES_COMMIT, commit)
-        for done in (self.folder.work / "fit", self._before_fusion):
-            remove_tree(done, ignore_errors=True)
-        return commit
+        return commit | ({"generations": list(scanned.generations)} if scanned.generations else {})
 
-    def _fuse(self, scanned: Scanned, model: Fusion) -> None:
-        n = len(scanned.corpus.partitions)
-        with self.progress.stage("fuse", n, in_bytes=False) as stage:
+    def _fuse(self, scanned: Scanned, model: Fusion, parts: Parts, out: Parts) -> None:
+        with self.progress.stage("fuse", len(parts), in_bytes=False) as stage:
             fuse_scores(
                 FuseJob(
                     model,
-                    Parts(self._before_fusion, n),
-                    Parts(self.folder.scores, n),
+                    parts,
+                    out,
                     scanned.carry,
                     scanned.key,
                     self.folder.work / "fusion",
@@ -317,7 +409,7 @@ class Session:
         n, key = len(scanned.corpus.partitions), scanned.key
         places = [Parts(self.folder.scores, n)]
         if isinstance(model, Fusion):
-            places.insert(0, Parts(self._before_fusion, n))
+            places.insert(0, Parts(self._apart, n))
 
         def done(part: int) -> bool:
             return any(is_done(parts[part], key) for parts in places)
@@ -327,13 +419,15 @@ class Session:
     def committed(self, scanned: Scanned, commit: dict[str, Any]) -> Scored:
         """The score table that is there."""
         fitted = load_scorer(self.folder.scorer)
-        parts = Parts(self.folder.scores, len(scanned.corpus.partitions))
-        table = ScoreTable(parts, tuple(fitted.columns), scanned.carry, tuple(fitted.target_proportions_))
+        table = self._table(scanned, fitted, Parts(self.folder.scores, len(scanned.corpus.partitions)))
         return Scored(scanned.corpus, scanned.targets, fitted, table, commit)
 
+    def _table(self, scanned: Scanned, fitted: Scorer | Fusion, parts: Parts) -> ScoreTable:
+        return ScoreTable(parts, tuple(fitted.columns), scanned.carry, tuple(fitted.target_proportions_))
+
     @property
-    def _before_fusion(self) -> Path:
-        """Where score tables are that hold the scores of each scorer, not fused yet."""
+    def _apart(self) -> Path:
+        """Where score tables wait: those of each scorer, not fused yet, and those of an update, for its turn."""
         return self.folder.work / "scores"
 
     @property
@@ -344,6 +438,19 @@ class Session:
 
     def draw(self, scored: Scored, recipe: dict[str, Any], spec: DrawSpec) -> Drawn:
         """Decide what is kept, and fetch it.
+
+        Raises
+        ------
+        as `decide`.
+        """
+        drawn = self.decide(scored, recipe, spec)
+        with self._timed("keep"):
+            keep = drawn.keep
+            kept = self._each("keep", partial(keep_partition, keep), scored.corpus.partitions, keep.alone)
+        return replace(drawn, kept=_some(kept, spec))
+
+    def decide(self, scored: Scored, recipe: dict[str, Any], spec: DrawSpec) -> Drawn:
+        """Decide what is kept.
 
         Raises
         ------
@@ -385,11 +492,25 @@ class Session:
             scored.commit["key"],
             self._early,
         )
+        return Drawn(scored, spec, found, decision, top, keep, [])
+
+    def number(self, drawn: Drawn) -> Drawn:
+        """See how much is kept of each partition, and which rows; none are fetched."""
+        keep, partitions = drawn.keep, drawn.scored.corpus.partitions
+        with self._timed("draw"):
+            alone = partial(keep.alone, work=number_partition)
+            kept = self._each("count", partial(number_partition, keep), partitions, alone)
+        return replace(drawn, kept=_some(kept, drawn.spec))
+
+    def fetch(self, drawn: Drawn, partitions: Iterable[int]) -> Drawn:
+        """Fetch what is kept of some partitions."""
+        keep, kept = drawn.keep, list(drawn.kept)
+        wanted = [drawn.scored.corpus.partitions[i] for i in partitions]
         with self._timed("keep"):
-            kept = self._each("keep", partial(keep_partition, keep), scored.corpus.partitions, keep.alone)
-        if not any(k["n_documents"] for k in kept):
-            raise InputError(f"nothing selected: no document fits the budget ({spec.budget}) or the threshold")
-        return Drawn(scored, spec, found, decision, top, keep, kept)
+            found = self._each("keep", partial(keep_partition, keep), wanted, keep.alone)
+        for partition, part in zip(wanted, found, strict=True):
+            kept[partition.index] = part
+        return replace(drawn, kept=kept)
 
     # ---- write
 
@@ -402,20 +523,37 @@ class Session:
         steps: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Write shards, ledger, cards and manifest, which commits the run; returns the manifest."""
-        scored, keep, kept = drawn.scored, drawn.keep, drawn.kept
-        separate = scored.model.separate_targets
         with self._timed("write"):
-            job = WriteJob(
-                keep,
-                writing,
-                dict(enumerate(kept)),
-                output_schema(keep, kept, separate),
-                1.0 / total_weight(keep, kept),
-                self.folder.shards,
-                self.folder.work / "written",
-                tuple(scored.model.target_names_) if separate else (),
-            )
-            entries = self._write_files(job, drawn.decision)
+            schema = output_schema(drawn.keep, drawn.kept, drawn.scored.model.separate_targets)
+            job = self.write_job(drawn, writing, schema, 1.0 / total_weight(drawn.keep, drawn.kept))
+            shards = plan_shards(drawn.keep, drawn.kept, writing.shard_bytes)
+            entries = self.write_files(job, shards, drawn.decision)
+        manifest = self.described(drawn, recipe, entries, domains)
+        if steps:
+            manifest["steps"] = dict(steps)
+        self.commit(manifest, schema)
+        return manifest
+
+    def write_job(self, drawn: Drawn, writing: WriteSpec, schema: pa.Schema, scale: float) -> WriteJob:
+        """What writing needs to know. ``schema``: columns of the shards. ``scale``: of weights."""
+        model = drawn.scored.model
+        return WriteJob(
+            drawn.keep,
+            writing,
+            dict(enumerate(drawn.kept)),
+            schema,
+            scale,
+            self.folder.shards,
+            self.folder.work / "written",
+            tuple(model.target_names_) if model.separate_targets else (),
+        )
+
+    def described(
+        self, drawn: Drawn, recipe: dict[str, Any], entries: list[dict[str, Any]], domains: Domains | None
+    ) -> dict[str, Any]:
+        """The manifest of what was written, not committed yet. ``entries``: of the shards."""
+        scored, kept = drawn.scored, drawn.kept
+        with self._timed("write"):
             lengths, overlap = kept_lengths(drawn.decision, drawn.top, self.engine)
         texts, diagnostics = diagnose(scored, drawn.found, drawn.spec, kept, lengths, overlap, self.engine)
         nats = spent(
@@ -425,24 +563,24 @@ class Session:
             lengths,
             scored.model.features.n,
             draw=drawn.decision.summary,
-            top_k=drawn.spec.draw == "topk" and drawn.spec.per is None and not separate,
+            top_k=drawn.spec.draw == "topk" and drawn.spec.per is None and not scored.model.separate_targets,
         )
         texts = [*texts, *drawn.decision.notes]
         manifest = manifest_of(scored, recipe, drawn.found, kept, entries, diagnostics, nats, texts)
         if domains:
             manifest["domains"] = domains.identity()
-        if steps:
-            manifest["steps"] = dict(steps)
-        self._write_cards(manifest, job)
-        self.folder.commit(manifest)
         return manifest
 
-    def _write_files(self, job: WriteJob, decision: Decision) -> list[dict[str, Any]]:
-        """The shards, and the ledger beside them; returns the shards' entries in the manifest."""
-        shards = plan_shards(job.keep, [job.found[i] for i in range(len(job.found))], job.spec.shard_bytes)
+    def commit(self, manifest: dict[str, Any], schema: pa.Schema) -> None:
+        """Write the cards and the manifest: from here on it is a run."""
+        self._write_cards(manifest, schema)
+        self.folder.commit(manifest)
+
+    def write_files(self, job: WriteJob, shards: Sequence[Shard], decision: Decision) -> list[dict[str, Any]]:
+        """Some shards, and the ledger beside them; returns the shards' entries in the manifest."""
         with self.progress.stage("write", len(shards) + 1, in_bytes=False) as stage:
-            path = self.folder.path / "ledger.parquet"
-            ledger = self.engine.here.submit(partial(write_ledger, path, decision, job.scale))
+            path = self.folder.path / LEDGER
+            ledger = self.engine.here.submit(partial(write_ledger, path, decision, job.scale, job.schema))
             entries: list[dict[str, Any]] = []
             try:
                 for _shard, entry in self.engine.each(partial(write_shard, job), shards, alone=job.alone):
@@ -452,14 +590,14 @@ class Session:
                 wait([ledger])
             ledger.result()
             stage.advance(1)
-        return sorted(entries, key=lambda entry: str(entry["path"]))
+        return sorted(entries, key=lambda entry: shard_number(entry["path"]))
 
-    def _write_cards(self, manifest: dict[str, Any], job: WriteJob) -> None:
+    def _write_cards(self, manifest: dict[str, Any], schema: pa.Schema) -> None:
         from curate.report.card import croissant_json, dataset_card
 
         for path, text in (
             ("README.md", dataset_card(manifest)),
-            ("croissant.json", croissant_json(manifest, job.schema)),
+            ("croissant.json", croissant_json(manifest, schema)),
         ):
             with atomic(self.folder.path / path) as part:
                 part.write_text(text, encoding="utf-8")
@@ -484,6 +622,18 @@ class Session:
 
     def _timed(self, name: str) -> _Timer:
         return _Timer(self.seconds, name)
+
+
+def _some(kept: list[dict[str, Any]], spec: DrawSpec) -> list[dict[str, Any]]:
+    """What is kept of each partition.
+
+    Raises
+    ------
+    InputError : nothing.
+    """
+    if not any(k["n_documents"] for k in kept):
+        raise InputError(f"nothing selected: no document fits the budget ({spec.budget}) or the threshold")
+    return kept
 
 
 def _carried(

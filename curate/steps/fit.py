@@ -16,7 +16,7 @@ from curate.features.domains import CLUSTER, Domains
 from curate.io.corpus import Corpus, Partition
 from curate.io.formats import BadRow
 from curate.io.run import digest, read_json, write_json
-from curate.io.tables import write_table
+from curate.io.tables import batches, write_table
 from curate.scorers import Dsir, Leverage, Scorer
 from curate.steps.count import NgramCounts
 from curate.steps.documents import documents, raw_batches
@@ -135,8 +135,13 @@ def _look(job: FitJob, partition: Partition) -> dict[str, Any]:
         "wanted": found,
         "n_documents": n_documents,
         "n_bytes": n_bytes,
-        "bad": [[b.path, b.row, b.reason, b.content.hex()] for b in bad],
+        "bad": listed(bad),
     }
+
+
+def listed(bad: Iterable[BadRow]) -> list[list[Any]]:
+    """Bad rows as JSON has them."""
+    return [[b.path, b.row, b.reason, b.content.hex()] for b in bad]
 
 
 def fit_model(
@@ -170,14 +175,17 @@ def fit_model(
     return about | (model.about() if isinstance(model, Leverage) else {})
 
 
-def write_quarantine(path: Path, counted: Iterable[dict[str, Any]]) -> int:
-    """Gather the bad rows of all partitions into one file; returns how many there are."""
+def write_quarantine(path: Path, counted: Iterable[dict[str, Any]], before: Path | None = None) -> int:
+    """Gather the bad rows of all partitions into one file, behind those ``before``; returns how many there are."""
     rows: list[list[Any]] = []
     for found in counted:
         rows += found["bad"]
+    tables = list(batches(before)) if before is not None and before.exists() else []
     if rows:
         columns = zip(*((p, r, why, bytes.fromhex(content)) for p, r, why, content in rows), strict=True)
-        write_table(path, BAD_SCHEMA, [pa.table([pa.array(c) for c in columns], schema=BAD_SCHEMA)])
+        tables.append(pa.table([pa.array(c) for c in columns], schema=BAD_SCHEMA))
+    if tables:
+        write_table(path, BAD_SCHEMA, tables)
     else:
         path.unlink(missing_ok=True)
-    return len(rows)
+    return sum(table.num_rows for table in tables)

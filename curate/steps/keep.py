@@ -26,7 +26,7 @@ from curate.steps.decision import Decision, chosen_scores
 from curate.steps.early import LINE, early_path, early_tables
 from curate.steps.scoretable import add_sizes, sizes_by
 
-FORMAT = 2  # of the files in _work
+FORMAT = 3  # of the files in _work
 LINES_AT_ONCE = 1_000  # JSON rows whose columns are found together
 ADDED = ("curate_score", "curate_weight", "curate_target")
 
@@ -46,13 +46,16 @@ class KeepJob:
     def path(self, partition: int, ending: str) -> Path:
         return self.folder / f"part-{partition:05d}.{ending}"
 
-    def alone(self, partition: Partition) -> Callable[[], dict[str, Any]]:
-        """`keep_partition` of one partition, to be sent elsewhere."""
+    def alone(self, partition: Partition, work: Work | None = None) -> Callable[[], dict[str, Any]]:
+        """`keep_partition`, or other ``work``, of one partition, to be sent elsewhere."""
         corpus, there = self.corpus.alone(partition)
-        return partial(keep_partition, replace(self, corpus=corpus), there)
+        return partial(work or keep_partition, replace(self, corpus=corpus), there)
 
     def key(self, partition: Partition) -> str:
         return digest([FORMAT, "keep", self.draw_key, self.corpus.identity(partition)])
+
+
+Work = Callable[[KeepJob, Partition], dict[str, Any]]
 
 
 @dataclass
@@ -94,10 +97,35 @@ def kept_of(decision: Decision, part: int) -> Kept:
 
 def keep_partition(job: KeepJob, partition: Partition) -> dict[str, Any]:
     """Write the kept rows of one partition to the work folder, unless that is done; returns what they are."""
-    marker = job.path(partition.index, "json")
-    found: dict[str, Any] | None = read_json(marker)
-    if found and found["key"] == job.key(partition):
+    found = _done(job, partition)
+    if found and (found["kind"] or not found["n_documents"]):
         return found
+    if found is None:
+        found, rows = _numbered(job, partition)
+    else:
+        rows = numbers_of(job, partition.index)["rows"]
+    if len(rows):
+        found |= _fetch(job, partition, rows)
+    write_json(job.path(partition.index, "json"), found)
+    return found
+
+
+def number_partition(job: KeepJob, partition: Partition) -> dict[str, Any]:
+    """As `keep_partition`, but for the rows, which stay where they are: no text is read. Its ``kind`` is None."""
+    found = _done(job, partition)
+    if found is None:
+        found, _ = _numbered(job, partition)
+        write_json(job.path(partition.index, "json"), found)
+    return found
+
+
+def _done(job: KeepJob, partition: Partition) -> dict[str, Any] | None:
+    found: dict[str, Any] | None = read_json(job.path(partition.index, "json"))
+    return found if found and found["key"] == job.key(partition) else None
+
+
+def _numbered(job: KeepJob, partition: Partition) -> tuple[dict[str, Any], np.ndarray]:
+    """What is kept of a partition, and which rows of the file that is; their numbers are written."""
     kept = kept_of(job.decision, partition.index)
     found = {
         "key": job.key(partition),
@@ -111,15 +139,14 @@ def keep_partition(job: KeepJob, partition: Partition) -> dict[str, Any]:
         with atomic(job.path(partition.index, "npz")) as part, open(part, "wb") as file:
             np.savez(
                 file,
+                rows=kept.rows,
                 scores=kept.scores,
                 weights=kept.weights,
                 targets=kept.targets,
                 n_bytes=kept.n_bytes,
                 n_tokens=kept.n_tokens,
             )
-        found |= _fetch(job, partition, kept.rows)
-    write_json(marker, found)
-    return found
+    return found, kept.rows
 
 
 def _fetch(job: KeepJob, partition: Partition, rows: np.ndarray) -> dict[str, Any]:

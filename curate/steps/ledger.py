@@ -10,10 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.io.tables import batches, write_table
+from curate.io.schemas import dumped, loaded
+from curate.io.tables import batches, schema_of, write_table
 from curate.sampling.draws import BY_CHANCE
 from curate.steps.decision import Decision, chosen_scores
 
+COLUMNS = b"curate_columns"
 LEDGER = pa.schema(
     [
         ("doc_id", pa.large_string()),
@@ -37,8 +39,11 @@ def ledger_schema(decision: Decision) -> pa.Schema:
     return schema
 
 
-def write_ledger(path: Path, decision: Decision, scale: float) -> int:
-    """One row a document, with why it was kept or not; returns how many rows. ``scale``: of weights, see `Decision`."""
+def write_ledger(path: Path, decision: Decision, scale: float, columns: pa.Schema) -> int:
+    """One row a document, with why it was kept or not; returns how many rows.
+
+    ``scale``: of weights, see `Decision`. ``columns``: of the shards, which are noted beside.
+    """
     table = decision.table
     names = np.array([n.removeprefix("score_") for n in table.score_columns], object)
 
@@ -47,13 +52,19 @@ def write_ledger(path: Path, decision: Decision, scale: float) -> int:
             first = 0
             for scored in batches(file):
                 chosen = decision.targets(part, scored, first)
-                columns = {"weight": decision.weights(part, chosen, first) * scale}
+                numbers = {"weight": decision.weights(part, chosen, first) * scale}
                 if (chances := decision.chances(part, scored.num_rows, first)) is not None:
-                    columns["inclusion"] = pa.array(chances, mask=np.isnan(chances))
+                    numbers["inclusion"] = pa.array(chances, mask=np.isnan(chances))
                 first += scored.num_rows
-                yield _ledger_rows(decision, scored, chosen, columns, names)
+                yield _ledger_rows(decision, scored, chosen, numbers, names)
 
-    return write_table(path, ledger_schema(decision), rows())
+    return write_table(path, ledger_schema(decision).with_metadata({COLUMNS: dumped(columns)}), rows())
+
+
+def columns_of_shards(ledger: Path) -> pa.Schema | None:
+    """The columns that are noted in a ledger; None in one from before they were."""
+    noted = (schema_of(ledger).metadata or {}).get(COLUMNS)
+    return None if noted is None else loaded(noted.decode())
 
 
 def _ledger_rows(

@@ -13,14 +13,16 @@ import pyarrow as pa
 
 from curate.features.domains import CLUSTER
 from curate.io.corpus import Partition
+from curate.io.formats import BadRow
 from curate.io.paths import arrow_source, opened
+from curate.io.run import write_json
 from curate.io.tables import is_done, write_table
 from curate.kernels.streams import NgramStream, bucket_dtype
 from curate.scorers import Dsir, Fusion, Scorer, load_scorer
 from curate.steps.count import NgramCounts
 from curate.steps.documents import documents, raw_batches, score_schema
 from curate.steps.early import EarlyFile, Guess, early_path, rows_at
-from curate.steps.fit import Reading
+from curate.steps.fit import Reading, listed
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,10 @@ def _loaded(saved: Saved) -> Scorer | Fusion:
 
 @dataclass(frozen=True)
 class ScoreJob:
-    """What scoring a partition needs to know. ``key`` names the scoring of the whole corpus."""
+    """What scoring a partition needs to know. ``key`` names the scoring of the whole corpus.
+
+    ``bad``: folder for a list of the bad rows of each partition, where no fit has read it and listed them.
+    """
 
     reading: Reading
     model: Scorer | Fusion
@@ -51,6 +56,7 @@ class ScoreJob:
     spilled: NgramCounts | None  # buckets that were kept, instead of reading the text again
     guess: Guess | None  # of what will be kept, when that is known to be drawn next
     early: Path
+    bad: Path | None = None
 
     def path(self, partition: Partition) -> Path:
         return self.folder / f"part-{partition.index:05d}.parquet"
@@ -59,7 +65,8 @@ class ScoreJob:
         """`score_partition` of one partition, to be sent elsewhere, where nobody knows what others may keep."""
         reading, there = self.reading.alone(partition)
         job = partial(ScoreJob, reading, columns=self.columns, folder=self.folder, key=self.key)
-        return partial(_score_saved, partial(job, spilled=None, guess=None, early=self.early), saved, there)
+        job = partial(job, spilled=None, guess=None, early=self.early, bad=self.bad)
+        return partial(_score_saved, job, saved, there)
 
 
 def score_partition(job: ScoreJob, partition: Partition) -> bool:
@@ -111,7 +118,9 @@ def _read_exactly(stream: Any, view: memoryview) -> None:
 def _from_text(job: ScoreJob, partition: Partition) -> Iterator[pa.Table]:
     corpus, reading = job.reading.corpus, job.reading
 
-    def work(raw: Any) -> tuple[pa.Table, pa.Table | None]:
+    bad: list[BadRow] = []
+
+    def work(raw: Any) -> tuple[pa.Table, pa.Table | None, list[BadRow]]:
         docs = documents(corpus, partition, raw, reading.carry, reading.vectors)
         carried = docs.carried
         if domains := reading.domains:
@@ -120,13 +129,21 @@ def _from_text(job: ScoreJob, partition: Partition) -> Iterator[pa.Table]:
         numbers = {"row": docs.rows, "n_tokens": n_tokens, "n_bytes": docs.n_bytes}
         table = _table(job, partition, docs.ids, numbers, scores, docs.has_text, carried)
         set_aside = rows_at(raw, docs, job.guess.likely(scores[:, 0], docs, n_tokens)) if job.guess else None
-        return table, set_aside
+        return table, set_aside, docs.bad
 
     batches = raw_batches(corpus, partition, reading.columns, reading.batch_bytes, whole_rows=job.guess is not None)
     with EarlyFile(early_path(job.early, partition), job.key) as early:
-        for table, set_aside in job.reading.engine.pipeline(work, batches):
+        for table, set_aside, found in job.reading.engine.pipeline(work, batches):
             early.add(set_aside)
+            bad += found
             yield table
+    if job.bad is not None:  # before the score table is there in whole
+        write_json(bad_path(job.bad, partition.index), {"key": job.key, "bad": listed(bad)})
+
+
+def bad_path(folder: Path, partition: int) -> Path:
+    """Where the bad rows of a partition are listed."""
+    return folder / f"part-{partition:05d}.json"
 
 
 def _table(

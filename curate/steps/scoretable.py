@@ -23,10 +23,15 @@ OTHER = "(other)"
 
 @dataclass(frozen=True)
 class Parts(Sequence[Path]):
-    """The files of a score table, one a partition, in order; named as they are asked for: there may be millions."""
+    """The files of a score table, one a partition, in order; named as they are asked for: there may be millions.
+
+    Those from number ``since`` on may be ``apart``, in a folder of their own.
+    """
 
     folder: Path
     n: int
+    apart: Path | None = None
+    since: int = 0
 
     def __len__(self) -> int:
         return self.n
@@ -41,7 +46,8 @@ class Parts(Sequence[Path]):
         where = range(self.n)[at]
         if isinstance(where, range):
             return [self[i] for i in where]
-        return self.folder / f"part-{where:05d}.parquet"
+        folder = self.apart if self.apart is not None and where >= self.since else self.folder
+        return folder / f"part-{where:05d}.parquet"
 
 
 @dataclass(frozen=True)

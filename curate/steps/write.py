@@ -48,6 +48,11 @@ class Shard:
     n_documents: int
 
 
+def shard_number(path: str) -> int:
+    """The number in the name of a shard."""
+    return int(path.rpartition("/part-")[2].partition(".")[0])
+
+
 @dataclass(frozen=True)
 class WriteJob:
     """What writing a shard needs to know."""
@@ -75,8 +80,13 @@ class WriteJob:
         return digest([FORMAT, "write", self.spec.format, self.spec.shard_bytes, self.schema.to_string(), pieces])
 
 
-def plan_shards(keep: KeepJob, found: Sequence[dict[str, Any]], shard_bytes: int) -> list[Shard]:
-    """Cut the kept documents, in the order of the corpus, into runs of at most ``shard_bytes`` of text."""
+def plan_shards(
+    keep: KeepJob, found: Sequence[dict[str, Any]], shard_bytes: int, *, since: int = 0, number: int = 0
+) -> list[Shard]:
+    """Cut the kept documents, in the order of the corpus, into runs of at most ``shard_bytes`` of text.
+
+    Only those of partitions from ``since`` on; ``number``: of the first shard.
+    """
     shards: list[Shard] = []
     pieces: list[Piece] = []
     used = 0
@@ -84,11 +94,11 @@ def plan_shards(keep: KeepJob, found: Sequence[dict[str, Any]], shard_bytes: int
     def close() -> None:
         nonlocal pieces, used
         if pieces:
-            shards.append(Shard(len(shards), tuple(pieces), sum(p.stop - p.start for p in pieces)))
+            shards.append(Shard(number + len(shards), tuple(pieces), sum(p.stop - p.start for p in pieces)))
         pieces, used = [], 0
 
     for index, part in enumerate(found):
-        if not part["n_documents"]:
+        if index < since or not part["n_documents"]:
             continue
         ends = np.cumsum(numbers_of(keep, index)["n_bytes"])
         start = 0
@@ -108,12 +118,17 @@ def plan_shards(keep: KeepJob, found: Sequence[dict[str, Any]], shard_bytes: int
     return shards
 
 
-def output_schema(keep: KeepJob, found: Sequence[dict[str, Any]], separate: bool) -> pa.Schema:
-    """All input columns over all files, then what curate adds."""
-    schema = pa.schema([])
+def output_schema(
+    keep: KeepJob, found: Sequence[dict[str, Any]], separate: bool, before: pa.Schema | None = None
+) -> pa.Schema:
+    """All input columns over all files that rows were fetched from, then what curate adds.
+
+    ``before``: the columns that there were already, of shards that stay.
+    """
+    schema = pa.schema([] if before is None else [f for f in before if f.name not in ADDED])
     seen: set[str] = set()
     for index, part in enumerate(found):
-        if not part["n_documents"]:
+        if not part["kind"]:
             continue
         one = fetched_schema(keep.path(index, part["kind"]), part).remove_metadata()
         if (text := one.to_string()) not in seen:
