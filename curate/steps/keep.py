@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -155,7 +156,11 @@ def _fetch(job: KeepJob, partition: Partition, rows: np.ndarray) -> dict[str, An
     lines = partition.n_rows is None and job.corpus.source(partition).format not in ("csv", "txt")
     if tables is None:
         tables = (_lines_of_raw if lines else _tables_of_raw)(job, partition, _Wanted(rows))
-    found, count = (_write_lines if lines else _write_tables)(job, partition, tables)
+    try:
+        found, count = (_write_lines if lines else _write_tables)(job, partition, tables)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        path = job.corpus.source(partition).path
+        raise CorruptError(f"{path}: its rows are not what they were when they were scored; score it again") from error
     if count != len(rows):
         path = job.corpus.source(partition).path
         raise CorruptError(f"{path}: {len(rows):,} rows are kept but {count:,} were found; score it again")
