@@ -88,9 +88,7 @@ def main() -> None:
     "--engine", type=click.Choice(["local"]), default="local", show_default=True, help="Where partitions are worked on."
 )
 @running
-@click.pass_context
 def select(
-    context: click.Context,
     raw: tuple[str, ...],
     out: str,
     update: str | None,
@@ -115,7 +113,7 @@ def select(
       curate select samples/raw --target samples/targets/gsm8k/train.jsonl --budget 10% --out out
       curate select --update out
     """
-    if (updating := Update.asked(context)) is not None:
+    if (updating := Update.asked(click.get_current_context())) is not None:
         if dry_run:
             updating.show_pending(rest["workers"], as_json)
             return
