@@ -97,10 +97,7 @@ def main(log: str | None) -> None:
 @click.option("--save-recipe", type=click.Path(dir_okay=False), metavar="FILE", help="Write it down, for curate run.")
 @with_engine
 @running
-@click.pass_context
 def select(
-    context: click.Context,
-    /,
     raw: tuple[str, ...],
     out: str,
     update: str | None,
@@ -126,7 +123,7 @@ def select(
       curate select samples/raw --target samples/targets/gsm8k/train.jsonl --budget 10% --out out
       curate select --update out
     """
-    if (updating := Update.asked(context)) is not None:
+    if (updating := Update.asked(click.get_current_context())) is not None:
         if dry_run:
             updating.show_pending(rest["workers"], as_json)
             return

@@ -66,10 +66,8 @@ class Update:
             numbers = {"n_known_files": len(found.known), "n_new_files": len(new), "n_new_bytes": found.n_new_bytes}
             print_json({"out": self.out, **numbers, "new": new})
             return
-        click.echo(
-            f"{len(found.new):,} new file{'s' * (len(found.new) != 1)}, {size(found.n_new_bytes)} on disk, beside the {len(found.known):,} that "
-            f"{self.out} is made of; nothing was written"
-        )
+        come = f"{len(found.new):,} new file{'s' * (len(found.new) != 1)}, {size(found.n_new_bytes)} on disk"
+        click.echo(f"{come}, beside the {len(found.known):,} that {self.out} is made of; nothing was written")
 
     def run(self, quiet: bool, **resources: Any) -> Any:
         """Do it; returns the selection."""

@@ -179,9 +179,10 @@ def selection_text(result: Any) -> str:
 
 def _update(of: Mapping[str, int]) -> str:
     """What the last update took in, and how much of the selection it changed."""
+    files = f"{of['n_new_files']:,} new file{'s' * (of['n_new_files'] != 1)}"
     return (
-        f"update   {of['n_new_files']:,} new file{'s' * (of['n_new_files'] != 1)}, {of['n_new_documents']:,} documents, {of['n_new_selected']:,} of "
-        f"them selected; {of['n_shards_written']:,} shards written, {of['n_shards_kept']:,} as they were"
+        f"update   {files}, {of['n_new_documents']:,} documents, {of['n_new_selected']:,} of them selected; "
+        f"{of['n_shards_written']:,} shards written, {of['n_shards_kept']:,} as they were"
     )
 
 

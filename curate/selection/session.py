@@ -524,8 +524,8 @@ class Session:
     ) -> dict[str, Any]:
         """Write shards, ledger, cards and manifest, which commits the run; returns the manifest."""
         with self._timed("write"):
-            schema = output_schema(drawn.keep, drawn.kept, drawn.scored.model.separate_targets)
-            job = self.write_job(drawn, writing, schema, 1.0 / total_weight(drawn.keep, drawn.kept))
+            schema = output_schema(drawn.kept, drawn.scored.model.separate_targets)
+            job = self.write_job(drawn, writing, schema, 1.0 / total_weight(drawn.keep, drawn.kept, self.engine))
             shards = plan_shards(drawn.keep, drawn.kept, writing.shard_bytes)
             entries = self.write_files(job, shards, drawn.decision)
         manifest = self.described(drawn, recipe, entries, domains)

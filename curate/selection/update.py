@@ -14,15 +14,13 @@ from typing import Any
 import pyarrow as pa
 
 from curate.engines import LocalEngine
-from curate.engines.resources import Resources
 from curate.io.paths import linked, refuse_inputs_below
 from curate.io.run import QUARANTINE, SCORES_COMMIT, RunFolder, read_json, write_json
 from curate.io.tables import count_rows
 from curate.io.targets import Paths, listed_paths
 from curate.progress import Progress
-from curate.sampling.budget import parse_bytes
 from curate.scorers import Fusion, Scorer, load_scorer
-from curate.selection.asked import ScoringSpec, draw_spec_of, write_spec_of
+from curate.selection.asked import ScoringSpec, draw_spec_of, resources_of, write_spec_of
 from curate.selection.growth import Former, Growth, find_growth, parents_of
 from curate.selection.outcome import Selection
 from curate.selection.scored import Scored
@@ -68,7 +66,7 @@ def update(
     ------
     RunError : there is no finished run; an old file is gone, or not what it was; what scores depend on is not.
     """
-    resources = Resources(workers, parse_bytes(memory_limit), False, engine, engine_options or {})
+    resources = resources_of(workers, memory_limit, False, engine, engine_options)
     folder = RunFolder(out)
     Former.of(folder)  # or nothing is made there
     with resources.start() as started, folder.locked():
@@ -141,7 +139,7 @@ class _Update:
         """Which shards are to be written, with what that takes fetched; their columns, and the scale of weights."""
         session, model = self.session, drawn.scored.model
         separate = model.separate_targets
-        scale = 1.0 / total_weight(drawn.keep, drawn.kept)
+        scale = 1.0 / total_weight(drawn.keep, drawn.kept, session.engine)
         shards = redrawn(
             RedrawJob(
                 drawn.keep,
@@ -160,13 +158,13 @@ class _Update:
             shards = shards.all_anew()
         drawn = session.fetch(drawn, _partitions(shards))
         if _all_fetched(drawn):
-            return drawn, shards, output_schema(drawn.keep, drawn.kept, separate), scale
-        schema = output_schema(drawn.keep, drawn.kept, separate, columns)
+            return drawn, shards, output_schema(drawn.kept, separate), scale
+        schema = output_schema(drawn.kept, separate, columns)
         if schema == columns:
             return drawn, shards, schema, scale
         shards = shards.all_anew()
         drawn = session.fetch(drawn, _partitions(shards))
-        return drawn, shards, output_schema(drawn.keep, drawn.kept, separate), scale
+        return drawn, shards, output_schema(drawn.kept, separate), scale
 
     @property
     def _sound(self) -> frozenset[int]:

@@ -19,11 +19,11 @@ from curate.io.corpus import Corpus, Partition
 from curate.io.formats import Batch, Lines, read_raw
 from curate.io.paths import arrow_source, atomic, opened, whole
 from curate.io.run import digest, read_json, write_json
-from curate.io.schemas import dumped, inferred, loaded, merged
+from curate.io.schemas import dumped, inferred, merged
 from curate.io.tables import batches, regrouped
 from curate.metrics.weights import LengthHistogram
 from curate.sampling.solving import ExactSums
-from curate.steps.decision import Decision, chosen_scores
+from curate.steps.decision import Cuts, Decision, chosen_scores
 from curate.steps.early import LINE, early_path, early_tables
 from curate.steps.scoretable import add_sizes, sizes_by
 
@@ -208,15 +208,17 @@ def _lines_of_raw(job: KeepJob, partition: Partition, wanted: _Wanted) -> Iterat
 
 
 def _write_tables(job: KeepJob, partition: Partition, tables: Iterator[pa.Table]) -> tuple[dict[str, Any], int]:
-    writer, count = None, 0
+    writer, count, schema = None, 0, pa.schema([])
     with atomic(job.path(partition.index, "arrow")) as part, pa.OSFile(str(part), "wb") as sink:
         for table in tables:
-            writer = writer or pa.ipc.new_file(sink, table.schema)
+            if writer is None:
+                schema = table.schema
+                writer = pa.ipc.new_file(sink, schema)
             writer.write_table(table)
             count += table.num_rows
         if writer is not None:
             writer.close()
-    return {"kind": "arrow"}, count
+    return {"kind": "arrow", "schema": dumped(schema.remove_metadata())}, count
 
 
 def _write_lines(job: KeepJob, partition: Partition, tables: Iterator[pa.Table]) -> tuple[dict[str, Any], int]:
@@ -236,17 +238,27 @@ def _write_lines(job: KeepJob, partition: Partition, tables: Iterator[pa.Table])
 
 def numbers_of(job: KeepJob, partition: int) -> Any:
     """The arrays of `Kept` of one partition that any documents are kept of, by name."""
-    with whole(job.path(partition, "npz")) as stream, np.load(stream, allow_pickle=False) as arrays:
+    return _arrays(job.path(partition, "npz"))
+
+
+def _arrays(path: Path) -> Any:
+    with whole(path) as stream, np.load(stream, allow_pickle=False) as arrays:
         return dict(arrays)
 
 
-def total_weight(job: KeepJob, found: Sequence[dict[str, Any]]) -> float:
+def total_weight(job: KeepJob, found: Sequence[dict[str, Any]], engine: Engine) -> float:
     """The sum of the weights of all kept documents, the same in whatever order they are."""
+    if isinstance(job.decision, Cuts):
+        return float(sum(part["n_documents"] for part in found))  # each weighs 1
+    paths = [job.path(index, "npz") for index, part in enumerate(found) if part["n_documents"]]
     total = ExactSums()
-    for index, part in enumerate(found):
-        if part["n_documents"]:
-            total.add(numbers_of(job, index)["weights"])
+    for sums in engine.ordered(_weights_in, paths):
+        total = total.merge(sums)
     return float(total.totals()[0])
+
+
+def _weights_in(path: Path) -> ExactSums:
+    return ExactSums().add(_arrays(path)["weights"])
 
 
 @dataclass(frozen=True)
@@ -283,14 +295,6 @@ def tables_of(path: Path, start: int, stop: int) -> Iterator[pa.Table]:
                 yield table.slice(low, high - low)
             if first >= stop:
                 return
-
-
-def fetched_schema(path: Path, found: dict[str, Any]) -> pa.Schema:
-    """The columns of a partition's kept rows."""
-    if found["kind"] == "jsonl":
-        return loaded(found["schema"])
-    with arrow_source(path) as source:
-        return pa.ipc.open_file(source).schema
 
 
 def kept_lengths(decision: Decision, other: Decision, engine: Engine) -> tuple[LengthHistogram, float]:

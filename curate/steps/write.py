@@ -19,8 +19,8 @@ from curate.errors import unknown
 from curate.io.corpus import hash_file
 from curate.io.paths import atomic
 from curate.io.run import digest, read_json, write_json
-from curate.io.schemas import conformed, from_lines, merged, to_lines, writable
-from curate.steps.keep import ADDED, KeepJob, Piece, fetched_schema, lines_of, numbers_of, tables_of
+from curate.io.schemas import conformed, from_lines, loaded, merged, to_lines, writable
+from curate.steps.keep import ADDED, KeepJob, Piece, lines_of, numbers_of, tables_of
 
 FORMAT = 1
 ROW_GROUP_BYTES = 16_000_000  # of text; a group is held more than once while it is written
@@ -100,6 +100,10 @@ def plan_shards(
     for index, part in enumerate(found):
         if index < since or not part["n_documents"]:
             continue
+        if used + part["n_bytes"] <= shard_bytes:  # all of it: no need to look at its documents
+            pieces.append(Piece(index, 0, part["n_documents"]))
+            used += part["n_bytes"]
+            continue
         ends = np.cumsum(numbers_of(keep, index)["n_bytes"])
         start = 0
         while start < len(ends):
@@ -118,22 +122,17 @@ def plan_shards(
     return shards
 
 
-def output_schema(
-    keep: KeepJob, found: Sequence[dict[str, Any]], separate: bool, before: pa.Schema | None = None
-) -> pa.Schema:
+def output_schema(found: Sequence[dict[str, Any]], separate: bool, before: pa.Schema | None = None) -> pa.Schema:
     """All input columns over all files that rows were fetched from, then what curate adds.
 
     ``before``: the columns that there were already, of shards that stay.
     """
     schema = pa.schema([] if before is None else [f for f in before if f.name not in ADDED])
     seen: set[str] = set()
-    for index, part in enumerate(found):
-        if not part["kind"]:
-            continue
-        one = fetched_schema(keep.path(index, part["kind"]), part).remove_metadata()
-        if (text := one.to_string()) not in seen:
-            seen.add(text)
-            schema = merged(schema, one)
+    for part in found:
+        if part["kind"] and part["schema"] not in seen:
+            seen.add(part["schema"])
+            schema = merged(schema, loaded(part["schema"]).remove_metadata())
     fields = [f for f in writable(schema) if f.name not in ADDED]
     fields += [pa.field("curate_score", pa.float64()), pa.field("curate_weight", pa.float64())]
     if separate:
