@@ -20,7 +20,6 @@ from curate.selection.lineage import lineage as telling
 from curate.selection.outcome import Scoring, Selection
 from curate.selection.scored import adopt_scores, generations_of
 from curate.selection.session import Session, ready_scorer
-from curate.steps.decision import DrawSpec
 from curate.steps.scoretable import statistics
 from curate.steps.write import WriteSpec
 

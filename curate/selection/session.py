@@ -226,7 +226,8 @@ class Session:
         done = read_json(marker)
         if done is not None and done["key"] == scanned.key and self.folder.scorer.exists():
             return load_scorer(self.folder.scorer)
-        fit = self._fit_job(scanned, model)
+        spill = isinstance(model, Dsir) and scanned.domains is None and self._spills(scanned.corpus, model)
+        fit = self._fit_job(scanned, model, spill=spill)
         with self._timed("fit"):
             found = self._each("fit", partial(fit_partition, fit), scanned.corpus.partitions, fit.alone, fit)
             about = {
@@ -239,6 +240,7 @@ class Session:
             "key": scanned.key,
             "fit": {"n_documents": n_documents} | (about if isinstance(model, Fusion) else about[model.method]),
             "n_bad_rows": write_quarantine(self.folder.path / "quarantine.parquet", found),
+            "spilled": spill,
         }
         write_json(marker, fitted)
         return model
@@ -255,15 +257,14 @@ class Session:
             raise RunError(f"{self.folder.path}: no scorer is fitted there yet; fit it first")
         return found
 
-    def _fit_job(self, scanned: Scanned, model: Scorer | Fusion) -> FitJob:
-        spills = isinstance(model, Dsir) and scanned.domains is None and self._spills(scanned.corpus, model)
-        return fit_job(model.members, self._reading(scanned, model), self.folder.work / "fit", spills)
+    def _fit_job(self, scanned: Scanned, model: Scorer | Fusion, *, spill: bool) -> FitJob:
+        return fit_job(model.members, self._reading(scanned, model), self.folder.work / "fit", spill)
 
     def _spilled(self, scanned: Scanned, model: Scorer | Fusion) -> NgramCounts | None:
         """The buckets that the fit has kept, if it has."""
-        if not isinstance(model, Dsir) or scanned.domains is not None or not self._spills(scanned.corpus, model):
+        if not self.fitted(scanned)["spilled"]:
             return None
-        counts = self._fit_job(scanned, model).wanted[model.method]
+        counts = self._fit_job(scanned, model, spill=True).wanted[model.method]
         assert isinstance(counts, NgramCounts)
         return counts
 
