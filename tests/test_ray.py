@@ -181,7 +181,7 @@ def test_a_piece_of_work_that_kills_its_worker_each_time_is_an_error_that_says_s
 def test_a_task_that_no_node_can_take_is_an_error_and_no_endless_wait(cluster, monkeypatch):
     monkeypatch.setattr("curate.engines.ray.PATIENCE", 1.0)
     monkeypatch.setattr("curate.engines.ray.LOOK_AGAIN", 0.5)
-    with RayEngine(cpus_per_task=64) as engine, pytest.raises(ResourceError, match="64 cores .* largest has 1 cores"):
+    with RayEngine(cpus_per_task=64) as engine, pytest.raises(ResourceError, match=r"64 cores .* largest has 1 cores"):
         engine.map(abs, [1, 2, 3])
     with (
         RayEngine(memory_per_task=10**15) as engine,
