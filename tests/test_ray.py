@@ -184,8 +184,8 @@ def test_a_task_that_no_node_can_take_is_an_error_and_no_endless_wait(cluster, m
     with RayEngine(cpus_per_task=64) as engine, pytest.raises(ResourceError, match=r"64 cores .* largest has 1 cores"):
         engine.map(abs, [1, 2, 3])
     with (
-        RayEngine(memory_per_task=10**15) as engine,
-        pytest.raises(ResourceError, match=r"1 cores and 1,000,000,000,000,000 bytes"),
+        RayEngine(memory_per_task=10**13) as engine,
+        pytest.raises(ResourceError, match=r"1 cores and 10,000,000,000,000 bytes"),
     ):
         list(engine.each(None, [1], alone=lambda _: int))
 
