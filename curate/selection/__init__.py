@@ -17,7 +17,7 @@ from curate.sampling.budget import Budget, parse_bytes
 from curate.scorers import scorer
 from curate.selection.asked import Asked, ScoringSpec, draw_spec, resources_of
 from curate.selection.lineage import lineage as telling
-from curate.selection.outcome import Scoring, Selection
+from curate.selection.outcome import Scoring, Selection, log_end
 from curate.selection.scored import adopt_scores, generations_of
 from curate.selection.session import Session, ready_scorer
 from curate.steps.scoretable import statistics
@@ -219,17 +219,5 @@ def _select(
         drawn = session.draw(session.scored(scanned, model, spec), recipe, spec)
         manifest = session.write(drawn, recipe, asked.writing, scanned.domains, steps)
         done = Selection.of(folder, manifest, session.seconds)
-        _log_end(done)
+        log_end(done)
         return done
-
-
-def _log_end(done: Selection) -> None:
-    """Log what came of a run."""
-    for warning in done.warnings:
-        event("run.warning", level="warning", message=warning)
-    counts: dict[str, Any] = {
-        "n_documents": done.n_documents,
-        "n_selected": done.n_selected,
-        "n_bytes": done.n_bytes_selected,
-    }
-    event("run.end", out=str(done.out), uuid=done.manifest["uuid"], **counts, seconds=dict(done.seconds))
