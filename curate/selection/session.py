@@ -557,7 +557,7 @@ class Session:
             job = self.write_job(drawn, writing, schema, 1.0 / total_weight(drawn.keep, drawn.kept, self.engine))
             shards = plan_shards(drawn.keep, drawn.kept, writing.shard_bytes)
             entries = self.write_files(job, shards, drawn.decision)
-        manifest = self.described(drawn, recipe, entries, domains)
+            manifest = self.described(drawn, recipe, entries, domains)
         if steps:
             manifest["steps"] = dict(steps)
         self.commit(manifest, schema)
@@ -582,8 +582,7 @@ class Session:
     ) -> dict[str, Any]:
         """The manifest of what was written, not committed yet. ``entries``: of the shards."""
         scored, kept = drawn.scored, drawn.kept
-        with self._timed("write"):
-            lengths, overlap = kept_lengths(drawn.decision, drawn.top, self.engine)
+        lengths, overlap = kept_lengths(drawn.decision, drawn.top, self.engine)
         texts, diagnostics = diagnose(scored, drawn.found, drawn.spec, kept, lengths, overlap, self.engine)
         nats = spent(
             drawn.found.n_eligible,
