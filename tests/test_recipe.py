@@ -96,7 +96,7 @@ def test_every_argument_of_select_is_in_a_recipe_or_for_one_call_only():
 def test_every_option_of_select_is_a_key_of_the_same_name():
     keys = {key for name in SELECTING for key in SECTIONS[name].keys} | {"out", "name"}  # type: ignore[union-attr]
     options = {p.name for p in main.commands["select"].params}
-    of_a_call = {"targets", "tokenizer", "dry_run", "save_recipe", "overwrite", "quiet", "as_json"}
+    of_a_call = {"targets", "tokenizer", "dry_run", "save_recipe", "overwrite", "quiet", "as_json", "update", "rehash"}
     assert options - keys == of_a_call
 
 
