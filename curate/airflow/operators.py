@@ -138,8 +138,8 @@ class CurateScanOperator(_AskingOperator):
     The arguments are those of `curate.select`, or a ``recipe``. Returns ranges of partitions, ["0:16", "16:23"], to map
     `CurateScoreOperator` over; under the key "summary" it pushes what it counted.
 
-    ``workers``, ``memory_limit`` and ``engine``, also out of ``run`` of a recipe, are those of the scan alone: give them
-    to each operator that comes after.
+    ``workers``, ``memory_limit`` and ``engine``, also out of ``run`` of a recipe, are those of the scan alone: give
+    them to each operator that comes after.
 
     Parameters
     ----------
@@ -180,10 +180,12 @@ class CurateScanOperator(_AskingOperator):
         from curate.errors import UsageError
 
         arguments = self.asked()
-        if alone := [name for name in (*USED, "spill", "lineage") if name in arguments and not getattr(self, name, None)]:
+        if alone := [
+            name for name in (*USED, "spill", "lineage") if name in arguments and not getattr(self, name, None)
+        ]:
             self.log.warning(
-                f"{self.recipe}: {', '.join(alone)}: known to the scan alone, if at all; give the operators of the other "
-                "stages their own workers, memory_limit, engine and engine_options"
+                f"{self.recipe}: {', '.join(alone)}: known to the scan alone, if at all; give the operators of the "
+                "other stages their own workers, memory_limit, engine and engine_options"
             )
         for of_one_task in ("spill", "lineage"):
             arguments.pop(of_one_task, None)
@@ -571,7 +573,9 @@ def _listed(overrides: str | Sequence[str] | Mapping[str, Any] | None) -> Sequen
     found = given({"overrides": overrides}).get("overrides", ())
     if isinstance(found, Mapping):
         return {key: value for key, value in found.items() if value != NULL}
-    return [one for one in ([found] if isinstance(found, str) else found) if not one.endswith(f"={NULL}") and one != NULL]
+    return [
+        one for one in ([found] if isinstance(found, str) else found) if not one.endswith(f"={NULL}") and one != NULL
+    ]
 
 
 def _measured(operator: CurateOperator, evidence: Evidence) -> dict[str, Any]:

@@ -11,7 +11,7 @@ _LEFT_OUT = (".curate.lock", "_work", "scores", "scorer")  # of the one who sele
 
 
 def published(to: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """What ``latest.json`` in a folder says: ``run``, the folder of the run that was published last, and its ``uuid``."""
+    """What ``latest.json`` in a folder says: ``run``, where the run is that was published last, and its ``uuid``."""
     from curate.io.paths import folder_path
     from curate.io.run import read_json
 
