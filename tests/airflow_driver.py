@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import threading
+import types
 from pathlib import Path
 from typing import Any
 
@@ -106,18 +107,71 @@ def sharing() -> dict[str, Any]:
 
 
 def nightly() -> dict[str, Any]:
-    """Two nights, between which a file comes to raw."""
+    """Nights in which a file comes to raw or nothing does, and what a verdict (None: a failure) makes of it."""
     import nightly_selection
-    from corpora import rows, sharded, target_rows, write
+    from airflow.models.asset import AssetEvent
+    from airflow.utils.session import create_session
+    from corpora import rows, sharded, target_rows, tree, write
+
+    import curate.evidence
+    from curate.io.run import write_json
 
     raw, target = sharded(FOLDER / "landed", rows(60), 3, "parquet"), write(FOLDER / "wanted.parquet", target_rows())
     conf = {"raw": str(raw), "target": str(target), "out": str(FOLDER / "nightly"), "method": "dsir", "budget": "50%"}
-    nights = []
-    for night in range(3):
-        if night == 1:
-            write(raw / "part-009.parquet", [row | {"id": f"new-{row['id']}"} for row in rows(20, seed=9)])
-        nights.append(tested(nightly_selection.dag, conf, mark_success_pattern="evaluate|verdict"))
+    work, published, nights = FOLDER / "nightly" / "work", FOLDER / "nightly" / "published", []
+    real = curate.evidence.evaluate
+    # each with what comes to raw before it, and the verdict on what is selected
+    for new, verdict in (("", "better"), ("a", "no better"), ("", "better"), ("b", None), ("", "better")):
+        if new:
+            write(raw / f"part-{new}.parquet", [row | {"id": f"{new}-{row['id']}"} for row in rows(20, seed=ord(new))])
+
+        def measured(run: Any, verdict: Any = verdict, **asked: Any) -> Any:
+            if verdict is None:
+                raise curate.errors.InputError("the text held out cannot be read")
+            write_json(Path(run) / "evidence.json", {"verdict": verdict, "sentence": verdict})
+            return types.SimpleNamespace(verdict=verdict, sentence=verdict, arms=(), warnings=())
+
+        curate.evidence.evaluate = measured
+        night = tested(nightly_selection.dag, conf)
+        with create_session() as session:
+            night["marked"] = session.query(AssetEvent).count()
+        latest = json.loads((published / "latest.json").read_text())
+        night |= {"latest": latest["uuid"], "trained_on": tree(Path(latest["run"]), without=("README.md",))}
+        night["fitted"] = {path.name: path.stat().st_mtime_ns for path in (work / "scorer").iterdir()}
+        nights.append(night)
+    curate.evidence.evaluate = real
     return {"nights": nights}
+
+
+def updated() -> dict[str, Any]:
+    """An update by an operator, and one that was killed after it had taken the manifest away."""
+    from corpora import rows, sharded, target_rows, write
+
+    from curate.airflow.operators import CurateSelectOperator
+    from curate.selection import update as updating
+
+    target, told = write(FOLDER / "wanted-2.parquet", target_rows()), []
+    raw = sharded(FOLDER / "landed-2", rows(60), 3, "parquet")
+    asked = {"raw": str(raw), "target": str(target), "settings": {"n_buckets": 500}, "name": "x", "budget": 20}
+    tasks = [
+        CurateSelectOperator(task_id="s", update=str(FOLDER / name), workers="1", **asked)
+        for name in ("kept", "halved")
+    ]
+    for task in tasks:
+        task.execute({})
+    write(raw / "part-009.parquet", [row | {"id": f"new-{row['id']}"} for row in rows(20, seed=9)])
+    real = updating.Session.write_files
+
+    def killed(*_: Any) -> Any:
+        raise OSError("killed")
+
+    updating.Session.write_files = killed
+    try:
+        tasks[1].execute({})
+    except OSError as error:
+        told.append([str(error), (FOLDER / "halved" / "manifest.json").exists()])
+    updating.Session.write_files = real
+    return {"halved": told, "went_on": [task.execute({})["update"] for task in tasks], "still": tasks[0].execute({})}
 
 
 def failing() -> dict[str, Any]:
@@ -195,6 +249,7 @@ def by_hand() -> dict[str, Any]:
     return {
         "raised": {kind.__name__: outcome(Raising(error=kind("x"), task_id="x")) for kind in (*kinds, OSError)},
         "terminated": outcome(waiting),
+        "nulls": nulls(recipe),
         "asked": sorted({*operators.ASKED, *operators.CurateSelectOperator.OWN, "progress", "steps"}),
         "select": sorted(inspect.signature(select).parameters),
         "planned": sorted({*operators.ASKED, "progress"}),
@@ -213,11 +268,51 @@ def by_hand() -> dict[str, Any]:
     }
 
 
+def nulls(recipe: Path) -> dict[str, Any]:
+    """What templates with parameters that are null ask for, and the ways to ask for a threshold."""
+    from curate import errors
+    from curate.airflow import operators
+    from curate.recipe import Recipe
+    from curate.stages import fit, prepare
+
+    def asked(**given: Any) -> Any:
+        return operators.CurateSelectOperator(task_id="s", **given).asked()
+
+    plain = {"raw": "a", "out": "o"}
+    threshold = {"draw.draw": "threshold", "draw.threshold": "1"}
+    logged: list[str] = []
+    scan = operators.CurateScanOperator(task_id="s", recipe=str(recipe), overrides=["run.workers=2", "run.spill=true"])
+    scan.log.warning = logged.append  # type: ignore[method-assign]
+    scan.planned()
+    prepared = Recipe.load(recipe, [f"out={FOLDER}/null"]).select_arguments()
+    fit(prepare(**prepared)["out"])
+    score = operators.CurateScoreOperator(task_id="s", out=f"{FOLDER}/null", partitions="None")
+    run = operators.CurateRunOperator(task_id="r", recipe="None")
+    try:
+        run.execute({})
+    except Exception as error:
+        logged.append(str(error))
+    try:
+        asked(raw="s3://AK:secret/x@b", out="o", recipe=str(recipe))
+    except errors.UsageError as error:
+        logged.append(str(error))
+    of_recipe = {"recipe": str(recipe)}
+    return {
+        "recipe": asked(recipe="None", overrides="None", **plain) == asked(**plain) == plain,
+        "overrides": asked(overrides=["draw.budget=None", "None"], **of_recipe) == asked(overrides="None", **of_recipe),
+        "by_override": asked(overrides={**threshold, "draw.budget": ""}, **of_recipe),
+        "by_argument": asked(overrides=["draw.budget="], draw="threshold", threshold="1", **of_recipe),
+        "settings": asked(settings={"n": "1"}, **of_recipe)["settings"],
+        "partitions": score.execute({})["n_partitions"],
+        "logged": logged,
+    }
+
+
 if __name__ == "__main__":
     sys.path[:0] = [str(DAGS), str(TESTS)]
     found: dict[str, Any] = {"parsed": parsed()}
     from airflow.utils.db import initdb
 
     initdb()
-    found |= sharing() | nightly() | failing() | by_hand()
+    found |= sharing() | nightly() | failing() | updated() | by_hand()
     (FOLDER / "found.json").write_text(json.dumps(found, default=str))

@@ -116,7 +116,7 @@ def test_dag_files_are_parsed_without_errors_and_without_loading_what_tasks_need
     stages = ["scan", "fit", "score", "draw", "write", "evaluate", "verdict", "report"]
     assert parsed["tasks"]["curate_mapped_selection"] == stages
     assert parsed["tasks"]["curate_report_and_notify"] == ["evaluate", "report", "verdict", "accepted"]
-    assert parsed["tasks"]["curate_nightly_selection"] == ["select", "evaluate", "verdict", "accepted"]
+    assert parsed["tasks"]["curate_nightly_selection"] == ["select", "news", "evaluate", "verdict", "publish"]
     assert parsed["schedules"]["curate_nightly_selection"][0] == "@daily"
     ours = {dag: found for dag, found in parsed["schedules"].items() if dag.startswith("curate_")}
     assert {tuple(about[1:]) for about in ours.values()} == {(False, 1)}
@@ -145,13 +145,71 @@ def test_mapped_tasks_make_the_bytes_of_one_call(folder: Path, found: dict[str, 
 
 
 @needs_airflow
-def test_every_night_sees_what_has_come_since(found: dict[str, Any]) -> None:
-    assert [night["state"] for night in found["nights"]] == ["success"] * 3
-    first, second, third = (night["xcoms"]["select/return_value/-1"] for night in found["nights"])
-    assert [(night["n_documents"], night["n_selected"]) for night in (first, second, third)] == [
-        (60, 30), (80, 40), (80, 40)
+def test_every_night_takes_in_what_has_come_since_by_the_scorer_of_the_first(found: dict[str, Any]) -> None:
+    told = [night["xcoms"]["select/return_value/-1"] for night in found["nights"]]
+    assert [(night["n_documents"], night["n_selected"]) for night in told] == [
+        (60, 30), (80, 40), (80, 40), (100, 50), (100, 50)
     ]  # fmt: skip
-    assert first["uuid"] != second["uuid"] == third["uuid"]  # nothing came in the third night, and nothing was done
+    assert "update" not in told[0]
+    assert [night["update"] and night["update"]["n_new_files"] for night in told[1:]] == [1, None, 1, None]
+    assert len({json.dumps(night["fitted"], sort_keys=True) for night in found["nights"]}) == 1
+
+
+@needs_airflow
+def test_what_is_trained_on_changes_only_when_the_verdict_is_better(found: dict[str, Any]) -> None:
+    first, worse, nothing, failed, made_up_for = found["nights"]
+    assert [night["marked"] for night in found["nights"]] == [1, 1, 1, 1, 2]
+    assert first["latest"] == first["xcoms"]["select/return_value/-1"]["uuid"]
+    assert "manifest.json" in first["trained_on"]
+    assert first["trained_on"] == worse["trained_on"] == nothing["trained_on"] == failed["trained_on"]
+    assert made_up_for["latest"] == made_up_for["xcoms"]["select/return_value/-1"]["uuid"] != first["latest"]
+    assert worse["states"]["publish/-1"] == "skipped"
+    assert failed["state"] == "failed"
+
+
+@needs_airflow
+def test_a_night_in_which_nothing_came_skips_what_comes_after(found: dict[str, Any]) -> None:
+    assert found["nights"][2]["states"] == {
+        "select/-1": "success", "news/-1": "success",
+        "evaluate/-1": "skipped", "verdict/-1": "skipped", "publish/-1": "skipped",
+    }  # fmt: skip
+
+
+@needs_airflow
+def test_an_update_that_was_killed_is_gone_on_with(folder: Path, found: dict[str, Any]) -> None:
+    assert found["halved"] == [["killed", False]]
+    whole, halved = found["went_on"]
+    assert whole == halved
+    assert whole["n_new_documents"] == 20
+    assert found["still"]["update"] is None
+    named = ("manifest.json",)  # has the uuid of the run before
+    assert tree(folder / "kept", without=named) == tree(folder / "halved", without=named)
+
+
+@needs_airflow
+def test_a_parameter_that_is_null_is_one_that_was_not_given(found: dict[str, Any]) -> None:
+    nulls = found["nulls"]
+    assert nulls["recipe"]
+    assert nulls["overrides"]
+    assert nulls["partitions"] == 4
+
+
+@needs_airflow
+def test_an_argument_beside_a_recipe_is_an_override_of_it(found: dict[str, Any]) -> None:
+    nulls = found["nulls"]
+    assert nulls["by_override"] == nulls["by_argument"]
+    assert (nulls["by_argument"]["budget"], nulls["by_argument"]["threshold"]) == (None, 1.0)
+    assert nulls["settings"] == {"n": 1}
+
+
+@needs_airflow
+def test_what_an_operator_leaves_out_of_a_recipe_is_told_of(found: dict[str, Any]) -> None:
+    steps, alone, none, secret = found["nulls"]["logged"]
+    assert "evaluate, report: not done here" in steps
+    assert "workers, spill: known to the scan alone" in alone
+    assert none == "r: no recipe; give recipe=FILE"
+    assert "a URL with a password" in secret
+    assert "secret/x" not in secret
 
 
 @needs_airflow

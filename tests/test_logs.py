@@ -173,8 +173,36 @@ def test_a_server_that_is_not_there_costs_no_selection(raw, tmp_path, told, monk
     assert {one["state"] for one in events(caplog) if one["event"] == "lineage.failed"} == {"START", "COMPLETE"}
 
 
+def test_a_parent_that_is_none_is_left_out_and_costs_no_selection(raw, tmp_path, told, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "curate")
+    for n, parent in enumerate(("ns/job/not-a-uuid", "nightly")):
+        monkeypatch.setenv("OPENLINEAGE_PARENT_ID", parent)
+        assert select(raw, tmp_path / str(n), lineage=True).n_selected == 10
+    assert [one["eventType"] for one in told] == ["START", "COMPLETE"] * 2
+    assert not any("parent" in one["run"]["facets"] for one in told)
+    failed = [one["error"] for one in events(caplog) if one["event"] == "lineage.failed"]
+    assert len(failed) == 2
+    assert all("must be NAMESPACE/JOB/UUID" in error for error in failed)
+
+
+def test_an_event_that_cannot_be_made_costs_no_selection(raw, tmp_path, told, monkeypatch, caplog):
+    from curate.selection import lineage
+
+    def failing(path):
+        raise ValueError("no name")
+
+    caplog.set_level(logging.INFO, "curate")
+    monkeypatch.setattr(lineage, "_named", failing)
+    assert select(raw, tmp_path / "out", lineage=True).n_selected == 10
+    assert {one["error"] for one in events(caplog) if one["event"] == "lineage.failed"} == {"ValueError: no name"}
+
+
 def test_datasets_on_object_stores_are_named_as_openlineage_does():
     from curate.selection.lineage import _named
+
+    assert _named("s3://me:a/secret@bucket/raw/a.jsonl") == ("s3://bucket", "raw/a.jsonl")
+    assert _named("https://secret@host/a.jsonl?token=x") == ("https://host", "a.jsonl")
+    assert _named("abfss://c@a.dfs.core.windows.net/x") == ("abfss://c@a.dfs.core.windows.net", "x")
 
     assert _named("s3://bucket/raw/a.jsonl") == ("s3://bucket", "raw/a.jsonl")
     assert _named("/data/raw") == ("file", "/data/raw")

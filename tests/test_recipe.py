@@ -16,8 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import curate
+from curate import stages
 from curate.cli import main
 from curate.errors import CurateError, InputError, UsageError
+from curate.io.credentials import credentials_in
 from curate.recipe import Recipe
 from curate.recipe.keys import COMING, NOT_PASSED, PASSED_AS, SECTIONS, SELECTING, WEIGHTS, OneOf, Section
 from curate.recipe.values import numbers, settings, targets
@@ -96,7 +98,7 @@ def test_every_argument_of_select_is_in_a_recipe_or_for_one_call_only():
 def test_every_option_of_select_is_a_key_of_the_same_name():
     keys = {key for name in SELECTING for key in SECTIONS[name].keys} | {"out", "name"}  # type: ignore[union-attr]
     options = {p.name for p in main.commands["select"].params}
-    of_a_call = {"targets", "tokenizer", "dry_run", "save_recipe", "overwrite", "quiet", "as_json"}
+    of_a_call = {"targets", "tokenizer", "dry_run", "save_recipe", "overwrite", "quiet", "as_json", "update", "rehash"}
     assert options - keys == of_a_call
 
 
@@ -222,7 +224,21 @@ def test_keys_are_never_taken_from_the_environment(tmp_path):
     assert found.section("inputs")["target"] == {"${NAME}": ["t"]}
 
 
-@pytest.mark.parametrize("name", ["API_KEY", "apikey", "HF_TOKEN", "DB_PASSWORD", "MY_CREDENTIALS", "client_secret"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "API_KEY",
+        "apikey",
+        "HF_TOKEN",
+        "DB_PASSWORD",
+        "MY_CREDENTIALS",
+        "client_secret",
+        "DB_PASS",
+        "HF_PAT",
+        "AUTH",
+        "DB_PWD",
+    ],
+)
 def test_secrets_are_refused_set_or_not_and_with_a_default(tmp_path, name):
     for text in (f"out: ${{{name}}}", f"out: x${{{name}:-none}}"):
         with pytest.raises(UsageError, match="a manifest would show them") as error:
@@ -233,6 +249,53 @@ def test_secrets_are_refused_set_or_not_and_with_a_default(tmp_path, name):
 def test_a_tokenizer_is_no_token(tmp_path):
     text = "out: '${TOKENIZER}'\ninputs: {raw: r, target: t}"
     assert Recipe.load(write(tmp_path / "r.yaml", text.encode()), environ={"TOKENIZER": "m"}).as_dict()["out"] == "m"
+
+
+@pytest.mark.parametrize("name", ["PWD", "PATH_TO_RAW", "AUTHOR", "COMPASS", "BYPASS_DIR"])
+def test_a_name_with_the_letters_of_a_secret_in_it_is_none(tmp_path, name):
+    text = f"out: '${{{name}}}'\ninputs: {{raw: r, target: t}}"
+    assert Recipe.load(write(tmp_path / "r.yaml", text.encode()), environ={name: "m"}).as_dict()["out"] == "m"
+
+
+SECRET_URLS = (
+    "s3://AKIA:hunter2/x@bucket/raw", "s3://AKIA:a/hunter2@bucket", "https://user:p@hunter2@host/x", "https://hunter2@host/f",
+    "https://h/x?api_key=hunter2", "https://h/f?sv=1&sig=hunter2", "https://h/f?a=1;token=hunter2", "https://h/f?key=hunter2",
+    "https://h/x?X-Amz-Credential=hunter2", "https://h/x?accessToken=hunter2", "simplecache::s3://k:hunter2@b/x",
+)  # fmt: skip
+PLAIN_URLS = (
+    "abfss://c@a.dfs.core.windows.net/x", "hf://datasets/o/n@main/x", "s3://b/a@b:c", "http://h:8080/a@b", "s3://b/x?.jsonl",
+    "http://[::1]:80/a@b", "https://h/x?page=2&tokenizer=m", "a:b@c", "sftp://me@h/x",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("url", SECRET_URLS)
+def test_urls_that_let_in_who_reads_them_are_refused_however_they_come(tmp_path, url):
+    ways = (
+        lambda: Recipe.from_dict({"out": "o", "inputs": {"raw": url, "target": "t"}}),
+        lambda: curate.select([url], target="t", out=tmp_path / "o"),
+        lambda: curate.select("raw", target={"x": [url]}, out=tmp_path / "o"),
+        lambda: curate.select("raw", target="t", domains=url, out=tmp_path / "o"),
+        lambda: stages.prepare(url, target="t", out=tmp_path / "o"),
+    )
+    for way in ways:
+        with pytest.raises(UsageError, match="credentials are no part of a recipe") as error:
+            way()
+        assert "hunter2" not in str(error.value)
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("url", PLAIN_URLS)
+def test_urls_that_let_nobody_in_are_not_refused(url):
+    assert credentials_in(url) == ""
+
+
+def test_an_update_refuses_a_url_with_a_password_and_leaves_the_run_as_it_is(tmp_path):
+    raw, target = write(tmp_path / "raw" / "a.jsonl", rows(30)), write(tmp_path / "t.jsonl", target_rows())
+    out = curate.select(raw.parent, target=target, out=tmp_path / "out", settings={"n_buckets": 500}).out
+    before = tree(out)
+    with pytest.raises(UsageError, match="raw: a URL with a password"):
+        curate.update(out, "s3://me:hunter2@host/raw")
+    assert tree(out) == before
 
 
 def test_a_url_with_a_password_does_not_come_in_by_a_variable_or_an_override(here):
@@ -654,3 +717,30 @@ def test_any_values_and_overrides_are_a_recipe_or_refused(values, overrides):
 def test_kinds_with_names_below_them_are_the_only_ones_that_overrides_go_below():
     found = {key.kind for _, of in functions() for key in of.keys.values()}
     assert {targets, numbers, settings} <= found
+
+
+# ---- results at a URL
+
+
+def test_a_recipe_runs_on_a_url_all_of_its_steps_and_none_twice(here):
+    out = f"memory://recipes/{here.name}/run"
+    values = small() | {"out": out, "evaluate": {"heldout": "heldout.jsonl", "seeds": 2}, "report": {"format": "json"}}
+    values["curriculum"] = {"offline": {"out": str(here / "course"), "bins": 2, "stages": 2}}
+    recipe = Recipe.from_dict(values)
+    assert f"report      {out}/report.json" in recipe.plan().as_text()
+    done = recipe.run()
+    assert (str(done.out), str(done.report)) == (out, f"{out}/report.json")
+    assert done.report.is_file()
+    assert (done.out / "evidence.json").is_file()
+    assert (here / "course" / "curriculum.parquet").is_file()
+    assert not list(here.glob("memory*"))
+    again = recipe.run()
+    assert (again.seconds["evaluate"], again.seconds["report"]) == (0.0, 0.0)
+
+
+def test_a_curriculum_that_follows_training_is_not_kept_at_a_url(here):
+    values = small() | {"out": "memory://recipes/refused", "curriculum": {"offline": {"bins": 2}}}
+    with pytest.raises(
+        UsageError, match=r"curriculum.offline: cannot be kept at memory://recipes/refused; name a local"
+    ):
+        Recipe.from_dict(values).check()

@@ -20,7 +20,8 @@ KINDS: dict[str, type] = {
     "lineage": bool,
     "overwrite": bool,
 }
-_NOTHING = ("", "None", "null")  # what a parameter without a value is in a template
+NULL = "None"
+_NOTHING = ("", NULL, "null")  # what a parameter without a value is in a template
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 

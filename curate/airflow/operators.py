@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from curate.airflow.arguments import given
+from curate.airflow.arguments import NULL, given
 from curate.airflow.base import AirflowFailException, Context, CurateOperator, SkipMixin
 from curate.airflow.ranges import MAX_TASKS, PER_TASK, numbers, ranges
 
 if TYPE_CHECKING:
     from curate.evidence import Evidence
+    from curate.recipe import Recipe
     from curate.selection import Selection
 
 __all__ = [
     "CurateDrawOperator",
     "CurateEvaluateOperator",
     "CurateFitOperator",
+    "CuratePublishOperator",
     "CurateReportOperator",
     "CurateRunOperator",
     "CurateScanOperator",
@@ -35,6 +37,7 @@ ASKED = (
     "weights", "text_column", "id_column", "target_text_column", "holdout", "domains", "on_bad_row", "format",
     "shard_size", "name", "workers", "memory_limit", "engine", "engine_options", "overwrite",
 )  # fmt: skip
+USED = ("workers", "memory_limit", "engine", "engine_options")  # they change how fast it is, not what comes out
 SUMMARY = "summary"  # key of what a scan counted; what it returns is what is mapped over
 
 
@@ -44,8 +47,10 @@ class _AskingOperator(CurateOperator):
     Parameters
     ----------
     recipe : file of a recipe. overrides : as ["draw.budget=5%"], or by name, which go before it.
-    raw, target, out, ... : as of `curate.select`, and before those of the recipe. None, or an empty text out of a
-        template: what the recipe or, without one, `curate.select` has.
+    raw, target, out, ... : as of `curate.select`, and before those of the recipe, as overrides are. None, or an empty
+        text out of a template: what the recipe or, without one, `curate.select` has.
+
+    Of a recipe only the selection is done; that its other steps are not is said in the task's log.
     """
 
     template_fields: Sequence[str] = (*ASKED, "recipe", "overrides")
@@ -99,12 +104,10 @@ class _AskingOperator(CurateOperator):
         """
         from curate.errors import UsageError
 
-        arguments: dict[str, Any] = {}
-        if self.recipe:
-            from curate.recipe import Recipe
-
-            arguments = Recipe.load(self.recipe, _listed(self.overrides)).select_arguments()
-        arguments |= given({field: getattr(self, field) for field in ASKED})
+        arguments = given({field: getattr(self, field) for field in ASKED})
+        if (recipe := self._recipe(arguments)) is not None:
+            once = {"overwrite": arguments["overwrite"]} if "overwrite" in arguments else {}
+            arguments = recipe.select_arguments() | once
         for field in ("raw", "out"):
             if not arguments.get(field):
                 raise UsageError(f"{self.task_id}: no {field}; give {field}=..., or a recipe that has it")
@@ -112,12 +115,31 @@ class _AskingOperator(CurateOperator):
             arguments.setdefault("budget", None)
         return arguments
 
+    def _recipe(self, arguments: Mapping[str, Any]) -> Recipe | None:
+        """The recipe, with what stands beside it in its place; None: there is none."""
+        path = given({"recipe": self.recipe}).get("recipe")
+        if path is None:
+            return None
+        from curate.recipe import Recipe
+
+        asked = {name: value for name, value in arguments.items() if name != "overwrite"}
+        recipe = Recipe.load(path, _listed(self.overrides), arguments=asked)
+        if recipe.steps:
+            self.log.warning(
+                f"{path}: {', '.join(recipe.steps)}: not done here, only the selection is; CurateRunOperator does all, "
+                "or give each step an operator"
+            )
+        return recipe
+
 
 class CurateScanOperator(_AskingOperator):
     """Find and hash the input files, cut them into partitions, and leave the plan of a selection in ``out``.
 
     The arguments are those of `curate.select`, or a ``recipe``. Returns ranges of partitions, ["0:16", "16:23"], to map
     `CurateScoreOperator` over; under the key "summary" it pushes what it counted.
+
+    ``workers``, ``memory_limit`` and ``engine``, also out of ``run`` of a recipe, are those of the scan alone: give
+    them to each operator that comes after.
 
     Parameters
     ----------
@@ -158,6 +180,13 @@ class CurateScanOperator(_AskingOperator):
         from curate.errors import UsageError
 
         arguments = self.asked()
+        if alone := [
+            name for name in (*USED, "spill", "lineage") if name in arguments and not getattr(self, name, None)
+        ]:
+            self.log.warning(
+                f"{self.recipe}: {', '.join(alone)}: known to the scan alone, if at all; give the operators of the "
+                "other stages their own workers, memory_limit, engine and engine_options"
+            )
         for of_one_task in ("spill", "lineage"):
             arguments.pop(of_one_task, None)
         if arguments.pop("scores_from", None) is not None:
@@ -174,9 +203,9 @@ class _StageOperator(CurateOperator):
     ----------
     out : folder of the plan.
     workers, memory_limit, engine, engine_options : of `curate.stages`; they change how fast it is, not what comes out.
+        They do not come with the plan: each operator has its own, by default all cores of its machine and 2 GB.
     """
 
-    USED = ("workers", "memory_limit", "engine", "engine_options")
     template_fields: Sequence[str] = ("out", *USED)
 
     def __init__(
@@ -198,7 +227,7 @@ class _StageOperator(CurateOperator):
 
     def used(self) -> dict[str, Any]:
         """What the stage may use."""
-        return given({field: getattr(self, field) for field in self.USED})
+        return given({field: getattr(self, field) for field in USED})
 
 
 class CurateFitOperator(_StageOperator):
@@ -232,9 +261,9 @@ class CurateScoreOperator(_StageOperator):
     def work(self, context: Context) -> dict[str, Any]:
         from curate.stages import score
 
-        wanted = None if self.partitions is None else numbers(self.partitions)
-        found = score(self.out, wanted, **self.used())
-        self.log.info(f"{found['out']}: partitions {self.partitions or 'all'} scored ({found['n_partitions']:,})")
+        partitions = given({"partitions": self.partitions}).get("partitions")
+        found = score(self.out, None if partitions is None else numbers(partitions), **self.used())
+        self.log.info(f"{found['out']}: partitions {partitions or 'all'} scored ({found['n_partitions']:,})")
         return found
 
 
@@ -264,10 +293,13 @@ class CurateSelectOperator(_AskingOperator):
     Parameters
     ----------
     scores_from, spill, lineage : of `curate.select`.
+    update : folder of a selection that what has come to ``raw`` since is taken into (`curate.update`), by the recipe
+        that it was made with and the scorer that is fitted; where it is not there yet it is made, by the other
+        arguments.
     """
 
     OWN = ("scores_from", "spill", "lineage")
-    template_fields = (*_AskingOperator.template_fields, *OWN)
+    template_fields = (*_AskingOperator.template_fields, *OWN, "update")
 
     def __init__(
         self,
@@ -275,17 +307,32 @@ class CurateSelectOperator(_AskingOperator):
         scores_from: str | None = None,
         spill: bool | str | None = None,
         lineage: bool | str | None = None,
+        update: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.scores_from = scores_from
         self.spill = spill
         self.lineage = lineage
+        self.update = update
 
     def work(self, context: Context) -> dict[str, Any]:
+        from curate.io.run import RunFolder
         from curate.selection import select
+        from curate.selection.update import update
 
-        return _told(self, select(**self.asked() | given({field: getattr(self, field) for field in self.OWN})))
+        if (out := given({"update": self.update}).get("update")) is None:
+            return _told(self, select(**self.asked()))
+        folder, self.out = RunFolder(out), out
+        if folder.manifest is None and not folder.updating:  # that of an update which was killed is kept aside
+            return _told(self, select(**self.asked()))
+        arguments = self.asked()
+        used = {name: arguments[name] for name in USED if name in arguments}
+        done = update(out, arguments["raw"], **used)
+        return _told(self, done) | {"update": done.manifest["update"] if done.seconds else None}
+
+    def asked(self) -> dict[str, Any]:
+        return super().asked() | given({field: getattr(self, field) for field in self.OWN})
 
 
 class CurateRunOperator(CurateOperator):
@@ -315,9 +362,13 @@ class CurateRunOperator(CurateOperator):
         self.overwrite = overwrite
 
     def work(self, context: Context) -> dict[str, Any]:
+        from curate.errors import UsageError
         from curate.recipe import Recipe
 
-        done = Recipe.load(self.recipe, _listed(self.overrides)).run(**given({"overwrite": self.overwrite}))
+        path = given({"recipe": self.recipe}).get("recipe")
+        if path is None:
+            raise UsageError(f"{self.task_id}: no recipe; give recipe=FILE")
+        done = Recipe.load(path, _listed(self.overrides)).run(**given({"overwrite": self.overwrite}))
         found: dict[str, Any] = {"out": str(done.out), "steps": list(done.seconds)}
         if done.selection is not None:
             found |= _told(self, done.selection)
@@ -393,13 +444,40 @@ class CurateVerdictOperator(CurateOperator, SkipMixin):
     def work(self, context: Context) -> str:
         evidence = evidence_of(self.run)
         verdict: str = evidence["verdict"]
-        if verdict in ([self.accept] if isinstance(self.accept, str) else self.accept):
+        accept = given({"accept": self.accept}).get("accept", "better")
+        if verdict in ([accept] if isinstance(accept, str) else accept):
             self.log.info("Go on: %s", evidence["sentence"])
             return verdict
         self.log.warning("Skip what comes after: %s", evidence["sentence"])
         after = context["task"].get_flat_relatives(upstream=False)
         self.skip(ti=context["ti"], tasks=[task for task in after if not task.is_teardown])
         return verdict
+
+
+class CuratePublishOperator(CurateOperator):
+    """Put a finished run where it does not change, and name it in ``latest.json`` there; see `curate.airflow.publish`.
+
+    For a selection that is updated in place: those who train read what ``latest.json`` names. Returns ``run``, that
+    folder, and ``uuid``.
+
+    Parameters
+    ----------
+    run : folder of the run. to : folder with one of its own for each that was published.
+    """
+
+    template_fields: Sequence[str] = ("run", "to")
+
+    def __init__(self, *, run: str, to: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.run = run
+        self.to = to
+
+    def work(self, context: Context) -> dict[str, Any]:
+        from curate.airflow.publish import publish
+
+        found = publish(self.run, self.to)
+        self.log.info(f"{self.run} published as {found['run']}")
+        return found
 
 
 class CurateUpdateCurriculumOperator(CurateOperator):
@@ -491,8 +569,13 @@ def evidence_of(run: str) -> dict[str, Any]:
 
 
 def _listed(overrides: str | Sequence[str] | Mapping[str, Any] | None) -> Sequence[str] | Mapping[str, Any]:
-    """Overrides, of which one may come alone out of a template."""
-    return [overrides] if isinstance(overrides, str) and overrides else overrides or ()
+    """Overrides, of which one may come alone out of a template; those whose parameter is null are none."""
+    found = given({"overrides": overrides}).get("overrides", ())
+    if isinstance(found, Mapping):
+        return {key: value for key, value in found.items() if value != NULL}
+    return [
+        one for one in ([found] if isinstance(found, str) else found) if not one.endswith(f"={NULL}") and one != NULL
+    ]
 
 
 def _measured(operator: CurateOperator, evidence: Evidence) -> dict[str, Any]:

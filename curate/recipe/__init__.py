@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from curate import __version__
 from curate.engines.resources import engine_options
 from curate.errors import InputError
+from curate.io.paths import folder_path
+from curate.io.targets import path_text
 from curate.recipe.document import Places, read_document, write_document
 from curate.recipe.keys import NOT_PASSED, SECTIONS, SELECTING, TOP, WEIGHTS, Section
 from curate.recipe.normal import normal
-from curate.recipe.overrides import Overrides, overridden
+from curate.recipe.overrides import Overrides, as_overrides, overridden
 
 if TYPE_CHECKING:
     from curate.recipe.plan import RecipePlan
@@ -51,7 +53,11 @@ class Recipe:
 
     @classmethod
     def load(
-        cls, path: str | os.PathLike[str], overrides: Overrides = (), environ: Mapping[str, str] | None = None
+        cls,
+        path: str | os.PathLike[str],
+        overrides: Overrides = (),
+        environ: Mapping[str, str] | None = None,
+        arguments: Mapping[str, Any] | None = None,
     ) -> Recipe:
         """Read a recipe from a YAML file, or from the ``manifest.json`` of a run.
 
@@ -59,6 +65,7 @@ class Recipe:
         ----------
         overrides : such as ``["draw.budget=5%"]``, or ``{"draw.budget": "5%"}``.
         environ : for ``${NAME}`` in values; None: that of the process.
+        arguments : of `curate.select`, which go before what the recipe and ``overrides`` say.
 
         Raises
         ------
@@ -67,9 +74,11 @@ class Recipe:
         file = os.fspath(path)
         text = _read(file)
         if file.endswith(".json") and (manifest := _manifest(text)) is not None:
-            return cls.of_manifest(manifest, out=os.path.dirname(file) or ".", overrides=overrides, file=file)
-        values, places = read_document(text, file, os.environ if environ is None else environ)
-        return cls(*overridden(values, places, overrides), file)
+            values, places = _again(manifest, os.path.dirname(file) or ".", file), {}
+        else:
+            values, places = read_document(text, file, os.environ if environ is None else environ)
+        values, places = overridden(values, places, overrides)
+        return cls(*overridden(values, places, as_overrides(arguments or {})), file)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], overrides: Overrides = ()) -> Recipe:
@@ -106,19 +115,14 @@ class Recipe:
         ------
         InputError : the manifest has what this version of curate does not know.
         """
-        from curate.recipe.manifest import sections_of
-
-        values = sections_of(manifest, file or "manifest")
-        if out is not None:
-            values["out"] = os.fspath(out)
-        return cls(*overridden(values, {}, overrides), file)
+        return cls(*overridden(_again(manifest, out, file), {}, overrides), file)
 
     # ---- what is in it
 
     @property
     def out(self) -> Path:
-        """The folder for the results."""
-        return Path(self.values["out"])
+        """The folder for the results; of a URL a path that answers as a `Path` does."""
+        return folder_path(self.values["out"])
 
     @property
     def selects(self) -> bool:
@@ -211,6 +215,14 @@ class Recipe:
         from curate.recipe.steps import run
 
         return run(self, progress, overwrite)
+
+
+def _again(manifest: Mapping[str, Any], out: str | os.PathLike[str] | None, file: str) -> dict[str, Any]:
+    """The sections of the run of a manifest, for another folder."""
+    from curate.recipe.manifest import sections_of
+
+    values = sections_of(manifest, file or "manifest")
+    return values if out is None else values | {"out": path_text(out)}
 
 
 def _read(file: str) -> str:

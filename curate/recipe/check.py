@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate._optional import check_installed
 from curate.errors import InputError, UsageError
+from curate.io.paths import is_url
 from curate.recipe.document import Path
 from curate.recipe.keys import SECTIONS, OneOf
 from curate.recipe.normal import place_of, refused
@@ -105,6 +106,9 @@ def _check_evaluate(recipe: Recipe) -> None:
 def _check_curriculum(recipe: Recipe) -> None:
     ((kind, asked),) = recipe.section("curriculum").items()
     path = ("curriculum", kind)
+    if kind != "mix" and is_url(out := asked.get("out") or recipe.values["out"]):
+        text = f"{'.'.join(path)}: cannot be kept at {out}; name a local folder with {'.'.join(path)}.out"
+        raise refused(recipe.places, (*path, "out"), text, recipe.file)
     needs = {"offline": "raw", "gaussian": "grades", "ucb": "groups"}.get(kind)
     if kind == "offline":
         from curate.curriculum.course import asked_plan

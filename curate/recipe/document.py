@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 from curate.errors import InputError, UsageError
-from curate.recipe.values import CREDENTIALS, Loose, scalar
+from curate.io.credentials import CREDENTIALS
+from curate.recipe.values import Loose, scalar
 
 Path = tuple[str, ...]
 Places = dict[Path, str]  # where each key and item is: FILE line N, or the option or override that gave it
@@ -19,7 +20,10 @@ MAX_BYTES = 1_000_000
 MAX_DEPTH = 16
 _REFERENCE = re.compile(r"\$(?:\$|\{([^}]*)(\}?))")
 _NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
-_SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
+_SECRET = re.compile(
+    r"KEY|SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|(?<![A-Z0-9])(?:PASS|PAT|AUTH)(?![A-Z0-9])|(?<=_)PWD(?![A-Z0-9])",
+    re.IGNORECASE,
+)  # PWD alone is where one is
 _NO_SECRET = re.compile(r"TOKENI[SZ]E[RD]?|KEYWORDS?", re.IGNORECASE)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from curate.engines.resources import RAY_OPTIONS
 from curate.errors import UsageError
+from curate.io.targets import path_text
 from curate.recipe.document import Path, Places, read_document
-from curate.recipe.keys import SECTIONS, TOP, Key, OneOf
+from curate.recipe.keys import SECTIONS, SELECTING, TOP, WEIGHTS, Key, OneOf, Section
 from curate.recipe.values import BY_NAME, Loose, WrongError, flat, settings
 
 Overrides = Iterable[str] | Mapping[str, Any]
@@ -33,9 +36,44 @@ def overridden(values: Any, places: Places, overrides: Overrides) -> tuple[Any, 
     for dotted, value in pairs:
         place = dotted if isinstance(overrides, Mapping) else f"{dotted}={value}"
         path = _path(dotted)
-        _set(values, path, _value(value, place) if isinstance(value, str) else value, place)
+        if isinstance(value, str) and not isinstance(value, Loose):
+            value = _value(value, place)
+        _set(values, path, value, place)
         places = {at: where for at, where in places.items() if at[: len(path)] != path} | {path: place}
     return values, places
+
+
+def as_overrides(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `curate.select` as values by dotted keys; a mapping among them replaces all that is there.
+
+    Raises
+    ------
+    TypeError : `select` has no such argument, or it is no part of a recipe. UsageError : nor has one of its mappings.
+    """
+    given = dict(arguments)
+    for name, names in (("weights", {key: key for key in WEIGHTS}), ("engine_options", RAY_OPTIONS)):
+        if (of := given.pop(name, None)) is not None:
+            if strange := of.keys() - names.values():
+                raise UsageError(f"{name}: no {min(strange)!r} there (there are: {', '.join(names.values())})")
+            given |= {key: of.get(called) for key, called in names.items()}
+    found: dict[str, Any] = {}
+    for section in SELECTING:
+        of = SECTIONS[section]
+        assert isinstance(of, Section)
+        found |= {f"{section}.{key}": given.pop(key) for key in of.keys if key in given}
+    found |= {name: given.pop(name) for name in TOP if name in given}
+    if given:
+        raise TypeError(f"a recipe has no argument {min(given)!r}")
+    return {key: _loose(value) for key, value in found.items()}
+
+
+def _loose(value: Any) -> Any:
+    """Text, paths too, as it came out of a template: no YAML, but a number where its key has one."""
+    if isinstance(value, Mapping):
+        return {str(name): _loose(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_loose(one) for one in value]
+    return Loose(path_text(value)) if isinstance(value, (str, os.PathLike)) else value
 
 
 def _pair(override: str) -> tuple[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate import __version__
 from curate.io.corpus import hash_file
-from curate.io.paths import find
+from curate.io.paths import find, folder_path
 from curate.io.run import EVIDENCE, STEPS, digest, read_json, write_json
 from curate.io.targets import listed_paths
 from curate.recipe.check import blaming
@@ -86,7 +85,7 @@ def run(recipe: Recipe, progress: bool | None, overwrite: bool) -> Curated:
 def curriculum_folder(recipe: Recipe) -> Path:
     """Where the curriculum goes: beside a selection it has a folder of its own."""
     ((_, asked),) = recipe.section("curriculum").items()
-    return Path(asked.get("out") or (recipe.out / "curriculum" if recipe.selects else recipe.out))
+    return folder_path(asked.get("out") or (recipe.out / "curriculum" if recipe.selects else recipe.out))
 
 
 class _Running:
@@ -129,11 +128,11 @@ class _Running:
     def is_done(self, name: str, key: str, path: Path) -> bool:
         """Whether a file is what a step with this key wrote."""
         before = (read_json(self.out / STEPS) or {}).get(name, {})
-        return path.is_file() and before == {"key": key, "sha256": hash_file(os.fspath(path))[1]}
+        return path.is_file() and before == {"key": key, "sha256": hash_file(str(path))[1]}
 
     def did(self, name: str, key: str, path: Path) -> None:
         """Remember that it did."""
-        mine = {"key": key, "sha256": hash_file(os.fspath(path))[1]}
+        mine = {"key": key, "sha256": hash_file(str(path))[1]}
         write_json(self.out / STEPS, (read_json(self.out / STEPS) or {}) | {name: mine})
 
     @contextmanager
@@ -188,9 +187,9 @@ def curriculum_arguments(recipe: Recipe) -> dict[str, Any]:
     if kind == "offline":
         inputs = recipe.section("inputs")
         columns = {name: inputs[name] for name in ("text_column", "id_column") if name in inputs}
-        return {"raw": [os.fspath(recipe.out / "shards")], **columns, **found}
+        return {"raw": [str(recipe.out / "shards")], **columns, **found}
     if kind == "mix" and not found.keys() & {"proxies", "curriculum"}:
-        return {"raw": [os.fspath(recipe.out)], **found}
+        return {"raw": [str(recipe.out)], **found}
     return found
 
 
@@ -202,7 +201,7 @@ def _report(running: _Running) -> Path:
     path = report_file(running.recipe)
     folder = curriculum_folder(running.recipe) if "curriculum" in running.recipe.values else None
     shown = [running.out / EVIDENCE, *([] if folder is None else [folder / "curriculum.parquet"])]
-    key = running.key("report", [hash_file(os.fspath(p))[1] if p.is_file() else None for p in shown])
+    key = running.key("report", [hash_file(str(p))[1] if p.is_file() else None for p in shown])
     if running.is_done("report", key, path):
         running.seconds["report"] = 0.0
         return path
@@ -223,7 +222,7 @@ def _report(running: _Running) -> Path:
 def report_file(recipe: Recipe) -> Path:
     """The file that the report goes to."""
     asked = recipe.section("report")
-    return Path(asked.get("out") or recipe.out / f"report.{asked.get('format', 'html')}")
+    return folder_path(asked.get("out") or recipe.out / f"report.{asked.get('format', 'html')}")
 
 
 RESULT = {"evaluate": "evidence"}  # the attribute of `Curated`, where it is not that of the step

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from curate.errors import unknown
+from curate.io.credentials import CREDENTIALS, credentials_in
 
 Kind = Callable[[Any], Any]
 WHOLE = re.compile(r"[-+]?[0-9][0-9_]*")
@@ -249,13 +250,6 @@ BY_NAME: tuple[Kind, ...] = (targets, numbers, settings)  # kinds with names bel
 
 # ---- what no value may hold
 
-_PASSWORD = re.compile(r"\w+://[^/@\s]*:[^/@\s]*@")
-_SIGNED = re.compile(r"[?&](?:X-(?:Amz|Goog)-Signature|Signature|sig|token|access_token)=", re.IGNORECASE)
-CREDENTIALS = (
-    "credentials are no part of a recipe, for a manifest would show them; file systems take them from the environment "
-    "by themselves"
-)
-
 
 def refuse_credentials(value: str) -> None:
     """Refuse URLs that let in whoever reads them.
@@ -264,10 +258,8 @@ def refuse_credentials(value: str) -> None:
     ------
     WrongError : there is a password in it, or a signature.
     """
-    if _PASSWORD.search(value):
-        raise WrongError(f"a URL with a password: {CREDENTIALS}")
-    if "://" in value and _SIGNED.search(value):
-        raise WrongError(f"a URL with a signature or token: {CREDENTIALS}")
+    if found := credentials_in(value):
+        raise WrongError(f"{found}: {CREDENTIALS}")
 
 
 def refuse_unwritable(value: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from curate.engines.resources import Resources
 from curate.errors import UsageError, unknown
+from curate.io.credentials import refuse_credentials
 from curate.io.targets import Paths, Targets, listed_paths, named_targets
 from curate.sampling.budget import Budget, parse_budget, parse_bytes
 from curate.sampling.draws import BY_CHANCE, WEIGHTED
@@ -78,6 +79,9 @@ class ScoringSpec:
     def __post_init__(self) -> None:
         if self.on_bad_row not in ("raise", "quarantine"):
             raise unknown("--on-bad-row", self.on_bad_row, ("raise", "quarantine"))
+        refuse_credentials(self.raw, "raw")
+        refuse_credentials((path for paths in self.target.values() for path in paths), "--target")
+        refuse_credentials(filter(None, [self.domains]), "--domains")
         check_target(self.target, scorer(self.method, **self.settings), self.holdout)
 
 

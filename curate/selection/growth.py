@@ -10,6 +10,7 @@ from typing import Any
 from curate.engines import LocalEngine
 from curate.errors import InputError, RunError
 from curate.io.corpus import Corpus, InputFile, hash_file
+from curate.io.credentials import refuse_credentials
 from curate.io.paths import Source, find, linked, size_of
 from curate.io.run import LEDGER, MANIFEST, QUARANTINE, SCORES_COMMIT, UPDATE, WORK, RunFolder, read_json, write_json
 from curate.io.targets import Paths, listed_paths
@@ -106,9 +107,10 @@ def find_growth(
 
     Raises
     ------
-    RunError : one is gone, or another than it was.
+    RunError : one is gone, or another than it was. UsageError : a URL with a password in it.
     """
     named = list(dict.fromkeys([*commit["spec"]["raw"], *listed_paths(raw or ())]))
+    refuse_credentials(named, "raw")
     files = Corpus.from_dict(commit["corpus"]).files
     try:
         sources, passed_over = find(named)

@@ -13,6 +13,7 @@ from typing import Any
 
 from curate import __version__
 from curate._optional import check_installed, require
+from curate.io.credentials import without_credentials
 from curate.io.paths import is_url
 from curate.logs import event
 from curate.selection.asked import ScoringSpec
@@ -56,18 +57,19 @@ class _Run:
         uuid: Any = require("openlineage.client.uuid", extra="lineage", purpose="--lineage")
         self._id, self._job_name, self._out = str(uuid.generate_new_uuid()), f"select.{name}", out
         self._inputs = [*job.raw, *(path for paths in job.target.values() for path in paths)]
+        self._parent = self._parent_facet()
         self._client: Any = None
 
     def emit(
         self, state: str, *, manifest: Mapping[str, Any] | None = None, error: BaseException | None = None
     ) -> None:
-        """Send one event, or log why it could not be sent."""
-        of_run = self._event(state, manifest, error)
+        """Send one event, or log why it could not be made or sent."""
         try:
+            of_run = self._event(state, manifest, error)
             self._client = self._client or self._client_of.OpenLineageClient()
             self._client.emit(of_run)
-        except Exception as failure:  # of the transport: whatever it is, the selection is worth more than its event
-            event("lineage.failed", level="warning", state=state, error=f"{type(failure).__name__}: {failure}")
+        except Exception as failure:  # whatever it is, the selection is worth more than its event
+            _failed(state, f"{type(failure).__name__}: {failure}")
 
     def _event(self, state: str, manifest: Mapping[str, Any] | None, error: BaseException | None) -> Any:
         of = self._events
@@ -83,12 +85,22 @@ class _Run:
         facets = {"processing_engine": of.processing_engine_run.ProcessingEngineRunFacet(__version__, "curate")}
         if error is not None:
             facets["errorMessage"] = of.error_message_run.ErrorMessageRunFacet(str(error), "PYTHON")
-        parent = os.environ.get(PARENT, "").rsplit("/", 2)
-        if len(parent) == 3:
-            namespace, name, run = parent
-            parent_run = of.parent_run
-            facets["parent"] = parent_run.ParentRunFacet(parent_run.Run(run), parent_run.Job(namespace, name))
+        if self._parent is not None:
+            facets["parent"] = self._parent
         return facets
+
+    def _parent_facet(self) -> Any:
+        """The run that this one is part of; None where none is named, or not as NAMESPACE/JOB/UUID."""
+        named = os.environ.get(PARENT)
+        if not named:
+            return None
+        of = self._facets.parent_run
+        try:
+            namespace, name, run = named.rsplit("/", 2)
+            return of.ParentRunFacet(of.Run(run), of.Job(namespace, name))
+        except Exception as failure:  # such as a run that is no UUID
+            _failed("START", f"{PARENT} {named!r}: must be NAMESPACE/JOB/UUID, the parent is left out ({failure})")
+            return None
 
     def _job_facets(self) -> dict[str, Any]:
         kind = self._facets.job_type_job.JobTypeJobFacet(processingType="BATCH", integration="CURATE", jobType="SELECT")
@@ -108,10 +120,14 @@ class _Run:
         )
 
 
+def _failed(state: str, error: str) -> None:
+    event("lineage.failed", level="warning", state=state, error=error)
+
+
 def _named(path: str) -> tuple[str, str]:
     """Namespace and name of a dataset, as OpenLineage has them for files and object stores."""
     if not is_url(path):
         return "file", os.path.abspath(path.removeprefix("file://"))
-    scheme, _, rest = path.partition("://")
+    scheme, _, rest = without_credentials(path).partition("://")
     bucket, _, key = rest.partition("/")
     return f"{scheme}://{bucket}", key or "/"
