@@ -202,16 +202,19 @@ class _StageOperator(CurateOperator):
     Parameters
     ----------
     out : folder of the plan.
+    plan : its name, from the summary of the scan (``{{ ti.xcom_pull(task_ids='scan', key='summary')['plan'] }}``): with
+        it a task refuses to go on with what another run has scanned into the same folder since.
     workers, memory_limit, engine, engine_options : of `curate.stages`; they change how fast it is, not what comes out.
         They do not come with the plan: each operator has its own, by default all cores of its machine and 2 GB.
     """
 
-    template_fields: Sequence[str] = ("out", *USED)
+    template_fields: Sequence[str] = ("out", "plan", *USED)
 
     def __init__(
         self,
         *,
         out: str,
+        plan: str | None = None,
         workers: int | str | None = None,
         memory_limit: str | int | None = None,
         engine: str | None = None,
@@ -220,14 +223,15 @@ class _StageOperator(CurateOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.out = out
+        self.plan = plan
         self.workers = workers
         self.memory_limit = memory_limit
         self.engine = engine
         self.engine_options = engine_options
 
     def used(self) -> dict[str, Any]:
-        """What the stage may use."""
-        return given({field: getattr(self, field) for field in USED})
+        """What the stage may use, and whose it is."""
+        return given({field: getattr(self, field) for field in ("plan", *USED)})
 
 
 class CurateFitOperator(_StageOperator):

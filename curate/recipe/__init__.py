@@ -74,7 +74,7 @@ class Recipe:
         file = os.fspath(path)
         text = _read(file)
         if file.endswith(".json") and (manifest := _manifest(text)) is not None:
-            values, places = _again(manifest, os.path.dirname(file) or ".", file), {}
+            values, places = _again(manifest, os.path.dirname(file) or ".", file), Places()
         else:
             values, places = read_document(text, file, os.environ if environ is None else environ)
         values, places = overridden(values, places, overrides)

@@ -26,6 +26,7 @@ from curate.airflow.operators import (
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 OUT = "{{ params.out }}"
+PLAN = "{{ ti.xcom_pull(task_ids='scan', key='summary')['plan'] }}"  # whose partitions these are
 
 with DAG(
     "curate_mapped_selection",
@@ -67,12 +68,12 @@ with DAG(
         overwrite="{{ params.overwrite }}",
         partitions_per_task="{{ params.partitions_per_task }}",
     )
-    fit = CurateFitOperator(task_id="fit", out=OUT)
-    score = CurateScoreOperator.partial(task_id="score", out=OUT, map_index_template="{{ task.partitions }}").expand(
-        partitions=scan.output
-    )
-    draw = CurateDrawOperator(task_id="draw", out=OUT)
-    write = CurateWriteOperator(task_id="write", out=OUT)
+    fit = CurateFitOperator(task_id="fit", out=OUT, plan=PLAN)
+    score = CurateScoreOperator.partial(
+        task_id="score", out=OUT, plan=PLAN, map_index_template="{{ task.partitions }}"
+    ).expand(partitions=scan.output)
+    draw = CurateDrawOperator(task_id="draw", out=OUT, plan=PLAN)
+    write = CurateWriteOperator(task_id="write", out=OUT, plan=PLAN)
     evaluate = CurateEvaluateOperator(task_id="evaluate", run=OUT, heldout="{{ params.heldout }}")
     verdict = CurateVerdictOperator(task_id="verdict", run=OUT)
     report = CurateReportOperator(task_id="report", paths=OUT)
