@@ -3,7 +3,8 @@
     prepare -> fit -> score (many at once, each some partitions) -> draw -> write
 
 Each may be run again after it was killed, and goes on from there; the bytes are those of `curate.select`. Schedulers
-call these; everybody else has `curate.select`, which is the five in a row.
+call these; everybody else has `curate.select`, which is the five in a row. With the ``plan`` that `prepare` returned a
+stage refuses to go on with what somebody else has scanned into the same folder since.
 """
 
 from __future__ import annotations
@@ -15,22 +16,14 @@ from typing import Any
 
 from curate.engines.resources import Resources
 from curate.errors import UsageError
-from curate.io.run import RunFolder
+from curate.io.run import RunFolder, digest, read_json
 from curate.io.targets import Paths, Targets
 from curate.progress import Progress
 from curate.sampling.budget import Budget, parse_bytes
 from curate.scorers import load_scorer, scorer
-from curate.selection.asked import (
-    ScoringSpec,
-    check_calibration,
-    draw_spec,
-    draw_spec_of,
-    recipe_of,
-    resources_of,
-    write_spec_of,
-)
+from curate.selection.asked import Asked, ScoringSpec, draw_spec, draw_spec_of, resources_of, write_spec_of
 from curate.selection.outcome import Selection
-from curate.selection.session import Session, ready_scorer
+from curate.selection.session import SCAN, Session, plan_of, ready_scorer
 from curate.steps.write import WriteSpec
 
 Folder = str | os.PathLike[str]
@@ -74,8 +67,8 @@ def prepare(
 
     Returns
     -------
-    ``out``, ``n_files``, ``n_partitions`` (numbered from 0), ``n_bytes`` on disk, and ``finished``: whether the
-    selection is there already.
+    ``out``, ``n_files``, ``n_partitions`` (numbered from 0), ``n_bytes`` on disk; ``plan``, a name for this selection
+    of these files, by which later stages know whether it is theirs; ``finished``: whether it is there already.
     """
     spec = draw_spec(scorer(method, **dict(settings or {})), budget, draw, seed, threshold, per, proportions, weights)
     writing = WriteSpec(format, parse_bytes(shard_size))
@@ -84,20 +77,15 @@ def prepare(
     job = ScoringSpec.asked(raw, target, method, settings, columns, on_bad_row, per, holdout, domains)
     model = ready_scorer(job, spec)
     with _locked(out, resources, progress) as session:
-        folder = session.folder
-        scanned = session.scan(job, model)
-        check_calibration(spec, scanned.carry)
-        recipe = recipe_of(job, model, spec, writing, name)
-        same = folder.finished(recipe) and (folder.scored or {}).get("key") == scanned.key
-        finished = same and not folder.updating
+        scanned, recipe, finished = session.begin(Asked(job, spec, writing, name), model, overwrite=overwrite)
         if not finished:
-            folder.begin(recipe, scanned.key, overwrite=overwrite)
             session.note_scan(scanned, recipe)
     return {
         "out": os.fspath(out),
         "n_files": len(scanned.corpus.files),
         "n_partitions": len(scanned.corpus.partitions),
         "n_bytes": scanned.corpus.n_bytes,
+        "plan": plan_of(recipe, scanned.key),
         "finished": finished,
     }
 
@@ -105,6 +93,7 @@ def prepare(
 def fit(
     out: Folder,
     *,
+    plan: str | None = None,
     workers: int | None = None,
     memory_limit: str | int = "2GB",
     engine: str = "local",
@@ -119,10 +108,10 @@ def fit(
     """
     resources = resources_of(workers, memory_limit, False, engine, engine_options)
     with _locked(out, resources, progress) as session:
-        if (manifest := _finished(session.folder)) is not None:
+        if (manifest := _finished(session.folder, plan)) is not None:
             method, n_documents = manifest["recipe"]["method"], manifest["stats"]["n_documents"]
             return {"out": os.fspath(out), "method": method, "n_documents": n_documents}
-        scanned, _ = session.noted_scan()
+        scanned, _ = session.noted_scan(plan)
         model = ready_scorer(scanned.job)
         commit = session.folder.scored
         if commit is None or commit["key"] != scanned.key:
@@ -135,6 +124,7 @@ def score(
     out: Folder,
     partitions: Sequence[int] | None = None,
     *,
+    plan: str | None = None,
     workers: int | None = None,
     memory_limit: str | int = "2GB",
     engine: str = "local",
@@ -157,10 +147,10 @@ def score(
     """
     resources = resources_of(workers, memory_limit, False, engine, engine_options)
     with _locked(out, resources, progress, shared=True) as session:
-        if _finished(session.folder) is not None:
+        if _finished(session.folder, plan) is not None:
             wanted = list(partitions or ())
         else:
-            scanned, _ = session.noted_scan()
+            scanned, _ = session.noted_scan(plan)
             there = range(len(scanned.corpus.partitions))
             wanted = list(there if partitions is None else partitions)
             if unknown := [number for number in wanted if number not in there]:
@@ -177,6 +167,7 @@ def score(
 def draw(
     out: Folder,
     *,
+    plan: str | None = None,
     workers: int | None = None,
     memory_limit: str | int = "2GB",
     engine: str = "local",
@@ -195,10 +186,10 @@ def draw(
     """
     resources = resources_of(workers, memory_limit, False, engine, engine_options)
     with _locked(out, resources, progress) as session:
-        if (manifest := _finished(session.folder)) is not None:
+        if (manifest := _finished(session.folder, plan)) is not None:
             stats = manifest["stats"]
             return {"out": os.fspath(out), "n_documents": stats["n_documents"], "n_selected": stats["n_selected"]}
-        scanned, recipe = session.noted_scan()
+        scanned, recipe = session.noted_scan(plan)
         drawn = session.draw(session.scored_by_others(scanned), recipe, draw_spec_of(recipe))
     return {
         "out": os.fspath(out),
@@ -210,6 +201,7 @@ def draw(
 def write(
     out: Folder,
     *,
+    plan: str | None = None,
     workers: int | None = None,
     memory_limit: str | int = "2GB",
     engine: str = "local",
@@ -224,9 +216,9 @@ def write(
     """
     resources = resources_of(workers, memory_limit, False, engine, engine_options)
     with _locked(out, resources, progress) as session:
-        if (manifest := _finished(session.folder)) is not None:
+        if (manifest := _finished(session.folder, plan)) is not None:
             return Selection.of(session.folder, manifest, {})
-        scanned, recipe = session.noted_scan()
+        scanned, recipe = session.noted_scan(plan)
         drawn = session.draw(session.scored_by_others(scanned), recipe, draw_spec_of(recipe))
         manifest = session.write(drawn, recipe, write_spec_of(recipe), scanned.domains)
         return Selection.of(session.folder, manifest, session.seconds)
@@ -240,6 +232,12 @@ def _locked(out: Folder, resources: Resources, progress: bool | None, *, shared:
         yield Session(folder, resources, engine, Progress(progress))
 
 
-def _finished(folder: RunFolder) -> dict[str, Any] | None:
-    """The manifest of a run that is complete, and whose next one is not prepared."""
-    return None if folder.work.exists() else folder.manifest
+def _finished(folder: RunFolder, plan: str | None) -> dict[str, Any] | None:
+    """The manifest of a run that is complete, when no other one was scanned since."""
+    manifest, scan = folder.manifest, read_json(folder.work / SCAN)
+    if manifest is None or (scan is not None and digest(scan["recipe"]) != manifest["recipe_sha256"]):
+        return None
+    key = (folder.scored or {}).get("key", "")
+    if (scan is not None and scan["key"] != key) or plan not in (None, plan_of(manifest["recipe"], key)):
+        return None
+    return manifest

@@ -143,6 +143,21 @@ def test_a_selection_tells_what_it_read_and_what_came_of_it(raw, tmp_path, told,
     assert output["facets"]["version"]["datasetVersion"] == done.manifest["uuid"]
 
 
+def test_an_update_tells_too_and_logs_what_was_new(raw, tmp_path, told, caplog):
+    from curate.selection.update import update
+
+    caplog.set_level(logging.INFO, "curate")
+    select(raw, tmp_path / "out", name="mine")
+    write(raw / "new.jsonl", [row | {"id": f"n{i}"} for i, row in enumerate(rows(20, seed=3))])
+    update(tmp_path / "out", lineage=True)
+    assert [(one["eventType"], one["job"]["name"]) for one in told] == [
+        ("START", "select.mine"),
+        ("COMPLETE", "select.mine"),
+    ]
+    assert [one["n_new_files"] for one in events(caplog) if "n_new_files" in one] == [1]
+    assert events(caplog)[-1]["event"] == "run.end"
+
+
 def test_a_selection_that_fails_tells_why(raw, tmp_path, told):
     write(raw / "bad.jsonl", b"{")
     with pytest.raises(InputError):

@@ -178,6 +178,18 @@ def test_a_piece_of_work_that_kills_its_worker_each_time_is_an_error_that_says_s
         list(engine.each(None, [0], alone=lambda _: lambda: os.kill(os.getpid(), signal.SIGKILL)))
 
 
+def test_a_task_that_no_node_can_take_is_an_error_and_no_endless_wait(cluster, monkeypatch):
+    monkeypatch.setattr("curate.engines.ray.PATIENCE", 1.0)
+    monkeypatch.setattr("curate.engines.ray.LOOK_AGAIN", 0.5)
+    with RayEngine(cpus_per_task=64) as engine, pytest.raises(ResourceError, match=r"64 cores .* largest has 1 cores"):
+        engine.map(abs, [1, 2, 3])
+    with (
+        RayEngine(memory_per_task=10**13) as engine,
+        pytest.raises(ResourceError, match=r"1 cores and 10,000,000,000,000 bytes"),
+    ):
+        list(engine.each(None, [1], alone=lambda _: int))
+
+
 def test_a_driver_that_is_killed_leaves_a_run_that_goes_on_here_or_there(cluster, corpus, tmp_path):
     write(corpus / "raw" / "large.jsonl", rows(40_000, seed=9))
     out, target = tmp_path / "out", corpus / "target.jsonl"

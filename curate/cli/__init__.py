@@ -128,7 +128,8 @@ def select(
             updating.show_pending(rest["workers"], as_json)
             return
         on = engine_of(rest)
-        result = updating.run(quiet, workers=rest["workers"], memory_limit=rest["memory_limit"], **on)
+        how = {name: rest[name] for name in ("workers", "memory_limit", "lineage")}
+        result = updating.run(quiet, **how, **on)
         _show_selection(result, as_json)
         if not result.seconds:
             click.echo(f"nothing new: the raw files are those that {result.out} is made of", err=True)

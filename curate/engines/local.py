@@ -104,9 +104,7 @@ class LocalEngine:
         if not futures:
             return
         self._stopping.set()
-        for future in futures:
-            future.cancel()
-        wait(futures)
+        wait([future for future in futures if not future.cancel()])  # of a cancelled one nobody tells after shutdown
         self._stopping.clear()
 
     def pipeline(self, work: Callable[[Item], Result], batches: Iterable[Item]) -> Iterator[Result]:
@@ -129,9 +127,7 @@ class LocalEngine:
             while pending:
                 yield oldest()
         finally:
-            for future in pending:
-                future.cancel()
-            wait(pending)
+            wait([future for future in pending if not future.cancel()])
             for _ in pending:
                 self._slots.release()
 

@@ -18,6 +18,7 @@ from curate._optional import require
 from curate.engines.allocator import give_back_memory
 from curate.engines.local import LocalEngine
 from curate.errors import ResourceError, RunError, UsageError
+from curate.logs import event
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -26,6 +27,7 @@ QUEUED = 2  # tasks that are handed out for each that can run: none waits for th
 LOOK_AGAIN = 5.0  # seconds after which the size of the cluster is asked for again: it may grow
 AT_ONCE = 64  # small pieces of work that share a task, at most
 ANSWER = 10.0  # seconds in which a cluster must take a connection
+PATIENCE = 300.0  # seconds that a cluster without a node that is large enough is waited for
 GIVE_UP = 30.0  # seconds that cancelled tasks are waited for
 
 
@@ -85,7 +87,8 @@ class RayEngine:
         self._mine = not self._ray.is_initialized()
         if self._mine:
             self._connect(address)
-        self._asked, self._cpus = workers, cpus_per_task
+        self._asked, self._cpus, self._memory = workers, cpus_per_task, memory_per_task
+        self._patience = 0.0 if address == "local" else PATIENCE  # a cluster elsewhere may be about to grow
         self._looked, self._workers = -LOOK_AGAIN, 1
         self._max_retries = max_retries
         options: dict[str, Any] = {"num_cpus": cpus_per_task, "max_retries": max_retries}
@@ -158,11 +161,40 @@ class RayEngine:
                     running[start(item)] = item
                 if not running:
                     return
-                for ref in self._ray.wait(list(running))[0]:
+                for ref in self._done_of(list(running)):
                     item = running.pop(ref)
                     yield item, self._result(ref)
         finally:
             self._give_up(running)
+
+    def _done_of(self, refs: list[Any]) -> list[Any]:
+        """Some that have ended.
+
+        Raises
+        ------
+        ResourceError : none begins, for there is no node that could take one.
+        """
+        patience = self._patience
+        while not (done := self._ray.wait(refs, timeout=LOOK_AGAIN)[0]):
+            patience -= LOOK_AGAIN
+            largest = max((node["Resources"].get("CPU", 0) for node in self._ray.nodes() if node["Alive"]), default=0)
+            if largest >= self._cpus and not self._lacks_memory():
+                patience = self._patience
+            elif patience <= 0:
+                size = f"{self._cpus} cores" + (f" and {self._memory:,} bytes" if self._memory else "")
+                raise ResourceError(
+                    f"no node of the Ray cluster can take a task of {size} (the largest has {largest:g} cores): lower "
+                    "--ray-cpus or --ray-memory, or add nodes"
+                )
+            else:
+                event("step.waiting", level="warning", cores=self._cpus, largest_node=largest)
+        return list(done)
+
+    def _lacks_memory(self) -> bool:
+        nodes = self._ray.nodes()
+        return self._memory is not None and not any(
+            node["Alive"] and node["Resources"].get("memory", 0) >= self._memory for node in nodes
+        )
 
     def ordered(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Results in the order of the items, with as many under way as the cluster can do."""
@@ -172,11 +204,16 @@ class RayEngine:
             for some in self._pieces(items):
                 pending.append(self._small(shared, some))
                 if len(pending) >= self._limit:
-                    yield from self._result(pending.popleft())
+                    yield from self._next(pending)
             while pending:
-                yield from self._result(pending.popleft())
+                yield from self._next(pending)
         finally:
             self._give_up(pending)
+
+    def _next(self, pending: deque[Any]) -> Any:
+        """The result of the first that is pending."""
+        self._done_of([pending[0]])
+        return self._result(pending.popleft())
 
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         """All results, in the order of the items."""
@@ -231,6 +268,9 @@ class RayEngine:
             return
         for ref in refs:
             self._ray.cancel(ref, recursive=False)
+        left = self._ray.wait(refs, num_returns=len(refs), timeout=GIVE_UP)[1]
+        for ref in left:  # in the middle of something that does not listen: its process has to go
+            self._ray.cancel(ref, force=True, recursive=False)
         self._ray.wait(refs, num_returns=len(refs), timeout=GIVE_UP)
 
 

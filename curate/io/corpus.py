@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.errors import InputError
-from curate.io.paths import Source, find, open_binary, reading
+from curate.io.paths import Source, find, open_binary, reading, stamp_of
 
 PARTITION_BYTES = 64_000_000  # uncompressed; part of the plan, hence of the output's bytes
 _CHUNK = 1 << 20
@@ -31,6 +31,7 @@ class InputFile:
     sha256: str
     cuts: tuple[tuple[int, int], ...] = ()  # (byte, line) where partitions of a line format begin
     units: tuple[tuple[int, int], ...] = ()  # (rows, uncompressed bytes) of row groups or record batches
+    stamp: str = field(default="", compare=False)  # when it was scanned, see `stamp_of`; no part of what it is
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,17 @@ class Corpus:
             "on_bad_row": self.on_bad_row,
         }
 
+    def check_unchanged(self, partition: Partition) -> None:
+        """See that the file of a partition is as it was when it was scanned, as far as that shows without reading it.
+
+        Raises
+        ------
+        InputError : it is not.
+        """
+        file = self.files[partition.file]
+        if file.stamp and stamp_of(file.source.path) != file.stamp:
+            raise InputError(f"{file.source.path}: changed since it was scanned; run again, from the scan on")
+
     def alone(self, partition: Partition) -> tuple[Corpus, Partition]:
         """One partition with no more of the corpus than it takes to read and name it, to be sent elsewhere."""
         file = replace(self.files[partition.file], cuts=(), units=())
@@ -89,7 +101,7 @@ class Corpus:
 
     def as_dict(self) -> dict[str, Any]:
         return {
-            "files": [asdict(f) for f in self.files],
+            "files": [{key: value for key, value in asdict(f).items() if key != "stamp"} for f in self.files],
             "partitions": [asdict(p) for p in self.partitions],
             "text_column": self.text_column,
             "id_column": self.id_column,
@@ -162,11 +174,12 @@ def inspect_all(
 
 def inspect(source: Source) -> InputFile:
     """Read a file once: its size, its SHA-256 and where it can be cut."""
+    stamp = stamp_of(source.path)
     if source.format in SPLITTABLE and source.compression is None:
         size, digest, cuts = _hash_and_cut(source.path)
-        return InputFile(source, size, digest, cuts=cuts)
+        return InputFile(source, size, digest, cuts=cuts, stamp=stamp)
     size, digest = hash_file(source.path)
-    return InputFile(source, size, digest, units=_units(source))
+    return InputFile(source, size, digest, units=_units(source), stamp=stamp)
 
 
 def hash_file(path: str) -> tuple[int, str]:

@@ -101,6 +101,7 @@ def read_raw(
     corpus: Corpus, partition: Partition, columns: Sequence[str] | None, *, batch_bytes: int = BATCH_BYTES
 ) -> Iterator[Batch | Lines]:
     """As `read`, but JSON Lines as unparsed blocks."""
+    corpus.check_unchanged(partition)
     source = corpus.source(partition)
     wanted = None if columns is None else list(dict.fromkeys(columns))
     if source.format == "parquet":

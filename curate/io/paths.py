@@ -195,6 +195,25 @@ def open_binary(path: str) -> BinaryIO:
         raise _unreachable(path, "opened", error) from error
 
 
+def stamp_of(path: str) -> str:
+    """What changes when a file does, without reading it: size and time of its last change, on stores its tag.
+
+    Raises
+    ------
+    InputError : it is not there.
+    """
+    try:
+        if not is_url(path):
+            found = os.stat(path.removeprefix("file://"))
+            return f"{found.st_size}-{found.st_mtime_ns}"
+        fs, inner = filesystem(path)
+        about = fs.info(inner)
+        tags = (about.get(name) for name in ("ETag", "etag", "LastModified", "mtime", "created"))
+        return f"{about['size']}-{next((str(tag) for tag in tags if tag), '')}"
+    except Exception as error:
+        raise _unreachable(path, "opened", error) from error
+
+
 def size_of(path: str) -> int:
     """Bytes of a file, from what its file system says of it.
 

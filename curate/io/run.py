@@ -28,6 +28,7 @@ from curate.io.targets import Paths
 MANIFEST, SCORES_COMMIT, EVIDENCE, WORK = "manifest.json", "scores/scores.json", "evidence.json", "_work"
 STEPS = "steps.json"  # which of the later steps of a recipe are done
 UPDATE = f"{WORK}/update.json"  # what an update that is under way has to know of itself
+FITTED = f"{WORK}/fitted.json"  # what is noted of the fit of a scorer that is in place
 LEDGER, QUARANTINE = "ledger.parquet", "quarantine.parquet"
 _LOCK = ".curate.lock"
 _REPORTS = ("report.html", "report.md", "report.json")
@@ -35,7 +36,7 @@ _DRAWN = ("manifest.json", "shards", LEDGER, "README.md", "croissant.json", EVID
 _CURRICULUM = (
     "curriculum.parquet", "weights.json", "weights-stage-*.json", "groups.parquet", "state.parquet", "curriculum",
 )  # fmt: skip
-_SCORED = ("scores", "scorer", QUARANTINE)
+_SCORED = ("scores", "scorer", QUARANTINE, FITTED)
 
 
 def digest(value: Any) -> str:

@@ -15,12 +15,11 @@ from curate.logs import event
 from curate.progress import Progress
 from curate.sampling.budget import Budget, parse_bytes
 from curate.scorers import scorer
-from curate.selection.asked import ScoringSpec, check_calibration, draw_spec, recipe_of, resources_of
+from curate.selection.asked import Asked, ScoringSpec, draw_spec, resources_of
 from curate.selection.lineage import lineage as telling
-from curate.selection.outcome import Scoring, Selection
+from curate.selection.outcome import Scoring, Selection, log_end
 from curate.selection.scored import adopt_scores, generations_of
 from curate.selection.session import Session, ready_scorer
-from curate.steps.decision import DrawSpec
 from curate.steps.scoretable import statistics
 from curate.steps.write import WriteSpec
 
@@ -102,8 +101,9 @@ def select(
     resources = resources_of(workers, memory_limit, spill, engine, engine_options)
     columns = (text_column, id_column, target_text_column)
     job = ScoringSpec.asked(raw, target, method, settings, columns, on_bad_row, per, holdout, domains)
+    asked = Asked(job, spec, writing, name)
     with telling(lineage, job, name or method, out) as ended:
-        done = _select(out, resources, Progress(progress), job, spec, writing, name, scores_from, overwrite, steps)
+        done = _select(out, resources, Progress(progress), asked, scores_from, overwrite, steps)
         ended(done.manifest)
         return done
 
@@ -180,7 +180,8 @@ def draw(
     resources = resources_of(workers, memory_limit, None, engine, engine_options)
     writing = WriteSpec(format, parse_bytes(shard_size))
     updated = scored if len(generations_of(scored)) > 1 else None
-    return _select(out or run, resources, Progress(progress), job, spec, writing, name, run, overwrite, updated=updated)
+    asked = Asked(job, spec, writing, name)
+    return _select(out or run, resources, Progress(progress), asked, run, overwrite, updated=updated)
 
 
 @contextmanager
@@ -195,47 +196,28 @@ def _select(
     out: str | os.PathLike[str],
     resources: Resources,
     progress: Progress,
-    job: ScoringSpec,
-    spec: DrawSpec,
-    writing: WriteSpec,
-    name: str | None,
+    asked: Asked,
     scores_from: str | os.PathLike[str] | None,
     overwrite: bool,
     steps: Mapping[str, Any] | None = None,
     updated: Mapping[str, Any] | None = None,
 ) -> Selection:
-    model = ready_scorer(job, spec)
-    event("run.begin", out=str(out), method=job.method, draw=spec.draw, engine=resources.engine)
+    spec, model = asked.spec, ready_scorer(asked.job, asked.spec)
+    event("run.begin", out=str(out), method=asked.job.method, draw=spec.draw, engine=resources.engine)
     with _session(out, resources, progress) as session:
         folder = session.folder
-        scanned = session.scan(job, model, updated)
-        check_calibration(spec, scanned.carry)
-        recipe = recipe_of(job, model, spec, writing, name)
-        scores_hold = (folder.scored or {}).get("key") == scanned.key
-        if folder.finished(recipe) and scores_hold and not folder.updating:
-            manifest = folder.manifest or {}
-            if steps and manifest.get("steps") != steps:
-                manifest |= {"steps": dict(steps)}
+        scanned, recipe, finished = session.begin(asked, model, overwrite=overwrite, updated=updated)
+        if finished:
+            manifest = dict(folder.manifest or {})
+            if manifest.get("steps") != (steps or None):
+                manifest.pop("steps", None)
+                manifest |= {"steps": dict(steps)} if steps else {}
                 folder.commit(manifest)
-            folder.clean()
             return Selection.of(folder, manifest, {})
-        folder.begin(recipe, scanned.key, overwrite=overwrite)
         if scores_from is not None:
             adopt_scores(RunFolder(scores_from), folder, scanned.key)
         drawn = session.draw(session.scored(scanned, model, spec), recipe, spec)
-        manifest = session.write(drawn, recipe, writing, scanned.domains, steps)
+        manifest = session.write(drawn, recipe, asked.writing, scanned.domains, steps)
         done = Selection.of(folder, manifest, session.seconds)
-        _log_end(done)
+        log_end(done)
         return done
-
-
-def _log_end(done: Selection) -> None:
-    """Log what came of a run."""
-    for warning in done.warnings:
-        event("run.warning", level="warning", message=warning)
-    counts: dict[str, Any] = {
-        "n_documents": done.n_documents,
-        "n_selected": done.n_selected,
-        "n_bytes": done.n_bytes_selected,
-    }
-    event("run.end", out=str(done.out), uuid=done.manifest["uuid"], **counts, seconds=dict(done.seconds))

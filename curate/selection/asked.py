@@ -158,6 +158,20 @@ def resources_of(
     return Resources(workers, parse_bytes(memory_limit), spill, engine, options)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """All that is asked of a selection, but for how it runs."""
+
+    job: ScoringSpec
+    spec: DrawSpec
+    writing: WriteSpec
+    name: str | None = None
+
+    def recipe(self, model: Scorer | Fusion) -> dict[str, Any]:
+        """What it is known by in a manifest; ``model``: the scorer that is asked for."""
+        return recipe_of(self.job, model, self.spec, self.writing, self.name)
+
+
 def check_calibration(spec: DrawSpec, carry: Sequence[str]) -> None:
     """Refuse to calibrate by a column that the scores do not have.
 

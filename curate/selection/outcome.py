@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.io.run import RunFolder
+from curate.logs import event
 
 
 @dataclass(frozen=True)
@@ -53,3 +54,15 @@ class Scoring:
     reasons: Mapping[str, int]
     key: str
     seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+def log_end(done: Selection) -> None:
+    """Log what came of a run."""
+    for warning in done.warnings:
+        event("run.warning", level="warning", message=warning)
+    counts: dict[str, Any] = {
+        "n_documents": done.n_documents,
+        "n_selected": done.n_selected,
+        "n_bytes": done.n_bytes_selected,
+    }
+    event("run.end", out=str(done.out), uuid=done.manifest["uuid"], **counts, seconds=dict(done.seconds))

@@ -25,7 +25,7 @@ from curate.features.domains import CLUSTER, Domains
 from curate.io.columns import columns_of
 from curate.io.corpus import Corpus, InputFile, Partition, inspect_all, scan
 from curate.io.paths import Source, atomic, free_disk, refuse_inputs_below, remove_tree
-from curate.io.run import LEDGER, SCORES_COMMIT, RunFolder, digest, read_json, write_json
+from curate.io.run import FITTED, LEDGER, SCORES_COMMIT, RunFolder, digest, read_json, write_json
 from curate.io.tables import is_done
 from curate.logs import event
 from curate.metrics.spending import spent
@@ -33,7 +33,7 @@ from curate.progress import Progress
 from curate.sampling.draws import DRAWS
 from curate.sampling.transforms import PLAIN
 from curate.scorers import Dsir, Fusion, Scorer, load_scorer, scorer
-from curate.selection.asked import ScoringSpec, check_draw, vector_column
+from curate.selection.asked import Asked, ScoringSpec, check_calibration, check_draw, vector_column
 from curate.selection.manifest import manifest_of
 from curate.selection.notes import diagnose
 from curate.selection.scored import Scored, generations_of, grown_key, scoring_key
@@ -52,7 +52,7 @@ from curate.steps.scoretable import Parts, ScoreTable, Statistics, statistics
 from curate.steps.write import Shard, WriteJob, WriteSpec, output_schema, plan_shards, shard_number, write_shard
 
 LITTLE_MEMORY = 1_500_000_000  # below it memory is saved at the cost of some speed
-SCAN, FITTED = "scan.json", "fitted.json"  # in the work folder: what the first two verbs leave
+SCAN = "scan.json"  # in the work folder: what the first verb leaves
 
 
 @dataclass(frozen=True)
@@ -162,30 +162,58 @@ class Session:
         key = grown_key(job, corpus, targets, ready_scorer(job), carry, domains, generations)
         return Scanned(job, corpus, targets, carry, domains, key, tuple(generations))
 
+    def begin(
+        self, asked: Asked, model: Scorer | Fusion, *, overwrite: bool, updated: Mapping[str, Any] | None = None
+    ) -> tuple[Scanned, dict[str, Any], bool]:
+        """Scan, and make the folder ready; returns what there is, the recipe, and whether all of it is done already.
+
+        Raises
+        ------
+        RunError : another recipe is in the folder, or other files were.
+        """
+        scanned = self.scan(asked.job, model, updated)
+        check_calibration(asked.spec, scanned.carry)
+        recipe = asked.recipe(model)
+        scores_hold = (self.folder.scored or {}).get("key") == scanned.key
+        finished = self.folder.finished(recipe) and scores_hold and not self.folder.updating
+        if finished:
+            self.folder.clean()
+        else:
+            self.folder.begin(recipe, scanned.key, overwrite=overwrite)
+        return scanned, recipe, finished
+
     def note_scan(self, scanned: Scanned, recipe: dict[str, Any]) -> None:
         """Leave what was scanned for other processes."""
         found = {
             "recipe": recipe,
             "corpus": scanned.corpus.as_dict() | {"passed_over": scanned.corpus.passed_over},
             "targets": {name: corpus.as_dict() for name, corpus in scanned.targets.items()},
+            "stamps": [file.stamp for file in scanned.corpus.files],
             "carry": scanned.carry,
             "key": scanned.key,
         }
         write_json(self.folder.work / SCAN, found)
 
-    def noted_scan(self) -> tuple[Scanned, dict[str, Any]]:
+    def noted_scan(self, plan: str | None = None) -> tuple[Scanned, dict[str, Any]]:
         """What another process has scanned, and the recipe that it is for.
 
         Raises
         ------
-        RunError : there is none.
+        RunError : there is none, or it is of another ``plan``.
         """
         found = read_json(self.folder.work / SCAN)
         if found is None:
             raise RunError(f"{self.folder.path}: nothing was scanned there; run the scan first, into this folder")
+        if plan is not None and plan != plan_of(found["recipe"], found["key"]):
+            raise RunError(
+                f"{self.folder.path}: scanned for another selection since (by another recipe, or other files); scan "
+                "again, and give each selection a folder of its own"
+            )
         job = ScoringSpec.of(found["recipe"])
         passed_over = tuple(found["corpus"].pop("passed_over"))
-        corpus = replace(Corpus.from_dict(found["corpus"]), passed_over=passed_over)
+        corpus = Corpus.from_dict(found["corpus"])
+        files = tuple(replace(f, stamp=stamp) for f, stamp in zip(corpus.files, found["stamps"], strict=True))
+        corpus = replace(corpus, files=files, passed_over=passed_over)
         targets = {name: Corpus.from_dict(state) for name, state in found["targets"].items()}
         domains = None if job.domains is None else Domains.load(job.domains)
         return Scanned(job, corpus, targets, tuple(found["carry"]), domains, found["key"]), found["recipe"]
@@ -194,11 +222,12 @@ class Session:
 
     def fit(self, scanned: Scanned, model: Scorer | Fusion) -> Scorer | Fusion:
         """Fit to the target and to what raw has, and save it, unless that is done; returns it fitted."""
-        marker = self.folder.work / FITTED
+        marker = self.folder.path / FITTED
         done = read_json(marker)
-        if done is not None and done["key"] == scanned.key:
+        if done is not None and done["key"] == scanned.key and self.folder.scorer.exists():
             return load_scorer(self.folder.scorer)
-        fit = self._fit_job(scanned, model)
+        spill = isinstance(model, Dsir) and scanned.domains is None and self._spills(scanned.corpus, model)
+        fit = self._fit_job(scanned, model, spill=spill)
         with self._timed("fit"):
             found = self._each("fit", partial(fit_partition, fit), scanned.corpus.partitions, fit.alone, fit)
             about = {
@@ -211,6 +240,7 @@ class Session:
             "key": scanned.key,
             "fit": {"n_documents": n_documents} | (about if isinstance(model, Fusion) else about[model.method]),
             "n_bad_rows": write_quarantine(self.folder.path / "quarantine.parquet", found),
+            "spilled": spill,
         }
         write_json(marker, fitted)
         return model
@@ -222,20 +252,19 @@ class Session:
         ------
         RunError : it is not done.
         """
-        found: dict[str, Any] | None = read_json(self.folder.work / FITTED)
+        found: dict[str, Any] | None = read_json(self.folder.path / FITTED)
         if found is None or found["key"] != scanned.key:
             raise RunError(f"{self.folder.path}: no scorer is fitted there yet; fit it first")
         return found
 
-    def _fit_job(self, scanned: Scanned, model: Scorer | Fusion) -> FitJob:
-        spills = isinstance(model, Dsir) and scanned.domains is None and self._spills(scanned.corpus, model)
-        return fit_job(model.members, self._reading(scanned, model), self.folder.work / "fit", spills)
+    def _fit_job(self, scanned: Scanned, model: Scorer | Fusion, *, spill: bool) -> FitJob:
+        return fit_job(model.members, self._reading(scanned, model), self.folder.work / "fit", spill)
 
     def _spilled(self, scanned: Scanned, model: Scorer | Fusion) -> NgramCounts | None:
         """The buckets that the fit has kept, if it has."""
-        if not isinstance(model, Dsir) or scanned.domains is not None or not self._spills(scanned.corpus, model):
+        if not self.fitted(scanned)["spilled"]:
             return None
-        counts = self._fit_job(scanned, model).wanted[model.method]
+        counts = self._fit_job(scanned, model, spill=True).wanted[model.method]
         assert isinstance(counts, NgramCounts)
         return counts
 
@@ -528,7 +557,7 @@ class Session:
             job = self.write_job(drawn, writing, schema, 1.0 / total_weight(drawn.keep, drawn.kept, self.engine))
             shards = plan_shards(drawn.keep, drawn.kept, writing.shard_bytes)
             entries = self.write_files(job, shards, drawn.decision)
-        manifest = self.described(drawn, recipe, entries, domains)
+            manifest = self.described(drawn, recipe, entries, domains)
         if steps:
             manifest["steps"] = dict(steps)
         self.commit(manifest, schema)
@@ -553,8 +582,7 @@ class Session:
     ) -> dict[str, Any]:
         """The manifest of what was written, not committed yet. ``entries``: of the shards."""
         scored, kept = drawn.scored, drawn.kept
-        with self._timed("write"):
-            lengths, overlap = kept_lengths(drawn.decision, drawn.top, self.engine)
+        lengths, overlap = kept_lengths(drawn.decision, drawn.top, self.engine)
         texts, diagnostics = diagnose(scored, drawn.found, drawn.spec, kept, lengths, overlap, self.engine)
         nats = spent(
             drawn.found.n_eligible,
@@ -634,6 +662,11 @@ def _some(kept: list[dict[str, Any]], spec: DrawSpec) -> list[dict[str, Any]]:
     if not any(k["n_documents"] for k in kept):
         raise InputError(f"nothing selected: no document fits the budget ({spec.budget}) or the threshold")
     return kept
+
+
+def plan_of(recipe: Mapping[str, Any], key: str) -> str:
+    """A name for a selection of certain files: stages that are to go on with it know it by that."""
+    return digest([recipe, key])[:16]
 
 
 def _carried(

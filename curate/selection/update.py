@@ -18,11 +18,13 @@ from curate.io.paths import linked, refuse_inputs_below
 from curate.io.run import QUARANTINE, SCORES_COMMIT, RunFolder, read_json, write_json
 from curate.io.tables import count_rows
 from curate.io.targets import Paths, listed_paths
+from curate.logs import event
 from curate.progress import Progress
 from curate.scorers import Fusion, Scorer, load_scorer
 from curate.selection.asked import ScoringSpec, draw_spec_of, resources_of, write_spec_of
 from curate.selection.growth import Former, Growth, find_growth, parents_of
-from curate.selection.outcome import Selection
+from curate.selection.lineage import lineage as telling
+from curate.selection.outcome import Selection, log_end
 from curate.selection.scored import Scored
 from curate.selection.session import Drawn, Scanned, Session
 from curate.steps.fit import write_quarantine
@@ -42,6 +44,7 @@ def update(
     memory_limit: str | int = "2GB",
     engine: str = "local",
     engine_options: Mapping[str, Any] | None = None,
+    lineage: bool = False,
     progress: bool | None = False,
 ) -> Selection:
     """Take files that have come to the raw corpus of a selection into it: they are scored, and all is drawn again.
@@ -55,7 +58,7 @@ def update(
     raw : more files, folders, globs or URLs; from now on they belong to its raw.
     rehash : read the old files too, to see whether they are what they were; without, their paths and sizes are looked
         at.
-    workers, memory_limit, engine, engine_options, progress : as of `curate.select`.
+    workers, memory_limit, engine, engine_options, lineage, progress : as of `curate.select`.
 
     Returns
     -------
@@ -79,8 +82,14 @@ def update(
             refuse_inputs_below(folder.path, listed_paths(raw))
         former.claim(folder)
         session = Session(folder, resources, started, Progress(progress))
-        manifest = _Update(session, former, grown).run()
-        return Selection.of(folder, manifest, session.seconds)
+        recipe = former.manifest["recipe"] | {"raw": list(grown.raw)}
+        event("run.begin", out=str(out), method=recipe["method"], engine=engine, n_new_files=len(grown.new))
+        with telling(lineage, ScoringSpec.of(recipe), recipe["name"], out) as ended:
+            manifest = _Update(session, former, grown).run()
+            ended(manifest)
+        done = Selection.of(folder, manifest, session.seconds)
+        log_end(done)
+        return done
 
 
 def pending(
