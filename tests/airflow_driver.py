@@ -115,6 +115,7 @@ def nightly() -> dict[str, Any]:
 
     import curate.evidence
     from curate.io.run import write_json
+    from curate.verification import verify
 
     raw, target = sharded(FOLDER / "landed", rows(60), 3, "parquet"), write(FOLDER / "wanted.parquet", target_rows())
     conf = {"raw": str(raw), "target": str(target), "out": str(FOLDER / "nightly"), "method": "dsir", "budget": "50%"}
@@ -137,6 +138,7 @@ def nightly() -> dict[str, Any]:
             night["marked"] = session.query(AssetEvent).count()
         latest = json.loads((published / "latest.json").read_text())
         night |= {"latest": latest["uuid"], "trained_on": tree(Path(latest["run"]), without=("README.md",))}
+        night["sound"] = verify(latest["run"]).ok
         night["fitted"] = {path.name: path.stat().st_mtime_ns for path in (work / "scorer").iterdir()}
         nights.append(night)
     curate.evidence.evaluate = real

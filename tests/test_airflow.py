@@ -163,6 +163,7 @@ def test_what_is_trained_on_changes_only_when_the_verdict_is_better(found: dict[
     assert "manifest.json" in first["trained_on"]
     assert first["trained_on"] == worse["trained_on"] == nothing["trained_on"] == failed["trained_on"]
     assert made_up_for["latest"] == made_up_for["xcoms"]["select/return_value/-1"]["uuid"] != first["latest"]
+    assert all(night["sound"] for night in found["nights"])
     assert worse["states"]["publish/-1"] == "skipped"
     assert failed["state"] == "failed"
 

@@ -34,8 +34,10 @@ def bucket():
     with pytest.MonkeyPatch.context() as patch:
         for name, value in names.items():
             patch.setenv(name, value)
-        boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="corpus")
-        yield "s3://corpus"
+        boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(
+            Bucket="cluster"
+        )  # moto's servers of one process share their buckets
+        yield "s3://cluster"
     server.stop()
 
 

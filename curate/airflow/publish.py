@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 LATEST = "latest.json"
-_LEFT_OUT = (".curate.lock", "_work", "scores", "scorer")  # of the one who selects, not of those who read
+_LEFT_OUT = (".curate.lock", "_work")  # of the one who selects; all else is looked at by curate verify
 
 
 def published(to: str | os.PathLike[str]) -> dict[str, Any] | None:

@@ -72,9 +72,9 @@ class Recipe:
         InputError : the file cannot be read, or is no YAML. UsageError : what it says makes no sense.
         """
         file = os.fspath(path)
-        text = _read(file)
+        text, places = _read(file), Places()
         if file.endswith(".json") and (manifest := _manifest(text)) is not None:
-            values, places = _again(manifest, os.path.dirname(file) or ".", file), Places()
+            values = _again(manifest, os.path.dirname(file) or ".", file)
         else:
             values, places = read_document(text, file, os.environ if environ is None else environ)
         values, places = overridden(values, places, overrides)

@@ -9,7 +9,7 @@ alone, with that scorer, and draw again over all. Nobody is to train on ``out/wo
 knows whether it is better. When the verdict is, its files are linked into ``out/published/UUID``, which never changes,
 then ``out/published/latest.json`` names that folder, and only then is the asset marked. A DAG that trains is scheduled
 on the asset, and reads the folder under ``run`` of ``latest.json``. Published folders that nobody reads any more may
-be deleted; each takes the space of the shards that have changed since.
+be deleted; each takes the space of the files that have changed since.
 
 A night in which nothing came skips all that comes after ``select``. One that failed half way is made up for by the
 next.
