@@ -67,9 +67,9 @@ def update(
     RunError : there is no finished run; an old file is gone, or not what it was; what scores depend on is not.
     """
     resources = resources_of(workers, memory_limit, False, engine, engine_options)
-    folder = RunFolder(out)
+    folder, shown = RunFolder(out), Progress(progress)
     Former.of(folder)  # or nothing is made there
-    with resources.start() as started, folder.locked():
+    with resources.start() as started, folder.locked(tell=shown.enabled):
         former = Former.of(folder)
         grown = find_growth(folder.path, former.commit, raw, started.here, rehash=rehash)
         if not grown.new and former.root == folder.path:
@@ -78,7 +78,7 @@ def update(
         if raw:
             refuse_inputs_below(folder.path, listed_paths(raw))
         former.claim(folder)
-        session = Session(folder, resources, started, Progress(progress))
+        session = Session(folder, resources, started, shown)
         manifest = _Update(session, former, grown).run()
         return Selection.of(folder, manifest, session.seconds)
 
