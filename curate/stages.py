@@ -227,9 +227,9 @@ def write(
 @contextmanager
 def _locked(out: Folder, resources: Resources, progress: bool | None, *, shared: bool = False) -> Iterator[Session]:
     """The folder owned, by one, or ``shared`` with those who work on other partitions; the engine running."""
-    folder = RunFolder(out)
-    with resources.start() as engine, folder.locked(shared=shared):
-        yield Session(folder, resources, engine, Progress(progress))
+    folder, shown = RunFolder(out), Progress(progress)
+    with resources.start() as engine, folder.locked(shared=shared, tell=shown.enabled):
+        yield Session(folder, resources, engine, shown)
 
 
 def _finished(folder: RunFolder, plan: str | None) -> dict[str, Any] | None:

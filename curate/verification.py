@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 from curate.errors import CurateError, RunError
 from curate.io.corpus import hash_file
 from curate.io.paths import reaching
-from curate.io.run import RunFolder, digest
-from curate.io.tables import batches, count_rows, regrouped, schema_of
+from curate.io.run import SCORES_COMMIT, RunFolder, digest
+from curate.io.tables import batches, count_rows, key_of, regrouped, schema_of
+from curate.steps.scoretable import keys_of_parts
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,10 @@ def _scores(folder: RunFolder, stats: dict[str, Any]) -> Iterator[str | None]:
     parts = sorted(folder.scores.glob("part-*.parquet"))
     try:
         rows = sum(count_rows(part) for part in parts)
-        yield None if rows == stats["n_documents"] else f"scores/: {rows:,} rows for {stats['n_documents']:,} documents"
+        wrong = (
+            None if rows == stats["n_documents"] else f"scores/: {rows:,} rows for {stats['n_documents']:,} documents"
+        )
+        yield wrong or _keys(folder, parts)
         columns = ["doc_id", "path", "row"]
         if parts and "score" in schema_of(parts[0]).names:  # with separate targets it is the best of several
             columns.append("score")
@@ -131,6 +135,23 @@ def _scores(folder: RunFolder, stats: dict[str, Any]) -> Iterator[str | None]:
         yield f"scores/ and ledger.parquet: cannot be read ({str(error).splitlines()[0]})"
         return
     yield None if same else "ledger.parquet: other documents or scores than in scores/"
+
+
+def _keys(folder: RunFolder, parts: list[Path]) -> str | None:
+    """Whether all files of the score table are of the scores that are noted."""
+    commit = folder.scored
+    if commit is None:
+        return f"{SCORES_COMMIT}: not there"
+    found = [key_of(part) for part in parts]
+    expected = keys_of_parts(commit, found[0] if found else "")
+    if len(found) != len(expected):
+        return f"scores/: {len(found):,} files for {len(expected):,} partitions"
+    others = [part.name for part, key, wanted in zip(parts, found, expected, strict=True) if key != wanted]
+    if not others:
+        return None
+    return (
+        f"scores/{others[0]}: of other scores than {SCORES_COMMIT} says ({len(others):,} of {len(found):,} files are)"
+    )
 
 
 def _plain(table: pa.Table | None) -> pa.Table:

@@ -32,6 +32,7 @@ N_CANDIDATES = 20_000
 N_BEST = 100
 ROUNDS = 40  # of small changes
 _PRIOR_PRECISION = 0.04  # of the logarithms of length scales, variance and noise
+_LEAST_NOISE = 1e-6  # of losses with a variance of 1: below it what is found depends on how a processor rounds
 _FAR = 40.0  # a logarithm that no length scale or variance has
 _STEPS = 60
 _CONSTANT = 100.0  # variance of the mean, of losses with a variance of 1
@@ -98,7 +99,11 @@ class LossModel:
         with threadpool_limits(1):  # several threads find other last bits
             start = np.append(np.full(x.shape[1], np.log(2.0)), [0.0, -4.0])
             found = minimised(lambda theta: _cost(theta, x, y), start, steps=_STEPS)
-            lengths, variance, noise = np.exp(found[:-2]), float(np.exp(found[-2])), float(np.exp(found[-1]))
+            lengths, variance, noise = (
+                np.exp(found[:-2]),
+                float(np.exp(found[-2])),
+                float(np.exp(found[-1])) + _LEAST_NOISE,
+            )
             inverse = np.linalg.inv(_covariance(x / lengths, variance, noise))
             alpha = inverse @ y
         left_out = y - alpha / np.diag(inverse)  # of each, from all others (Rasmussen and Williams, 2006, eq. 5.12)
@@ -144,7 +149,8 @@ def _cost(theta: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[float, np.nd
     """Minus the log marginal likelihood with a weak prior, and its gradient (Rasmussen and Williams, eq. 5.9)."""
     if np.abs(theta).max() > _FAR:
         return np.inf, np.zeros_like(theta)
-    scaled, variance, noise = x / np.exp(theta[:-2]), float(np.exp(theta[-2])), float(np.exp(theta[-1]))
+    scaled, variance, own = x / np.exp(theta[:-2]), float(np.exp(theta[-2])), float(np.exp(theta[-1]))
+    noise = own + _LEAST_NOISE
     smooth = variance * np.exp(-_half_squares(scaled, scaled))
     try:
         factor = np.linalg.cholesky(smooth + _CONSTANT + noise * np.eye(len(y)))
@@ -157,7 +163,7 @@ def _cost(theta: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[float, np.nd
     steepness = inverse - np.outer(alpha, alpha)
     weighted = steepness * smooth
     squares = 2 * ((weighted.sum(axis=1) @ scaled**2) - np.einsum("id,id->d", scaled, weighted @ scaled))
-    slopes = np.concatenate([0.5 * squares, [0.5 * weighted.sum(), 0.5 * noise * np.trace(steepness)]])
+    slopes = np.concatenate([0.5 * squares, [0.5 * weighted.sum(), 0.5 * own * np.trace(steepness)]])
     return cost, slopes + _PRIOR_PRECISION * theta
 
 

@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -53,7 +54,7 @@ class LocalEngine:
 
     def submit(self, work: Callable[[], Result]) -> Future[Result]:
         """Start something beside what `each` does."""
-        return self._partitions.submit(work)
+        return self._partitions.submit(copy_context().run, work)  # it works for whoever we work for
 
     def begin(self, work: Callable[[], object]) -> None:
         """Start something that is needed later; what it raises is of no interest."""
@@ -72,7 +73,7 @@ class LocalEngine:
         try:
             while True:
                 while len(running) < self.workers and (item := next(waiting, _END)) is not _END:
-                    running[self._partitions.submit(work, item)] = item
+                    running[self._partitions.submit(copy_context().run, work, item)] = item
                 if not running:
                     return
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -86,7 +87,7 @@ class LocalEngine:
         pending: deque[Future[Result]] = deque()
         try:
             for item in items:
-                pending.append(self._partitions.submit(work, item))
+                pending.append(self._partitions.submit(copy_context().run, work, item))
                 if len(pending) > self.workers:
                     yield pending.popleft().result()
             while pending:

@@ -18,6 +18,7 @@ from curate._optional import require
 from curate.engines.allocator import give_back_memory
 from curate.engines.local import LocalEngine
 from curate.errors import ResourceError, RunError, UsageError
+from curate.io.guard import held, holding
 from curate.logs import event
 
 Item = TypeVar("Item")
@@ -145,7 +146,7 @@ class RayEngine:
     ) -> Iterator[tuple[Item, Result]]:
         """``(item, result)`` as they are done; the first error cancels what is under way."""
         if alone is not None:
-            yield from self._as_done(lambda item: self._task.remote(_pickled(alone(item))), items)
+            yield from self._as_done(lambda item: self._task.remote(_given(alone(item))), items)
             return
         shared = self._ray.put(_pickled(work))
         for some, results in self._as_done(lambda some: self._small(shared, some), self._pieces(items)):
@@ -221,7 +222,7 @@ class RayEngine:
 
     def _small(self, shared: Any, some: list[Item]) -> Any:
         """A task for several small pieces of work; ``shared`` is where the function is that does one."""
-        return self._task.remote(_pickled(partial(_several, some)), shared)
+        return self._task.remote(_given(partial(_several, some)), shared)
 
     @property
     def _limit(self) -> int:
@@ -292,11 +293,17 @@ def _pickled(value: Any) -> bytes:
     return data
 
 
-def _done(pickled: bytes, shared: bytes | None = None) -> bytes:
+def _given(work: Any) -> bytes:
+    """Some work, and the owners that it is for."""
+    return _pickled((held(), work))
+
+
+def _done(given: bytes, shared: bytes | None = None) -> bytes:
     """A task: some work, and its result."""
-    work = pickle.loads(pickled)
+    claims, work = pickle.loads(given)
     try:
-        return _pickled(work() if shared is None else work(pickle.loads(shared)))
+        with holding(claims):
+            return _pickled(work() if shared is None else work(pickle.loads(shared)))
     finally:
         give_back_memory()
 

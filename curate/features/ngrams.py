@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 import unicodedata
 from collections.abc import Sequence
@@ -57,6 +58,9 @@ class NgramFeatures:
             raise UsageError(f"hash_seed={self.hash_seed}: must be 0 to 2**64 - 1")
         if self.hash == "sha256" and self.tokenizer:
             raise UsageError("hash='sha256' is the reference's hash of words; with a tokenizer use hash='fast'")
+
+    def __getstate__(self) -> dict[str, Any]:  # for processes that may work in another folder
+        return self.__dict__ | {"tokenizer": os.path.abspath(self.tokenizer) if self.tokenizer else None}
 
     @property
     def bucket_bytes(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import unicodedata
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -165,6 +166,9 @@ class EncoderVectors:
     """
 
     path: str
+
+    def __getstate__(self) -> dict[str, Any]:  # for processes that may work in another folder
+        return self.__dict__ | {"path": os.path.abspath(self.path)}
 
     def identity(self) -> dict[str, Any]:
         """By the sizes and contents of the folder's files."""

@@ -27,6 +27,7 @@ from curate.errors import (
     UnreachableError,
     UsageError,
 )
+from curate.io.guard import check_owned
 from curate.io.scratch import scratch_file, scratch_folder
 from curate.io.targets import path_text
 
@@ -413,6 +414,7 @@ def _uploaded(path: Path) -> Iterator[Path]:
 def _upload(part: Path, path: Path) -> None:
     fs, inner = _within(path)
     scheme = _scheme(path)
+    _refuse_late(path)
     try:
         if scheme in ("s3", "s3a"):
             fs.put_file(str(part), inner, chunksize=UPLOADED_AT_ONCE)
@@ -430,6 +432,12 @@ def _upload(part: Path, path: Path) -> None:
         ) from error
 
 
+def _refuse_late(path: Path) -> None:
+    """Change nothing in a folder that somebody else has taken over."""
+    with reaching(path):
+        check_owned(str(path))
+
+
 def linked(source: Path, to: Path) -> None:
     """The same file in another place: a hard link, or a copy by the server, where that can be; else a copy.
 
@@ -437,6 +445,7 @@ def linked(source: Path, to: Path) -> None:
     """
     if is_remote(to) and type(source) is type(to):
         fs, inner = _within(to)
+        _refuse_late(to)
         with reaching(to):
             fs.cp_file(_within(source)[1], inner)
         return
@@ -456,6 +465,7 @@ def remove_tree(folder: Path, *, ignore_errors: bool = False) -> None:
         shutil.rmtree(folder, ignore_errors=ignore_errors)
         return
     fs, inner = _within(folder)
+    _refuse_late(folder)
     with suppress(Exception if ignore_errors else FileNotFoundError), reaching(folder):
         fs.rm(inner, recursive=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -12,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from curate.errors import BusyError, RunError, UsageError
+from curate.errors import BusyError, RunError, UnreachableError, UsageError
+from curate.io.guard import holding
 from curate.io.paths import (
     atomic,
     folder_path,
@@ -30,7 +32,8 @@ STEPS = "steps.json"  # which of the later steps of a recipe are done
 UPDATE = f"{WORK}/update.json"  # what an update that is under way has to know of itself
 FITTED = f"{WORK}/fitted.json"  # what is noted of the fit of a scorer that is in place
 LEDGER, QUARANTINE = "ledger.parquet", "quarantine.parquet"
-_LOCK = ".curate.lock"
+_LOCK = ".curate.lock"  # of those who share a folder at a URL each has one whose name goes on
+_FOR_NOW = (errno.ENOLCK, errno.ESTALE, errno.EIO)  # of a server that is restarted: another try may help
 _REPORTS = ("report.html", "report.md", "report.json")
 _DRAWN = ("manifest.json", "shards", LEDGER, "README.md", "croissant.json", EVIDENCE, STEPS, *_REPORTS)
 _CURRICULUM = (
@@ -47,7 +50,11 @@ def digest(value: Any) -> str:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON, whole or not at all."""
     with atomic(path) as part:
-        part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.write_text(_as_json(value), encoding="utf-8")
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def finite(value: Any) -> Any:
@@ -60,13 +67,22 @@ def finite(value: Any) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON, or None when the file is not there."""
+    """Read JSON, or None when the file is not there.
+
+    Raises
+    ------
+    RunError : it is no JSON. UnreachableError : it cannot be read now.
+    """
     try:
         with reaching(path):
             content = read_whole(path)
         return None if content is None else json.loads(content.decode())
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise RunError(f"{path}: cannot be read ({error}); delete that file and run again") from error
+    except OSError as error:  # the file may be sound
+        raise UnreachableError(
+            f"{path}: cannot be read ({error.strerror or error}); see that it can be, and run the same command again"
+        ) from error
 
 
 def _work_of(recipe: dict[str, Any]) -> str:
@@ -78,9 +94,10 @@ class RunFolder:
     """Paths of a run, and what is in it already."""
 
     def __init__(self, out: str | os.PathLike[str]) -> None:
-        self.path = folder_path(out)
-        self.scores, self.scorer, self.shards = (self.path / n for n in ("scores", "scorer", "shards"))
-        self.work = self.path / WORK
+        self.path = folder_path(out)  # as it was given, for messages
+        there = self.path if is_remote(self.path) else self.path.absolute()  # for processes that work elsewhere
+        self.scores, self.scorer, self.shards = (there / n for n in ("scores", "scorer", "shards"))
+        self.work = there / WORK
         self._lease: Any = None
 
     @property
@@ -123,13 +140,13 @@ class RunFolder:
             )
 
     @contextmanager
-    def locked(self, *, shared: bool = False) -> Iterator[None]:
+    def locked(self, *, shared: bool = False, tell: bool = False) -> Iterator[None]:
         """Own the folder, or, ``shared``, do some partitions of a run that others are at too.
 
-        A killed owner's lock is gone with it. On an object store, which has no locks, an owner has a lease (see
-        `curate.io.lease`), and those who share have nothing: what each of them makes has a name by its content and
-        appears whole, so that two who make the same do no harm. Nor does an owner who clears the folder for another
-        recipe: what they made by the old one has another name, and is made again.
+        A killed owner's lock is gone with it. On an object store, which has no locks, each has a lease (see
+        `curate.io.lease`), which is looked at before each file that is written: an owner who stood still, and whose
+        folder another run has by now, changes nothing in it. ``tell``: say on stderr that others are waited for there,
+        also where that is no terminal.
 
         Raises
         ------
@@ -137,7 +154,7 @@ class RunFolder:
         """
         with reaching(self.path):
             self._refuse_foreign()
-            with self._leased(shared) if is_remote(self.path) else self._flocked(shared):
+            with self._leased(shared, tell) if is_remote(self.path) else self._flocked(shared):
                 yield
 
     @contextmanager
@@ -156,46 +173,53 @@ class RunFolder:
                 lock.unlink(missing_ok=True)
 
     @contextmanager
-    def _leased(self, shared: bool) -> Iterator[None]:
-        from curate.io.lease import Lease
+    def _leased(self, shared: bool, tell: bool) -> Iterator[None]:
+        from curate.io.lease import Lease, Share
 
-        if shared:
-            yield
-            return
         make_folder(self.path)
-        self._lease = lease = Lease(self.path / _LOCK)
+        lease = (Share if shared else Lease)(self.path / _LOCK, tell=tell)
         lease.take()
+        self._lease = lease
         try:
-            yield
+            with holding([lease]):
+                yield
+        except Exception as error:
+            if not isinstance(error, BusyError) and lease.was_taken():  # files that it reads are gone, or others
+                lease.check()
+            raise
         finally:
             self._lease = None
             lease.give_back()
 
     def _check_lease(self) -> None:
-        if self._lease is not None and self._lease.lost:
-            raise BusyError(
-                f"{self.path}: another run took it over while this one stood still; run the same command again"
-            )
+        if self._lease is not None:
+            self._lease.check()
 
     def _open_lock(self, lock: Path, shared: bool) -> TextIO:
         kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         while True:
-            handle = open(lock, "a")  # noqa: SIM115 (the caller closes it)
+            handle = None
             try:
+                handle = open(lock, "a+")  # noqa: SIM115 (the caller closes it; to share it over NFS it must be readable)
                 fcntl.flock(handle, kind | fcntl.LOCK_NB)
                 if os.path.samestat(os.fstat(handle.fileno()), lock.stat()):
                     return handle
             except FileNotFoundError:
                 pass  # its last owner took it away between our opening and our locking it
             except BlockingIOError as error:
-                handle.close()
+                _close(handle)
                 raise BusyError(
                     f"{self.path}: another run is writing here; wait for it or choose another folder"
                 ) from error
             except OSError as error:
-                handle.close()
+                _close(handle)
+                if error.errno in _FOR_NOW:
+                    raise UnreachableError(
+                        f"{self.path}: cannot be locked now ({error.strerror}); run the same command again, or choose "
+                        "a local folder"
+                    ) from error
                 raise RunError(f"{self.path}: cannot be locked ({error.strerror}); choose a local folder") from error
-            handle.close()
+            _close(handle)
 
     def _refuse_foreign(self) -> None:
         if is_read_only(self.path):
@@ -204,7 +228,7 @@ class RunFolder:
             return
         if not self.path.is_dir():
             raise RunError(f"{self.path}: is a file; choose a folder")
-        names = {p.name for p in self.path.iterdir()} - {_LOCK, ""}
+        names = {p.name for p in self.path.iterdir() if p.name and not p.name.startswith(_LOCK)}
         if names == {WORK} and all(p.name.startswith(".") for p in self.work.iterdir()):
             return  # killed at its very beginning
         if names and not (self.begun or self._is_manifest()):
@@ -251,7 +275,6 @@ class RunFolder:
         other_scores = scoring != (scored["key"] if scored else (started or {}).get("scoring"))
         if manifest is not None or other_scores:  # it is of scores or a selection that go; before a first draw it stays
             self._remove(*(path.name for pattern in _CURRICULUM for path in self.path.glob(pattern)))
-        self._check_lease()
         write_json(self.work / "run.json", mine | {"clearing": True})  # killed from here on, it goes on clearing
         self._remove(*_DRAWN)
         if other_scores:
@@ -271,6 +294,7 @@ class RunFolder:
         return manifest is not None and manifest["recipe_sha256"] == digest(recipe)
 
     def _remove(self, *names: str) -> None:
+        self._check_lease()
         for name in names:  # the manifest first: from then on it is no run
             path = self.path / name
             if path.is_dir():
@@ -280,13 +304,21 @@ class RunFolder:
 
     def commit(self, manifest: dict[str, Any]) -> None:
         """Write the manifest: from here on it is a run."""
-        self._check_lease()
-        write_json(self.path / MANIFEST, manifest)
+        path = self.path / MANIFEST
+        if self._lease is None or path.exists():
+            write_json(path, manifest)
+        else:
+            self._lease.put_new(path, _as_json(manifest).encode())
         self.clean()
 
     def clean(self) -> None:
         """Remove what only an unfinished run needs."""
         remove_tree(self.work, ignore_errors=True)
+
+
+def _close(handle: TextIO | None) -> None:
+    if handle is not None:
+        handle.close()
 
 
 def is_run(path: str | os.PathLike[str], *, finished: bool = True) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curate.errors import RunError
 from curate.io.paths import arrow_source, atomic, is_remote
 
 GROUP_ROWS = 100_000  # rows of a row group in score tables and ledgers
@@ -52,10 +53,9 @@ def write_table(
 def is_done(path: Path, key: str) -> bool:
     """Whether a file is there and was made by the work of this name."""
     try:
-        metadata = schema_of(path).metadata or {}
+        return key_of(path) == key
     except (OSError, pa.ArrowInvalid):
         return False
-    return metadata.get(KEY) == key.encode()
 
 
 @contextmanager
@@ -75,9 +75,28 @@ def schema_of(path: Path) -> pa.Schema:
         return file.schema_arrow
 
 
-def batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
-    """The row groups of a Parquet file."""
+def key_of(path: Path) -> str:
+    """The name of the work that made a file; empty where none is in it."""
+    return _key_in(schema_of(path))
+
+
+def _key_in(schema: pa.Schema) -> str:
+    return (schema.metadata or {}).get(KEY, b"").decode(errors="replace")
+
+
+def batches(path: Path, columns: list[str] | None = None, key: str = "") -> Iterator[pa.Table]:
+    """The row groups of a Parquet file, which the work of the name ``key`` must have made when one is given.
+
+    Raises
+    ------
+    RunError : it is of other work.
+    """
     with parquet_file(path) as file:
+        if key and _key_in(file.schema_arrow) != key:
+            raise RunError(
+                f"{path}: is of other scores than {path.parent}/scores.json says, as another run wrote there late; "
+                "delete that scores.json and run the same command again, with --overwrite where the run was finished"
+            )
         for group in range(file.num_row_groups):
             yield file.read_row_group(group, columns=columns, use_threads=False)
 

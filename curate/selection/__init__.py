@@ -18,9 +18,9 @@ from curate.scorers import scorer
 from curate.selection.asked import Asked, ScoringSpec, draw_spec, resources_of
 from curate.selection.lineage import lineage as telling
 from curate.selection.outcome import Scoring, Selection, log_end
-from curate.selection.scored import adopt_scores, generations_of
+from curate.selection.scored import adopt_scores
 from curate.selection.session import Session, ready_scorer
-from curate.steps.scoretable import statistics
+from curate.steps.scoretable import generations_of, statistics
 from curate.steps.write import WriteSpec
 
 __all__ = ["Scoring", "Selection", "draw", "score", "select"]
@@ -188,7 +188,7 @@ def draw(
 def _session(out: str | os.PathLike[str], resources: Resources, progress: Progress) -> Iterator[Session]:
     """The folder locked, the engine running."""
     folder = RunFolder(out)
-    with resources.start() as engine, folder.locked():
+    with resources.start() as engine, folder.locked(tell=progress.enabled):
         yield Session(folder, resources, engine, progress)
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from curate import __version__
+from curate.errors import RunError
 from curate.features.ngrams import file_sha256
-from curate.io.run import digest, read_json
+from curate.io.paths import folder_path, is_read_only
+from curate.io.run import MANIFEST, digest, read_json
+from curate.logs import event
 from curate.metrics.spending import Spent
 from curate.scorers import scorer
-from curate.selection.scored import Scored, generations_of
-from curate.steps.scoretable import Statistics
+from curate.selection.scored import Scored
+from curate.steps.scoretable import Statistics, generations_of
 
 
 def manifest_of(
@@ -81,16 +83,19 @@ def _rows_by_file(scored: Scored) -> list[int]:
 
 
 def _parents(scored: Scored) -> list[dict[str, str]]:
-    """Manifests beside or above the inputs: of runs whose shards these are."""
+    """Manifests above the inputs: of runs whose shards these are."""
     parents: dict[str, dict[str, str]] = {}
-    for file in scored.corpus.files:
-        if "://" in file.source.path:
+    folders = {file.source.path.rpartition("/")[0].rpartition("/")[0] for file in scored.corpus.files}
+    for folder in map(folder_path, sorted(name for name in folders if name.rstrip(":/"))):
+        if is_read_only(folder):
             continue
-        folder = Path(file.source.path).parent.parent
-        if (folder / "manifest.json").is_file():
-            above = read_json(folder / "manifest.json")
-            if isinstance(above, dict) and "uuid" in above and "recipe_sha256" in above:
-                parents[above["uuid"]] = {"uuid": above["uuid"], "recipe_sha256": above["recipe_sha256"]}
+        try:
+            above = read_json(folder / MANIFEST)
+        except RunError as error:  # it may be anybody's; of a bucket, one that we may not look at
+            event("parents.unread", level="warning", folder=str(folder), error=str(error))
+            continue
+        if isinstance(above, dict) and "uuid" in above and "recipe_sha256" in above:
+            parents[above["uuid"]] = {"uuid": above["uuid"], "recipe_sha256": above["recipe_sha256"]}
     return [parents[key] for key in sorted(parents)]
 
 

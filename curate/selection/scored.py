@@ -13,9 +13,7 @@ from curate.io.paths import linked
 from curate.io.run import QUARANTINE, SCORES_COMMIT, RunFolder, digest, write_json
 from curate.scorers import Fusion, Scorer
 from curate.selection.asked import ScoringSpec
-from curate.steps.scoretable import ScoreTable
-
-FORMAT = 1  # of the score table and what names it
+from curate.steps.scoretable import FORMAT, ScoreTable, keys_grown
 
 
 @dataclass
@@ -69,18 +67,8 @@ def grown_key(
 
     ``generations``: how many files there were at first, and how many came with each update.
     """
-    key = scoring_key(job, corpus.with_files(corpus.files[: generations[0]]), targets, model, carry, domains)
-    start = generations[0]
-    for n_files in generations[1:]:
-        came = [corpus.identity(p) for p in corpus.partitions if start <= p.file < start + n_files]
-        key = digest({"format": FORMAT, "grown_from": key, "raw": came})
-        start += n_files
-    return key
-
-
-def generations_of(commit: Mapping[str, Any]) -> list[int]:
-    """How many files a score table was first made of, and how many came with each update."""
-    return list(commit.get("generations") or [len(commit["corpus"]["files"])])
+    first = scoring_key(job, corpus.with_files(corpus.files[: generations[0]]), targets, model, carry, domains)
+    return keys_grown(first, corpus, generations)[-1]
 
 
 def adopt_scores(source: RunFolder, folder: RunFolder, key: str) -> None:
@@ -93,7 +81,7 @@ def adopt_scores(source: RunFolder, folder: RunFolder, key: str) -> None:
         raise RunError(f"{source.path}: {why}; leave out --scores-from, or make them the same")
     fitted = (path for path in source.scorer.rglob("*") if path.is_file())
     for path in sorted([*source.scores.glob("part-*.parquet"), *fitted]):
-        linked(path, folder.path / str(path.relative_to(source.path)))
+        linked(path, folder.path / str(path.relative_to(source.scores.parent)))
     if (source.path / QUARANTINE).exists():
         linked(source.path / QUARANTINE, folder.path / QUARANTINE)
     write_json(folder.path / SCORES_COMMIT, scored)

@@ -36,7 +36,7 @@ from curate.scorers import Dsir, Fusion, Scorer, load_scorer, scorer
 from curate.selection.asked import Asked, ScoringSpec, check_calibration, check_draw, vector_column
 from curate.selection.manifest import manifest_of
 from curate.selection.notes import diagnose
-from curate.selection.scored import Scored, generations_of, grown_key, scoring_key
+from curate.selection.scored import Scored, grown_key, scoring_key
 from curate.steps.count import NgramCounts
 from curate.steps.decide import DecideJob, decide
 from curate.steps.decision import Decision, DrawSpec
@@ -48,7 +48,7 @@ from curate.steps.fuse import FuseJob, fuse_scores
 from curate.steps.keep import KeepJob, keep_partition, kept_lengths, number_partition, total_weight
 from curate.steps.ledger import write_ledger
 from curate.steps.score import Saved, ScoreJob, score_partition
-from curate.steps.scoretable import Parts, ScoreTable, Statistics, statistics
+from curate.steps.scoretable import Parts, ScoreTable, Statistics, generations_of, statistics
 from curate.steps.write import Shard, WriteJob, WriteSpec, output_schema, plan_shards, shard_number, write_shard
 
 LITTLE_MEMORY = 1_500_000_000  # below it memory is saved at the cost of some speed
@@ -326,7 +326,7 @@ class Session:
             guess,
             self._early,
         )
-        alone = partial(job.alone, Saved(self.folder.scorer, scanned.key))
+        alone = partial(job.alone, Saved.of(model, self.folder.scorer, scanned.key))
         with self._timed("score"):
             self._each("score", partial(score_partition, job), partitions, alone)
 
@@ -349,7 +349,7 @@ class Session:
             self._early,
             self.bad,
         )
-        alone = partial(job.alone, Saved(self.folder.scorer, scanned.key))
+        alone = partial(job.alone, Saved.of(model, self.folder.scorer, scanned.key))
         parts = Parts(self.folder.scores, len(partitions), self._apart, since)
         with self._timed("score"):
             self._each("score", partial(score_partition, job), partitions[since:], alone)
@@ -452,7 +452,9 @@ class Session:
         return Scored(scanned.corpus, scanned.targets, fitted, table, commit)
 
     def _table(self, scanned: Scanned, fitted: Scorer | Fusion, parts: Parts) -> ScoreTable:
-        return ScoreTable(parts, tuple(fitted.columns), scanned.carry, tuple(fitted.target_proportions_))
+        one = isinstance(fitted, Fusion) or len(scanned.generations) < 2
+        key = scanned.key if one else ""
+        return ScoreTable(parts, tuple(fitted.columns), scanned.carry, tuple(fitted.target_proportions_), key)
 
     @property
     def _apart(self) -> Path:

@@ -70,9 +70,9 @@ def update(
     RunError : there is no finished run; an old file is gone, or not what it was; what scores depend on is not.
     """
     resources = resources_of(workers, memory_limit, False, engine, engine_options)
-    folder = RunFolder(out)
+    folder, shown = RunFolder(out), Progress(progress)
     Former.of(folder)  # or nothing is made there
-    with resources.start() as started, folder.locked():
+    with resources.start() as started, folder.locked(tell=shown.enabled):
         former = Former.of(folder)
         grown = find_growth(folder.path, former.commit, raw, started.here, rehash=rehash)
         if not grown.new and former.root == folder.path:
@@ -81,7 +81,7 @@ def update(
         if raw:
             refuse_inputs_below(folder.path, listed_paths(raw))
         former.claim(folder)
-        session = Session(folder, resources, started, Progress(progress))
+        session = Session(folder, resources, started, shown)
         recipe = former.manifest["recipe"] | {"raw": list(grown.raw)}
         event("run.begin", out=str(out), method=recipe["method"], engine=engine, n_new_files=len(grown.new))
         with telling(lineage, ScoringSpec.of(recipe), recipe["name"], out) as ended:

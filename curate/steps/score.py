@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,19 @@ from curate.steps.fit import Reading, listed
 
 @dataclass(frozen=True)
 class Saved:
-    """A fitted scorer in a folder, for those who work elsewhere; a process loads it once. ``key`` names the fit."""
+    """A fitted scorer in a folder, for those who work elsewhere; a process loads it once.
+
+    ``key`` names the fit. ``tokenizer``: its path, when the saved scorer may name it from another folder.
+    """
 
     folder: Path
     key: str
+    tokenizer: str | None = None
+
+    @classmethod
+    def of(cls, model: Scorer | Fusion, folder: Path, key: str) -> Saved:
+        tokenizer = model.features.tokenizer
+        return cls(folder, key, os.path.abspath(tokenizer) if tokenizer else None)
 
     def load(self) -> Scorer | Fusion:
         return _loaded(self)
@@ -38,7 +48,10 @@ class Saved:
 
 @lru_cache(maxsize=1)
 def _loaded(saved: Saved) -> Scorer | Fusion:
-    return load_scorer(saved.folder)
+    model = load_scorer(saved.folder)
+    for member in model.members.values():
+        member.features = replace(member.features, tokenizer=saved.tokenizer)
+    return model
 
 
 @dataclass(frozen=True)

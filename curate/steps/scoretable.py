@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +13,13 @@ import pyarrow.compute as pc
 
 from curate.engines.base import Engine
 from curate.errors import UsageError
+from curate.io.corpus import Corpus
+from curate.io.run import digest
 from curate.io.tables import batches, numpy
 from curate.metrics.weights import LengthHistogram, ScoreMoments
 from curate.sampling.noise import TIE, keyed_hashes
 
+FORMAT = 1  # of the score table and what names it
 MAX_GROUPS = 1_000
 OTHER = "(other)"
 
@@ -50,14 +53,47 @@ class Parts(Sequence[Path]):
         return folder / f"part-{where:05d}.parquet"
 
 
+def generations_of(commit: Mapping[str, Any]) -> list[int]:
+    """How many files a score table was first made of, and how many came with each update."""
+    return list(commit.get("generations") or [len(commit["corpus"]["files"])])
+
+
+def keys_grown(first: str, corpus: Corpus, generations: Sequence[int]) -> list[str]:
+    """The names of a score table that grew: ``first``, of the files it was first made of, then with each update's."""
+    keys, start = [first], generations[0]
+    for n_files in generations[1:]:
+        came = [corpus.identity(p) for p in corpus.partitions if start <= p.file < start + n_files]
+        keys.append(digest({"format": FORMAT, "grown_from": keys[-1], "raw": came}))
+        start += n_files
+    return keys
+
+
+def keys_of_parts(commit: Mapping[str, Any], first: str) -> list[str]:
+    """The name that each file of a score table has in it, as ``commit`` says; ``first``: the one in the first file.
+
+    A file keeps the name of the table that it came with; fusing writes all of them anew. One name for all when that of
+    ``first`` does not grow to the table's.
+    """
+    corpus, generations = Corpus.from_dict(commit["corpus"]), generations_of(commit)
+    n = len(corpus.partitions)
+    if len(generations) == 1 or "+" in commit["spec"]["method"]:
+        return [commit["key"]] * n
+    keys = keys_grown(first, corpus, generations)
+    if keys[-1] != commit["key"]:
+        return [commit["key"]] * n
+    of_file = [key for key, n_files in zip(keys, generations, strict=True) for _ in range(n_files)]
+    return [of_file[p.file] for p in corpus.partitions]
+
+
 @dataclass(frozen=True)
 class ScoreTable:
-    """The files of a score table, and what is in them."""
+    """The files of a score table, and what is in them. ``key``: the name that all of them have, where it is one."""
 
     parts: Sequence[Path]
     score_columns: tuple[str, ...]
     carry: tuple[str, ...]
     target_proportions: tuple[float, ...]
+    key: str = ""
 
 
 @dataclass
@@ -121,13 +157,18 @@ def sizes_by(table: pa.Table, column: str) -> dict[str, dict[str, int]]:
 
 
 def statistics(table: ScoreTable, engine: Engine, per: str | None) -> Statistics:
-    """Moments, lengths, reasons and sizes of the whole score table."""
+    """Moments, lengths, reasons and sizes of the whole score table.
+
+    Raises
+    ------
+    RunError : a file of it is of other scores.
+    """
     source = "source" if "source" in table.carry else None
     needed = dict.fromkeys([*table.score_columns, "n_tokens", "n_bytes", "reason", *(c for c in (per, source) if c)])
 
     def of(part: Path) -> Statistics:
         found = Statistics([ScoreMoments() for _ in table.score_columns])
-        for rows in batches(part, list(needed)):
+        for rows in batches(part, list(needed), table.key):
             found.merge(_statistics(rows, table.score_columns, per, source))
         return found
 
