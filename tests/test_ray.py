@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from corpora import rows, select, sharded, target_rows, tree, write
 
-from curate.errors import InputError, ResourceError, RunError, UsageError
+import curate
+from curate.errors import BusyError, InputError, ResourceError, RunError, UsageError
+from curate.io.run import RunFolder, read_json, write_json
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
@@ -271,6 +273,36 @@ def test_a_cluster_that_is_not_there_is_one_line_with_the_way_out(tmp_path, corp
 def test_an_engine_that_makes_no_sense_is_refused(corpus, tmp_path, engine, options, message):
     with pytest.raises(UsageError, match=message):
         select(corpus / "raw", tmp_path, target=corpus / "target.jsonl", engine=engine, engine_options=options)
+
+
+def test_relative_paths_are_those_of_the_driver(cluster, corpus, tmp_path, monkeypatch):
+    """Workers were started in another folder."""
+    spm = pytest.importorskip("sentencepiece")
+    (tmp_path / "words.txt").write_text("\n".join(row["text"] for row in rows(120)))
+    spm.SentencePieceTrainer.train(
+        input=str(tmp_path / "words.txt"), model_prefix=str(tmp_path / "m"), vocab_size=60, hard_vocab_limit=False,
+        minloglevel=2,
+    )  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "raw").symlink_to(corpus / "raw")
+    curate.domains("raw", out="domains", k=2)
+    options = {"target": corpus / "target.jsonl", "name": "x", "budget": 25, "domains": "domains", "per": "cluster"}
+    options["settings"] = {"n_buckets": 500, "tokenizer": "m.model"}
+    for engine in ("ray", "local"):
+        made = select("raw", engine, engine=engine, **options)
+        assert made.out == Path(engine)
+    assert tree(tmp_path / "ray") == tree(tmp_path / "local")
+
+
+def test_a_worker_writes_nothing_for_an_owner_whose_folder_another_one_has(cluster, bucket):
+    folder = RunFolder(f"{bucket}/owned")
+    with folder.locked(), RayEngine() as engine:
+        lock, inside = folder.path / ".curate.lock", folder.path / "x.json"
+        assert list(engine.each(None, [1], alone=lambda i: lambda: write_json(inside, i)))
+        lock.fs.pipe_file(lock.path, b'{"uuid": "of another one"}')
+        with pytest.raises(BusyError, match="another run took it over"):
+            list(engine.each(None, [2], alone=lambda i: lambda: write_json(inside, i)))
+        assert read_json(inside) == 1
 
 
 def test_a_driver_under_another_engine_refuses_no_folder(cluster, corpus, tmp_path):

@@ -1,5 +1,6 @@
 """Runs: finished, resumed, refused, drawn again, verified."""
 
+import errno
 import fcntl
 import json
 import os
@@ -29,8 +30,8 @@ from corpora import (
 )  # fmt: skip
 
 import curate.selection.session as selection_module
-from curate.errors import InputError, RunError, UsageError
-from curate.io.run import RunFolder
+from curate.errors import InputError, RunError, UnreachableError, UsageError
+from curate.io.run import RunFolder, read_json
 from curate.selection import draw, score
 from curate.verification import verify
 
@@ -666,3 +667,28 @@ def test_flags_that_are_no_flags_are_refused(tmp_path):
     sharded(tmp_path / "raw", rows(30), 2)
     with pytest.raises(UsageError, match="compat='no': must be true or false"):
         select(tmp_path / "raw", tmp_path / "out", settings={"compat": "no"})
+
+
+def test_a_lock_can_be_shared_where_that_takes_reading_and_a_server_that_is_away_is_worth_another_try(
+    tmp_path, monkeypatch
+):
+    codes = [errno.ENOSYS, errno.ENOLCK, errno.ESTALE, errno.EIO]
+
+    def flock(handle, kind):
+        assert handle.readable()
+        code = codes.pop()
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    while len(codes) > 1:
+        with pytest.raises(UnreachableError, match="run the same command again"):
+            RunFolder(tmp_path / "run").locked(shared=True).__enter__()
+    with pytest.raises(RunError, match="choose a local folder"):
+        RunFolder(tmp_path / "run").locked().__enter__()
+
+
+def test_a_file_that_cannot_be_read_now_is_not_to_be_deleted(tmp_path):
+    (tmp_path / "manifest.json").mkdir()
+    with pytest.raises(UnreachableError, match="run the same command again") as error:
+        read_json(tmp_path / "manifest.json")
+    assert "delete" not in str(error.value)

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,8 +15,9 @@ from click.testing import CliRunner
 from corpora import kept_ids, rows, scores, select, sharded, target_rows, tree, write
 
 import curate
+from curate import stages
 from curate.cli import main
-from curate.errors import CurateError, InputError, RunError, UsageError
+from curate.errors import BusyError, CurateError, InputError, RunError, UsageError
 from curate.io import lease, paths, scratch
 from curate.io.corpus import scan
 from curate.io.paths import atomic, folder_path
@@ -466,8 +467,9 @@ def test_a_run_on_s3_that_has_an_owner_refuses_another_one(s3, bucket, monkeypat
     with first.locked():
         with pytest.raises(RunError, match=rf"another run is writing here \(process {os.getpid()} on"), second.locked():
             pass
-        with second.locked(shared=True):
-            assert keys(s3, bucket) == ["run/.curate.lock"]
+        with pytest.raises(BusyError, match="another run is writing here"), second.locked(shared=True):
+            pass
+        assert keys(s3, bucket) == ["run/.curate.lock"]
     assert keys(s3, bucket) == []
     with second.locked():
         pass
@@ -491,15 +493,159 @@ def test_the_lease_of_a_killed_owner_is_taken_over(s3, bucket, monkeypatch):
 
 
 def test_an_owner_whose_lease_was_taken_over_commits_nothing(s3, bucket, monkeypatch):
-    monkeypatch.setattr(lease, "REFRESH_S", 0.05)
     folder = RunFolder(f"s3://{bucket}/run")
-    with pytest.raises(RunError, match="another run took it over"), folder.locked():  # noqa: PT012
+    with pytest.raises(BusyError, match="another run took it over"), folder.locked():  # noqa: PT012
         s3.put_object(Bucket=bucket, Key="run/.curate.lock", Body=b'{"uuid": "of another one"}')
-        until = time.monotonic() + 30
-        while not folder._lease.lost and time.monotonic() < until:
-            time.sleep(0.02)
         folder.commit({})
     assert keys(s3, bucket) == ["run/.curate.lock"]  # it is not ours to delete
+
+
+def test_a_manifest_that_a_late_one_has_put_there_is_written_over_by_the_owner(s3, bucket):
+    folder = RunFolder(f"s3://{bucket}/run")
+    with folder.locked():
+        late = folder.path / "manifest.json"
+        s3.put_object(Bucket=bucket, Key="run/manifest.json", Body=b"of a late one")
+        folder._lease.put_new(late, b"ours")
+        folder._lease.put_new(late, b"ours")
+        assert late.read_bytes() == b"ours"
+
+
+@pytest.fixture
+def memory(monkeypatch):
+    """A store within this process, with impatient owners."""
+    import fsspec
+
+    monkeypatch.setattr(lease, "WATCH_S", 1.5)
+    monkeypatch.setattr(lease, "REFRESH_S", 0.3)
+    monkeypatch.setattr(lease, "SETTLE_S", 0.1)
+    store = fsspec.filesystem("memory")
+    yield "memory://leased/run"
+    store.store.clear()
+    store.pseudo_dirs[:] = [""]
+
+
+class Asleep:
+    """An owner and its lease that stand still when it is about to ``put`` a file whose path has ``at`` in it."""
+
+    def __init__(self, monkeypatch, at, work):
+        self.reached, self.wakes, self.outcome = threading.Event(), threading.Event(), None
+        alive, put, first = lease.Claim._is_mine, paths._upload, []
+
+        def is_mine(claim):
+            if not first:
+                first.append(claim)
+            if claim is first[0] and self.reached.is_set():
+                self.wakes.wait()
+            return alive(claim)
+
+        def upload(part, path):
+            if at in str(path) and not self.reached.is_set():
+                self.reached.set()
+                self.wakes.wait()
+            put(part, path)
+
+        monkeypatch.setattr(lease.Claim, "_is_mine", is_mine)
+        monkeypatch.setattr(paths, "_upload", upload)
+        self._thread = threading.Thread(target=self._run, args=[work])
+        self._thread.start()
+        assert self.reached.wait(60)
+
+    def _run(self, work):
+        try:
+            work()
+        except BaseException as error:
+            self.outcome = error
+        finally:
+            self.reached.set()
+
+    def wake(self):
+        self.wakes.set()
+        self._thread.join()
+        return self.outcome
+
+
+@pytest.mark.parametrize("at", ["/part-00000.npz", "/shards/part", "croissant.json"])
+def test_an_owner_that_stood_still_changes_nothing_of_the_next_one(corpus, memory, monkeypatch, at):
+    options = {"target": corpus / "target.jsonl", "name": "x", "workers": 2}
+    late = Asleep(monkeypatch, at, lambda: select(corpus / "parquet", memory, budget=10, **options))
+    other = select(corpus / "parquet", memory, budget=20, overwrite=True, **options)
+    error = late.wake()
+    assert isinstance(error, BusyError)
+    assert "another run took it over while this one stood still" in str(error)
+    assert verify(memory).ok
+    assert json.loads(folder_path(f"{memory}/manifest.json").read_bytes()) == other.manifest
+
+
+def test_a_score_task_that_stood_still_writes_over_no_other_scores(corpus, memory, monkeypatch):
+    options = {"target": corpus / "target.jsonl", "budget": 10, "name": "x", "out": memory}
+    stages.prepare(corpus / "parquet", **options)
+    stages.fit(memory)
+    late = Asleep(monkeypatch, "/scores/part-00001", lambda: stages.score(memory, [1]))
+    stages.prepare(corpus / "parquet", method="bytegrams", overwrite=True, **options)
+    for stage in (stages.fit, stages.score, stages.draw, stages.write):
+        stage(memory)
+    scored = folder_path(f"{memory}/scores/part-00001.parquet").read_bytes()
+    assert isinstance(late.wake(), BusyError)
+    assert folder_path(f"{memory}/scores/part-00001.parquet").read_bytes() == scored
+    assert verify(memory).ok
+
+
+def test_a_run_whose_score_tasks_are_alive_has_no_other_owner(memory):
+    run = RunFolder(memory)
+    with (
+        run.locked(shared=True), RunFolder(memory).locked(shared=True),
+        pytest.raises(BusyError, match="another run is writing here"), RunFolder(memory).locked(),
+    ):  # fmt: skip
+        pass
+    with run.locked():
+        assert [path.name for path in folder_path(memory).iterdir()] == [".curate.lock"]
+
+
+def test_what_a_killed_score_task_and_a_killed_owner_left_is_taken_away_and_said(memory, caplog, capsys):
+    folder = folder_path(memory)
+    for shared in (False, True):
+        for name in (".curate.lock", ".curate.lock.1"):
+            (folder / name).write_bytes(b'{"uuid": "x", "pid": 7, "host": "there"}')
+        with caplog.at_level("INFO", "curate"), RunFolder(memory).locked(shared=shared, tell=True):
+            assert not (folder / ".curate.lock").exists() if shared else (folder / ".curate.lock").exists()
+        assert "lock.wait" in caplog.text
+        assert f"curate: {memory}: looking whether the run that has it (process 7 on there) is alive" in (
+            capsys.readouterr().err
+        )
+    with RunFolder(memory).locked():
+        assert [path.name for path in folder.iterdir()] == [".curate.lock"]
+
+
+def test_scores_of_another_run_among_these_are_found(corpus, tmp_path):
+    for method in ("dsir", "bytegrams"):
+        select(corpus / "parquet", tmp_path / method, target=corpus / "target.jsonl", method=method,
+               settings={"n_buckets": 500} if method == "dsir" else {})  # fmt: skip
+    part = tmp_path / "dsir" / "scores" / "part-00001.parquet"
+    part.write_bytes((tmp_path / "bytegrams" / "scores" / part.name).read_bytes())
+    assert any("of other scores than scores/scores.json says (1 of 4" in p for p in verify(tmp_path / "dsir").problems)
+    with pytest.raises(RunError, match=r"part-00001\.parquet: is of other scores than"):
+        curate.draw(tmp_path / "dsir", out=tmp_path / "again", budget=5)
+
+
+def test_a_run_over_the_shards_of_one_on_s3_has_it_for_a_parent(corpus, s3, bucket):
+    first = select(corpus / "parquet", f"s3://{bucket}/run", target=corpus / "target.jsonl")
+    second = select(f"s3://{bucket}/run/shards", corpus / "second", target=corpus / "target.jsonl")
+    assert [parent["uuid"] for parent in second.manifest["parents"]] == [first.manifest["uuid"]]
+
+
+def test_an_update_on_s3_has_the_bytes_of_one_on_disk(corpus, s3, bucket):
+    places = [str(corpus / "here"), f"s3://{bucket}/run"]
+    for n in range(3):
+        if n:
+            write(corpus / "parquet" / f"z{n}.parquet", [row | {"id": f"{n}-{row['id']}"} for row in rows(20, seed=n)])
+        for out in places:
+            if n:
+                curate.update(out, workers=2)
+            else:
+                select(corpus / "parquet", out, target=corpus / "target.jsonl", budget=30, shard_size=1_500, name="x")
+            assert verify(out).ok
+    there = tree(fetched(s3, bucket, "run", corpus / "there"), without=["manifest.json"])  # parents have other names
+    assert there == tree(corpus / "here", without=["manifest.json"])
 
 
 def test_a_server_that_does_not_know_of_conditions_has_one_owner_too(s3, bucket, monkeypatch):

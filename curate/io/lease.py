@@ -28,6 +28,7 @@ from curate.logs import event
 REFRESH_S = 5.0  # between the changes of an owner
 WATCH_S = 30.0  # without a change, before it is taken over: an owner may miss some, its network too
 SETTLE_S = 2.0  # after it was taken over, in case that two did so at once: the last one has it
+LATE_S = 15.0  # for a change; one that takes longer may fall on what another one has put there since
 _TRIES = 20
 
 
@@ -156,7 +157,10 @@ class Lease(Claim):
         ------
         BusyError : somebody does.
         """
-        names = self._path.parent.glob(f"{self._path.name}.*")
+        try:
+            names = list(self._path.parent.glob(f"{self._path.name}.*"))
+        except FileNotFoundError:
+            return  # there is no such folder yet
         there = {path: content for path in names if (content := read_whole(path)) is not None}
         for path, after in self._watched(there).items():
             if after is not None and after != there[path]:
@@ -205,7 +209,7 @@ class Lease(Claim):
                     return
                 self._changes += 1
                 self._write()
-                if _clock() - begun > WATCH_S / 2:  # it was ours then; what we wrote may be over another one's
+                if _clock() - begun > LATE_S:  # it was ours when that began
                     self.lost = True
                     return
 
