@@ -11,6 +11,12 @@ from typing import Any
 
 from corpora import rows, sharded, target_rows, write
 
+
+def stride(n: int) -> int:
+    """Kills are ``n`` commit points apart, to spare time; with CURATE_KILLS=all in the environment none is left out."""
+    return 1 if os.environ.get("CURATE_KILLS") == "all" else n
+
+
 # Runs in one process, to load everything once; each run that is killed is a fork of it.
 DRIVER = """
 import json, os, signal, sys, threading
@@ -20,7 +26,7 @@ import curate.steps.fit as fit
 
 raw, out = Path(sys.argv[1]), Path(sys.argv[2])
 LEFT = ("_work", ".curate.lock")
-both = json.loads(sys.argv[4])
+both, first, every = json.loads(sys.argv[4])
 options = {"name": "x", "budget": 30, "shard_size": 1_500, "workers": 2, **json.loads(sys.argv[3])}
 real_replace, real_look, target = os.replace, fit._look, raw.parent / "target.parquet"
 state = {"left": None, "after": False, "looked": []}
@@ -46,10 +52,10 @@ os.replace, fit._look = replace, looking
 
 select(raw, out / "warm", target=target, **options)
 wanted = tree(out / "warm")
-found, k, killed = [], 0, True
+found, k, killed = [], first - every, True
 while killed:
-    k += 1
-    for after in (False, True) if both else (k % 2 == 0,):
+    k += every
+    for after in (False, True) if both else (len(found) % 2 == 1,):
         folder = out / f"{k}{after}"
         child = os.fork()
         if not child:
@@ -77,16 +83,20 @@ print(json.dumps(found))
 """
 
 
-def killed_at_every_commit(folder: Path, *, both: bool = False, **options: Any) -> list[dict[str, Any]]:
+def killed_at_every_commit(
+    folder: Path, *, both: bool = False, first: int = 1, every: int = 1, **options: Any
+) -> list[dict[str, Any]]:
     """Kill `select` at each of its renames, resume it, and check that nothing shows; returns the kills.
 
-    ``both``: before and after each, else before one and after the next. ``options`` are of `select`.
+    ``both``: before and after each, else before one and after the next. ``first``, ``every``: which renames, see
+    `stride`. ``options`` are of `select`.
     """
+    how = [both, min(first, stride(every)), stride(every)]
     sharded(folder / "raw", rows(60), 4, "parquet")
     write(folder / "target.parquet", target_rows())
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, "-c", DRIVER, folder / "raw", folder / "out", json.dumps(options), json.dumps(both)],
+        [sys.executable, "-c", DRIVER, folder / "raw", folder / "out", json.dumps(options), json.dumps(how)],
         capture_output=True, text=True, check=False, timeout=300,
         env=os.environ | {"PYTHONPATH": path},
     )  # fmt: skip
