@@ -172,6 +172,13 @@ def test_a_file_that_changes_after_the_scan_is_told_of(raw, tmp_path, stage, how
         getattr(stages, stage)(out)
 
 
+def test_a_target_that_changes_after_the_scan_is_told_of(raw, tmp_path):
+    prepare(raw, tmp_path / "out")
+    write(tmp_path / "target.jsonl", target_rows(39))
+    with pytest.raises(InputError, match=r"target.jsonl: changed since it was scanned"):
+        stages.fit(tmp_path / "out")
+
+
 def test_a_scorer_that_went_with_its_files_is_fitted_again(raw, tmp_path):
     out = tmp_path / "out"
     prepare(raw, out)

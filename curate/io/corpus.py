@@ -99,9 +99,12 @@ class Corpus:
         """Bytes on disk."""
         return sum(f.bytes for f in self.files)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self, *, stamped: bool = False) -> dict[str, Any]:
+        """For JSON. ``stamped``: with what shows that a file has changed since, which is no part of what it is."""
         return {
-            "files": [{key: value for key, value in asdict(f).items() if key != "stamp"} for f in self.files],
+            "files": [
+                {key: value for key, value in asdict(f).items() if stamped or key != "stamp"} for f in self.files
+            ],
             "partitions": [asdict(p) for p in self.partitions],
             "text_column": self.text_column,
             "id_column": self.id_column,
@@ -117,6 +120,7 @@ class Corpus:
                 f["sha256"],
                 tuple(map(tuple, f["cuts"])),
                 tuple(map(tuple, f["units"])),
+                f.get("stamp", ""),
             )
             for f in state["files"]
         )

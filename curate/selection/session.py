@@ -186,9 +186,8 @@ class Session:
         """Leave what was scanned for other processes."""
         found = {
             "recipe": recipe,
-            "corpus": scanned.corpus.as_dict() | {"passed_over": scanned.corpus.passed_over},
-            "targets": {name: corpus.as_dict() for name, corpus in scanned.targets.items()},
-            "stamps": [file.stamp for file in scanned.corpus.files],
+            "corpus": scanned.corpus.as_dict(stamped=True) | {"passed_over": scanned.corpus.passed_over},
+            "targets": {name: corpus.as_dict(stamped=True) for name, corpus in scanned.targets.items()},
             "carry": scanned.carry,
             "key": scanned.key,
         }
@@ -211,9 +210,7 @@ class Session:
             )
         job = ScoringSpec.of(found["recipe"])
         passed_over = tuple(found["corpus"].pop("passed_over"))
-        corpus = Corpus.from_dict(found["corpus"])
-        files = tuple(replace(f, stamp=stamp) for f, stamp in zip(corpus.files, found["stamps"], strict=True))
-        corpus = replace(corpus, files=files, passed_over=passed_over)
+        corpus = replace(Corpus.from_dict(found["corpus"]), passed_over=passed_over)
         targets = {name: Corpus.from_dict(state) for name, state in found["targets"].items()}
         domains = None if job.domains is None else Domains.load(job.domains)
         return Scanned(job, corpus, targets, tuple(found["carry"]), domains, found["key"]), found["recipe"]
