@@ -168,7 +168,12 @@ def test_a_selection_that_fails_tells_why(raw, tmp_path, told):
 
 def test_a_server_that_is_not_there_costs_no_selection(raw, tmp_path, told, monkeypatch, caplog):
     caplog.set_level(logging.INFO, "curate")
-    monkeypatch.setenv("OPENLINEAGE_URL", "http://127.0.0.1:1")
+    import openlineage.client
+
+    def fail(*args):
+        raise ConnectionError("nobody there")
+
+    monkeypatch.setattr(openlineage.client.OpenLineageClient, "emit", fail)
     assert select(raw, tmp_path / "out", lineage=True).n_selected == 10
     assert {one["state"] for one in events(caplog) if one["event"] == "lineage.failed"} == {"START", "COMPLETE"}
 

@@ -96,7 +96,8 @@ def selected_by(scorer: Path, folder: Path, out: Path, monkeypatch: pytest.Monke
     def fit(self: Session, scanned: Any, model: Any) -> Any:
         fitted = load_scorer(scorer)
         fitted.save(self.folder.scorer)
-        write_json(self.folder.work / FITTED, {"key": scanned.key, "fit": {"n_documents": 1}, "n_bad_rows": 0})
+        noted = {"key": scanned.key, "fit": {"n_documents": 1}, "n_bad_rows": 0, "spilled": False}
+        write_json(self.folder.path / FITTED, noted)
         return fitted
 
     with monkeypatch.context() as patch:
@@ -749,6 +750,7 @@ def test_workers_do_not_matter(tmp_path):
     assert tree(out) == tree(tmp_path / "one")
 
 
+@pytest.mark.usefixtures("no_other_ray")
 def test_ray_updates_to_the_same_bytes(tmp_path, monkeypatch):
     ray = pytest.importorskip("ray")
     out = finished(tmp_path)

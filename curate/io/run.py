@@ -166,8 +166,7 @@ class RunFolder:
                 yield
                 return
             try:
-                for stray in self.path.rglob(".*.part"):
-                    stray.unlink(missing_ok=True)
+                self._remove_strays()
                 yield
             finally:
                 lock.unlink(missing_ok=True)
@@ -311,9 +310,15 @@ class RunFolder:
             self._lease.put_new(path, _as_json(manifest).encode())
         self.clean()
 
+    def _remove_strays(self) -> None:
+        if not is_remote(self.path):  # there files are made in scratch folders
+            for stray in self.path.rglob(".*.part"):
+                stray.unlink(missing_ok=True)
+
     def clean(self) -> None:
-        """Remove what only an unfinished run needs."""
+        """Remove what only an unfinished run needs, and what workers that were killed left half written."""
         remove_tree(self.work, ignore_errors=True)
+        self._remove_strays()
 
 
 def _close(handle: TextIO | None) -> None:
