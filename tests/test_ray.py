@@ -1,5 +1,6 @@
 """The Ray engine, on a cluster of two nodes on this machine: the bytes are those of the local engine."""
 
+import json
 import os
 import signal
 import subprocess
@@ -221,10 +222,10 @@ def test_a_driver_that_is_killed_leaves_a_run_that_goes_on_here_or_there(cluster
 def test_the_command_line_selects_on_a_cluster(cluster, corpus, tmp_path):
     command = [sys.executable, "-m", "curate", "select", str(corpus / "raw"), "--target", str(corpus / "target.jsonl")]
     command += ["--name", "x", "--budget", "25", "--set", "n_buckets=500"]
-    on = ["--engine", "ray", "--ray-address", cluster.address, "--ray-retries", "1", "--ray-memory", "1MB"]
+    on = ["--engine", "ray", "--ray-address", cluster.address, "--ray-retries", "1", "--ray-memory", "1MB", "--json"]
     done = subprocess.run([*command, "--out", tmp_path / "ray", *on], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("25 of 150 documents")
+    assert json.loads(done.stdout)["stats"]["n_selected"] == 25
     select(corpus / "raw", tmp_path / "local", target=corpus / "target.jsonl", name="x", budget=25)
     assert tree(tmp_path / "ray") == tree(tmp_path / "local")
 

@@ -6,9 +6,11 @@ import importlib
 import os
 import pickle
 import socket
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from types import TracebackType
@@ -85,7 +87,7 @@ class RayEngine:
             raise UsageError(f"--ray-retries {max_retries}: must be 0 or more")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         self._ray: Any = require("ray", extra="ray", purpose="--engine ray")
-        self._mine = not self._ray.is_initialized()
+        self._mine, self._output = not self._ray.is_initialized(), ExitStack()
         if self._mine:
             self._connect(address)
         self._asked, self._cpus, self._memory = workers, cpus_per_task, memory_per_task
@@ -104,7 +106,7 @@ class RayEngine:
         try:
             _reach(address)
             self._ray.init(
-                address=None if address == "local" else address,
+                address=address,
                 include_dashboard=False if address == "local" else None,
                 log_to_driver=False,
                 logging_level="error",
@@ -118,6 +120,8 @@ class RayEngine:
             ) from error
 
     def __enter__(self) -> Self:
+        if self._mine:  # Ray tells of workers that died on stdout, where results are to be
+            self._output.enter_context(redirect_stdout(sys.stderr))
         return self
 
     def __exit__(
@@ -126,6 +130,7 @@ class RayEngine:
         self.here.__exit__(kind, error, trace)
         if self._mine:
             self._ray.shutdown()
+        self._output.close()
 
     @property
     def workers(self) -> int:
