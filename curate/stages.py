@@ -10,11 +10,9 @@ stage refuses to go on with what somebody else has scanned into the same folder 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from curate.engines.resources import Resources
 from curate.errors import UsageError
 from curate.io.run import RunFolder, digest, read_json
 from curate.io.targets import Paths, Targets
@@ -23,7 +21,7 @@ from curate.sampling.budget import Budget, parse_bytes
 from curate.scorers import load_scorer, scorer
 from curate.selection.asked import Asked, ScoringSpec, draw_spec, draw_spec_of, resources_of, write_spec_of
 from curate.selection.outcome import Selection
-from curate.selection.session import SCAN, Session, plan_of, ready_scorer
+from curate.selection.session import SCAN, opened_session, plan_of, ready_scorer
 from curate.steps.write import WriteSpec
 
 Folder = str | os.PathLike[str]
@@ -76,7 +74,7 @@ def prepare(
     columns = (text_column, id_column, target_text_column)
     job = ScoringSpec.asked(raw, target, method, settings, columns, on_bad_row, per, holdout, domains)
     model = ready_scorer(job, spec)
-    with _locked(out, resources, progress) as session:
+    with opened_session(out, resources, Progress(progress)) as session:
         scanned, recipe, finished = session.begin(Asked(job, spec, writing, name), model, overwrite=overwrite)
         if not finished:
             session.note_scan(scanned, recipe)
@@ -107,7 +105,7 @@ def fit(
     ``out``, ``method``, ``n_documents`` of raw.
     """
     resources = resources_of(workers, memory_limit, False, engine, engine_options)
-    with _locked(out, resources, progress) as session:
+    with opened_session(out, resources, Progress(progress)) as session:
         if (manifest := _finished(session.folder, plan)) is not None:
             method, n_documents = manifest["recipe"]["method"], manifest["stats"]["n_documents"]
             return {"out": os.fspath(out), "method": method, "n_documents": n_documents}
@@ -146,7 +144,7 @@ def score(
     RunError : nothing was prepared or fitted there. UsageError : there is no such partition.
     """
     resources = resources_of(workers, memory_limit, False, engine, engine_options)
-    with _locked(out, resources, progress, shared=True) as session:
+    with opened_session(out, resources, Progress(progress), shared=True) as session:
         if _finished(session.folder, plan) is not None:
             wanted = list(partitions or ())
         else:
@@ -185,7 +183,7 @@ def draw(
     InputError : nothing was selected. RunError : partitions have no scores yet.
     """
     resources = resources_of(workers, memory_limit, False, engine, engine_options)
-    with _locked(out, resources, progress) as session:
+    with opened_session(out, resources, Progress(progress)) as session:
         if (manifest := _finished(session.folder, plan)) is not None:
             stats = manifest["stats"]
             return {"out": os.fspath(out), "n_documents": stats["n_documents"], "n_selected": stats["n_selected"]}
@@ -215,21 +213,13 @@ def write(
     as `draw`, which it does again where that is not done.
     """
     resources = resources_of(workers, memory_limit, False, engine, engine_options)
-    with _locked(out, resources, progress) as session:
+    with opened_session(out, resources, Progress(progress)) as session:
         if (manifest := _finished(session.folder, plan)) is not None:
             return Selection.of(session.folder, manifest, {})
         scanned, recipe = session.noted_scan(plan)
         drawn = session.draw(session.scored_by_others(scanned), recipe, draw_spec_of(recipe))
         manifest = session.write(drawn, recipe, write_spec_of(recipe), scanned.domains)
         return Selection.of(session.folder, manifest, session.seconds)
-
-
-@contextmanager
-def _locked(out: Folder, resources: Resources, progress: bool | None, *, shared: bool = False) -> Iterator[Session]:
-    """The folder owned, by one, or ``shared`` with those who work on other partitions; the engine running."""
-    folder, shown = RunFolder(out), Progress(progress)
-    with resources.start() as engine, folder.locked(shared=shared, tell=shown.enabled):
-        yield Session(folder, resources, engine, shown)
 
 
 def _finished(folder: RunFolder, plan: str | None) -> dict[str, Any] | None:

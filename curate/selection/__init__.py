@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from curate.engines.resources import Resources
@@ -19,7 +18,7 @@ from curate.selection.asked import Asked, ScoringSpec, draw_spec, resources_of
 from curate.selection.lineage import lineage as telling
 from curate.selection.outcome import Scoring, Selection, log_end
 from curate.selection.scored import adopt_scores
-from curate.selection.session import Session, ready_scorer
+from curate.selection.session import opened_session, ready_scorer
 from curate.steps.scoretable import generations_of, statistics
 from curate.steps.write import WriteSpec
 
@@ -134,7 +133,7 @@ def score(
     resources = resources_of(workers, memory_limit, spill, engine, engine_options)
     columns = (text_column, id_column, target_text_column)
     job = ScoringSpec.asked(raw, target, method, settings, columns, on_bad_row, per, holdout, domains)
-    with _session(out, resources, Progress(progress)) as session:
+    with opened_session(out, resources, Progress(progress)) as session:
         model = ready_scorer(job)
         scanned = session.scan(job, model)
         session.folder.begin({"score": job.as_dict(model)}, scanned.key, overwrite=overwrite)
@@ -184,14 +183,6 @@ def draw(
     return _select(out or run, resources, Progress(progress), asked, run, overwrite, updated=updated)
 
 
-@contextmanager
-def _session(out: str | os.PathLike[str], resources: Resources, progress: Progress) -> Iterator[Session]:
-    """The folder locked, the engine running."""
-    folder = RunFolder(out)
-    with resources.start() as engine, folder.locked(tell=progress.enabled):
-        yield Session(folder, resources, engine, progress)
-
-
 def _select(
     out: str | os.PathLike[str],
     resources: Resources,
@@ -204,7 +195,7 @@ def _select(
 ) -> Selection:
     spec, model = asked.spec, ready_scorer(asked.job, asked.spec)
     event("run.begin", out=str(out), method=asked.job.method, draw=spec.draw, engine=resources.engine)
-    with _session(out, resources, progress) as session:
+    with opened_session(out, resources, progress) as session:
         folder = session.folder
         scanned, recipe, finished = session.begin(asked, model, overwrite=overwrite, updated=updated)
         if finished:

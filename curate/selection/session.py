@@ -5,9 +5,11 @@ What a verb leaves in the folder is all that the next one needs, so that process
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -257,10 +259,8 @@ class Session:
     def _fit_job(self, scanned: Scanned, model: Scorer | Fusion, *, spill: bool) -> FitJob:
         return fit_job(model.members, self._reading(scanned, model), self.folder.work / "fit", spill)
 
-    def _spilled(self, scanned: Scanned, model: Scorer | Fusion) -> NgramCounts | None:
-        """The buckets that the fit has kept, if it has."""
-        if not self.fitted(scanned)["spilled"]:
-            return None
+    def _spilled(self, scanned: Scanned, model: Scorer | Fusion) -> NgramCounts:
+        """The buckets that the fit has kept."""
         counts = self._fit_job(scanned, model, spill=True).wanted[model.method]
         assert isinstance(counts, NgramCounts)
         return counts
@@ -301,7 +301,7 @@ class Session:
         Rows that the draw will probably keep are set aside, when that can be guessed: where all are scored here.
         """
         reading, fitted = self._reading(scanned, model), self.fitted(scanned)
-        spilled = self._spilled(scanned, model)
+        spilled = self._spilled(scanned, model) if fitted["spilled"] else None
         fused = isinstance(model, Fusion)  # once all documents have the scores of each scorer
         guess = None
         if (
@@ -721,6 +721,16 @@ def ready_scorer(job: ScoringSpec, spec: DrawSpec | None = None) -> Scorer | Fus
     for member in model.members.values():
         member.check_installed()
     return model
+
+
+@contextmanager
+def opened_session(
+    out: str | os.PathLike[str], resources: Resources, progress: Progress, *, shared: bool = False
+) -> Iterator[Session]:
+    """The folder owned, by one, or ``shared`` with those who work on other partitions; the engine running."""
+    folder = RunFolder(out)
+    with resources.start() as engine, folder.locked(shared=shared, tell=progress.enabled):
+        yield Session(folder, resources, engine, progress)
 
 
 class _Timer:
