@@ -181,7 +181,7 @@ class _Drawn:
 
 
 def _draw(folder: RunFolder, manifest: Mapping[str, Any], scored: Mapping[str, Any], size: int, seeds: int) -> _Drawn:
-    corpus = Corpus.from_dict(scored["corpus"])
+    corpus = Corpus.from_dict(scored["corpus"], folder.path)
     table = Scored(_score_table(folder, corpus, scored), folder.path / "ledger.parquet", looked_at(corpus))
     mix = selected_mix(table)
     if not mix.n_bytes:

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.io.cleaned import EDIT
 from curate.kernels.text import one_chunk
 
-EDIT = pa.struct([("start", pa.int64()), ("stop", pa.int64()), ("text", pa.large_string())])
-"""Bytes ``start:stop`` of a text in UTF-8 become ``text``."""
+__all__ = ["EDIT", "Edits", "edited", "edited_text"]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.errors import InputError
+from curate.io.cleaned import Cleaned
 from curate.io.paths import Source, find, open_binary, reading, stamp_of
 
 PARTITION_BYTES = 64_000_000  # uncompressed; part of the plan, hence of the output's bytes
@@ -49,7 +50,10 @@ class Partition:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Files and their partitions, and how to read them; it can be walked again and again."""
+    """Files and their partitions, and how to read them; it can be walked again and again.
+
+    ``cleaned``: what is to be removed of it, or put otherwise, once that is found.
+    """
 
     files: tuple[InputFile, ...]
     partitions: tuple[Partition, ...]
@@ -57,6 +61,7 @@ class Corpus:
     id_column: str = "id"
     on_bad_row: str = "raise"
     passed_over: tuple[str, ...] = field(default=(), compare=False)
+    cleaned: Cleaned | None = None
 
     def source(self, partition: Partition) -> Source:
         return self.files[partition.file].source
@@ -64,6 +69,7 @@ class Corpus:
     def identity(self, partition: Partition) -> dict[str, Any]:
         """What determines the rows of a partition, for naming work that is done on it."""
         file = self.files[partition.file]
+        since = {} if self.cleaned is None else {"cleaned": self.cleaned.key}
         return {
             "sha256": file.sha256,
             "name": file.source.name,
@@ -71,7 +77,7 @@ class Corpus:
             "range": [partition.start, partition.stop, partition.first_row],
             "columns": [self.text_column, self.id_column],
             "on_bad_row": self.on_bad_row,
-        }
+        } | since
 
     def check_unchanged(self, partition: Partition) -> None:
         """See that the file of a partition is as it was when it was scanned, as far as that shows without reading it.
@@ -109,10 +115,11 @@ class Corpus:
             "text_column": self.text_column,
             "id_column": self.id_column,
             "on_bad_row": self.on_bad_row,
-        }
+        } | ({} if self.cleaned is None else {"cleaned": self.cleaned.key})
 
     @classmethod
-    def from_dict(cls, state: dict[str, Any]) -> Corpus:
+    def from_dict(cls, state: dict[str, Any], run: str | os.PathLike[str] = "") -> Corpus:
+        """Back from `as_dict`. ``run``: the folder of the run that has cleaned it."""
         files = tuple(
             InputFile(
                 Source(**f["source"]),
@@ -125,7 +132,8 @@ class Corpus:
             for f in state["files"]
         )
         partitions = tuple(Partition(**p) for p in state["partitions"])
-        return cls(files, partitions, state["text_column"], state["id_column"], state["on_bad_row"])
+        cleaned = None if "cleaned" not in state else Cleaned.in_run(run, state["cleaned"])
+        return cls(files, partitions, state["text_column"], state["id_column"], state["on_bad_row"], cleaned=cleaned)
 
 
 def scan(

@@ -86,7 +86,7 @@ def survey_run(
 
 def raw_of(folder: RunFolder) -> Corpus:
     """The corpus that a run was made from, as it was."""
-    return Corpus.from_dict((folder.scored or {})["corpus"])
+    return Corpus.from_dict((folder.scored or {})["corpus"], folder.path)
 
 
 def _raw_corner(corpus: Corpus, stats: Mapping[str, int], look: Callable[[Corpus, str], Corner]) -> Corner | None:

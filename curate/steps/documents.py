@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.errors import InputError
+from curate.features.edits import edited
 from curate.features.vectors import ColumnVectors
 from curate.io.corpus import Corpus, Partition
 from curate.io.formats import BadRow, Batch, Lines, parse, raise_bad, read_raw, with_missing
@@ -32,9 +33,35 @@ class Documents:
     carried: dict[str, pa.Array]
     bad: list[BadRow]
     vectors: np.ndarray | None = None  # float32[n_docs, dim], of the column that was asked for
+    reasons: pa.Array | None = None  # why cleaning removes a document, null where it does not; None: of none
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def where(self, mask: np.ndarray) -> Documents:
+        """Those for which bool[n_docs] is true; bad rows stay."""
+        if mask.all():
+            return self
+        keep = pa.array(mask)
+        texts = self.texts.cast(pa.large_string()) if pa.types.is_string_view(self.texts.type) else self.texts
+        return Documents(
+            self.ids.filter(keep),
+            self.rows[mask],
+            texts.filter(keep),
+            self.has_text[mask],
+            self.n_bytes[mask],
+            {name: column.filter(keep) for name, column in self.carried.items()},
+            self.bad,
+            None if self.vectors is None else self.vectors[mask],
+            None if self.reasons is None else self.reasons.filter(keep),
+        )
+
+    @property
+    def remaining(self) -> Documents:
+        """Those that cleaning does not remove."""
+        if self.reasons is None:
+            return self
+        return self.where(pc.is_null(self.reasons).to_numpy(zero_copy_only=False))
 
 
 def raw_batches(
@@ -50,7 +77,7 @@ def documents(
 ) -> Documents:
     """Parse a batch and name its documents; ``vectors``: a column that holds some.
 
-    A document without an id is ``<name of its file>#<row>``.
+    A document without an id is ``<name of its file>#<row>``. Texts are as cleaning leaves them.
 
     Raises
     ------
@@ -65,6 +92,10 @@ def documents(
     texts = _strings(table, corpus.text_column, source.path, strict=True)
     has_text = pc.is_valid(texts).to_numpy(zero_copy_only=False)
     texts = pc.fill_null(texts, "") if texts.null_count else texts
+    reasons = None
+    if corpus.cleaned is not None:
+        verdicts = corpus.cleaned.of(partition).at(batch.rows)
+        texts, reasons = edited(texts, verdicts["edits"]), one_chunk(verdicts["reason"])
     ids = _strings(table, corpus.id_column, source.path)
     missing = pc.equal(ids, "")
     if pc.any(missing).as_py():
@@ -78,7 +109,7 @@ def documents(
     found = None
     if vectors:
         found = ColumnVectors(vectors)(_lists(table[vectors]), where=source.path, rows=batch.rows)
-    return Documents(ids, batch.rows, texts, has_text, n_bytes, carried, batch.bad, found)
+    return Documents(ids, batch.rows, texts, has_text, n_bytes, carried, batch.bad, found, reasons)
 
 
 def _strings(table: pa.Table, name: str, path: str, *, strict: bool = False) -> pa.Array:

@@ -117,7 +117,7 @@ def _look(job: FitJob, partition: Partition) -> dict[str, Any]:
     n_bytes = n_documents = 0
 
     def work(raw: Any) -> tuple[Any, dict[str, Any]]:
-        docs = documents(reading.corpus, partition, raw, reading.carry, reading.vectors)
+        docs = documents(reading.corpus, partition, raw, reading.carry, reading.vectors).remaining
         return docs, {name: of.look(docs) for name, of in job.wanted.items()}
 
     with ExitStack() as stack:

@@ -12,15 +12,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate.engines.base import Engine
 from curate.errors import CorruptError
+from curate.features.edits import edited, edited_text
+from curate.io.cleaned import Verdicts
 from curate.io.corpus import Corpus, Partition
 from curate.io.formats import Batch, Lines, read_raw
 from curate.io.paths import arrow_source, atomic, opened, whole
 from curate.io.run import digest, read_json, write_json
 from curate.io.schemas import dumped, inferred, merged
 from curate.io.tables import batches, regrouped
+from curate.kernels.text import one_chunk
 from curate.metrics.weights import LengthHistogram
 from curate.sampling.solving import ExactSums
 from curate.steps.decision import Cuts, Decision, chosen_scores
@@ -30,6 +34,7 @@ from curate.steps.scoretable import add_sizes, sizes_by
 FORMAT = 3  # of the files in _work
 LINES_AT_ONCE = 1_000  # JSON rows whose columns are found together
 ADDED = ("curate_score", "curate_weight", "curate_target")
+TAGS = "curate_tags"  # of documents that are kept with a tag
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,8 @@ def _fetch(job: KeepJob, partition: Partition, rows: np.ndarray) -> dict[str, An
     lines = partition.n_rows is None and job.corpus.source(partition).format not in ("csv", "txt")
     if tables is None:
         tables = (_lines_of_raw if lines else _tables_of_raw)(job, partition, _Wanted(rows))
+    if (cleaned := job.corpus.cleaned) is not None:
+        tables = _cleaned(tables, cleaned.of(partition), rows, job.corpus.text_column)
     try:
         found, count = (_write_lines if lines else _write_tables)(job, partition, tables)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -165,6 +172,39 @@ def _fetch(job: KeepJob, partition: Partition, rows: np.ndarray) -> dict[str, An
         path = job.corpus.source(partition).path
         raise CorruptError(f"{path}: {len(rows):,} rows are kept but {count:,} were found; score it again")
     return found
+
+
+def _cleaned(tables: Iterator[pa.Table], verdicts: Verdicts, rows: np.ndarray, column: str) -> Iterator[pa.Table]:
+    """The tables of kept rows with their texts, and their tags, as cleaning has them."""
+    at = 0
+    for table in tables:
+        found = verdicts.at(rows[at : at + table.num_rows])
+        at += table.num_rows
+        if LINE in table.column_names:
+            yield _cleaned_lines(table, found, column)
+            continue
+        texts = one_chunk(table[column])
+        texts = texts.dictionary_decode() if pa.types.is_dictionary(texts.type) else texts
+        table = table.set_column(table.schema.get_field_index(column), column, edited(texts, found["edits"]))
+        if verdicts.tag:  # then all tables of the partition have the column
+            table = table.drop_columns([TAGS]) if TAGS in table.column_names else table
+            table = table.append_column(TAGS, found["tags"])
+        yield table
+
+
+def _cleaned_lines(table: pa.Table, found: pa.Table, column: str) -> pa.Table:
+    """Only lines that something is changed in are written anew."""
+    lines = table[LINE].to_pylist()
+    changed = pc.or_(pc.is_valid(found["edits"]), pc.is_valid(found["tags"])).to_numpy()
+    for i in np.flatnonzero(changed):
+        row = json.loads(lines[i])
+        verdict = {name: found[name][int(i)].as_py() for name in found.column_names}
+        if verdict["edits"]:
+            row[column] = edited_text(row[column], verdict["edits"])
+        if verdict["tags"] is not None:
+            row[TAGS] = verdict["tags"]
+        lines[i] = json.dumps(row, ensure_ascii=False).encode()
+    return pa.table({LINE: pa.array(lines, pa.large_binary())})
 
 
 class _Wanted:

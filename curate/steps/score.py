@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate.features.domains import CLUSTER
 from curate.io.corpus import Partition
@@ -139,8 +140,10 @@ def _from_text(job: ScoreJob, partition: Partition) -> Iterator[pa.Table]:
         if domains := reading.domains:
             carried = carried | {CLUSTER: domains.clusters(docs.texts, docs.n_bytes > 0)}
         scores, n_tokens = job.model.score_documents(docs.texts, docs.vectors)
+        if docs.reasons is not None:
+            scores[pc.is_valid(docs.reasons).to_numpy(zero_copy_only=False)] = np.nan
         numbers = {"row": docs.rows, "n_tokens": n_tokens, "n_bytes": docs.n_bytes}
-        table = _table(job, partition, docs.ids, numbers, scores, docs.has_text, carried)
+        table = _table(job, partition, docs.ids, numbers, scores, docs.has_text, carried, docs.reasons)
         set_aside = rows_at(raw, docs, job.guess.likely(scores[:, 0], docs, n_tokens)) if job.guess else None
         return table, set_aside, docs.bad
 
@@ -167,10 +170,12 @@ def _table(
     scores: np.ndarray,
     has_text: np.ndarray,
     carried: dict[str, Any],
+    removed: pa.Array | None = None,
 ) -> pa.Table:
-    """The score table of some documents; a document without a score has a reason."""
+    """The score table of some documents; a document without a score has a reason, the first that there is."""
     missing = np.isnan(scores).all(axis=1)
     reason = pa.array(np.where(has_text, "too_short", "no_text"), pa.string(), mask=~missing)
+    reason = reason if removed is None else pc.coalesce(removed, reason)
     names = pa.array([job.reading.corpus.source(partition).name], pa.large_string())
     path = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(missing), np.int32)), names)
     columns: dict[str, Any] = {"doc_id": ids}

@@ -124,7 +124,7 @@ def _look(
 
     def parse(raw: Any) -> tuple[Documents, np.ndarray]:
         docs = documents(corpus, partition, raw, carry)
-        docs = docs if holdout is None else _without(docs, held_out(docs.texts, holdout))
+        docs = docs if holdout is None else docs.where(~held_out(docs.texts, holdout))
         return docs, sample.of(docs.ids)
 
     for docs, levels in engine.pipeline(parse, raw_batches(corpus, partition, carry, BATCH_BYTES)):
@@ -143,19 +143,6 @@ def _look(
                     source = docs.carried[SOURCE][i].as_py()
                     part.survey.found_sources[place] = "" if source is None else str(source)
     return part
-
-
-def _without(docs: Documents, gone: np.ndarray) -> Documents:
-    mask = pa.array(~gone)
-    return Documents(
-        docs.ids.filter(mask),
-        docs.rows[~gone],
-        docs.texts.filter(mask),
-        docs.has_text[~gone],
-        docs.n_bytes[~gone],
-        {name: values.filter(mask) for name, values in docs.carried.items()},
-        docs.bad,
-    )
 
 
 def _count(into: Survey, docs: Documents) -> None:
