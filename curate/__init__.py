@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from curate.scorers import race as race
     from curate.selection import Scoring as Scoring
     from curate.selection import Selection as Selection
+    from curate.selection import clean as clean
     from curate.selection import draw as draw
     from curate.selection import score as score
     from curate.selection import select as select
@@ -48,6 +49,7 @@ _PUBLIC = {
     "Selection": "curate.selection",
     "ZipFit": "curate.scorers",
     "align": "curate.upgrade",
+    "clean": "curate.selection",
     "compare": "curate.compare",
     "domains": "curate.discovery",
     "draw": "curate.selection",

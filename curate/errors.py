@@ -7,6 +7,7 @@ CurateError
 |   `-- UnreachableError  a file system or store that does not answer (a RunError too): another try may help
 |-- RunError            an output folder that belongs to another run, or is locked
 |   `-- BusyError       one that another run is writing to now: another try may help
+|-- RemovalError        cleaning that would remove more of the corpus, or of a source, than it may
 |-- ResourceError       no space on disk, a memory limit that is too small
 `-- MissingExtraError   an optional package that is not installed
 """
@@ -43,6 +44,10 @@ class UnreachableError(InputError, RunError):
 
 class BusyError(RunError):
     """An output folder that another run is writing to."""
+
+
+class RemovalError(CurateError):
+    """Cleaning would remove more of the corpus, or of one of its sources, than it was allowed to."""
 
 
 class ResourceError(CurateError):

@@ -20,8 +20,10 @@ from curate.progress import Progress
 from curate.sampling.budget import Budget, parse_bytes
 from curate.scorers import load_scorer, scorer
 from curate.selection.asked import Asked, ScoringSpec, draw_spec, draw_spec_of, resources_of, write_spec_of
+from curate.selection.cleaning import MAX_REMOVED, MaxRemoved
 from curate.selection.outcome import Selection
 from curate.selection.session import SCAN, opened_session, plan_of, ready_scorer
+from curate.steps.clean import Asking, CleanSpec
 from curate.steps.write import WriteSpec
 
 Folder = str | os.PathLike[str]
@@ -46,6 +48,10 @@ def prepare(
     target_text_column: str | None = None,
     holdout: float | None = None,
     domains: Folder | None = None,
+    filters: Asking = None,
+    dedup: Asking = None,
+    decontaminate: Asking = None,
+    max_removed: MaxRemoved = MAX_REMOVED,
     on_bad_row: str = "raise",
     format: str = "parquet",
     shard_size: str | int = "128MB",
@@ -72,9 +78,10 @@ def prepare(
     writing = WriteSpec(format, parse_bytes(shard_size))
     resources = resources_of(workers, memory_limit, False, engine, engine_options)
     columns = (text_column, id_column, target_text_column)
-    job = ScoringSpec.asked(raw, target, method, settings, columns, on_bad_row, per, holdout, domains)
+    cleaning = CleanSpec.of(filters, dedup, decontaminate)
+    job = ScoringSpec.asked(raw, target, method, settings, columns, on_bad_row, per, holdout, domains, cleaning)
     model = ready_scorer(job, spec)
-    with opened_session(out, resources, Progress(progress)) as session:
+    with opened_session(out, resources, Progress(progress), max_removed=max_removed) as session:
         scanned, recipe, finished = session.begin(Asked(job, spec, writing, name), model, overwrite=overwrite)
         if not finished:
             session.note_scan(scanned, recipe)
@@ -98,7 +105,7 @@ def fit(
     engine_options: Mapping[str, Any] | None = None,
     progress: bool | None = False,
 ) -> dict[str, Any]:
-    """Fit the scorer of a selection that was prepared.
+    """Clean the raw corpus of a selection that was prepared, where that is asked for, and fit its scorer.
 
     Returns
     -------

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from curate import __version__
+from curate.cli.cleaning import cleaning, cleaning_of, decontaminate, dedup, filter
 from curate.cli.curriculum import curriculum
 from curate.cli.options import (
     ExistingPath,
@@ -89,6 +90,7 @@ def main(log: str | None) -> None:
 )
 @click.option("--rehash", is_flag=True, help="With --update: read the old files, to see whether they are as they were.")
 @scoring
+@cleaning
 @drawing
 @reading
 @click.option("--scores-from", type=click.Path(), help="An earlier run whose scores are used again.")
@@ -136,10 +138,12 @@ def select(
         return
     from curate.recipe import Recipe
 
+    scorer_settings = settings_of(settings, tokenizer)
+    rest |= cleaning_of(rest, scorer_settings)
     recipe = Recipe.of_arguments(
         raw,
         target=targets_of(targets) or None,
-        settings=settings_of(settings, tokenizer),
+        settings=scorer_settings,
         proportions=shares_of(proportions),
         out=out,
         **rest,
@@ -184,6 +188,7 @@ def _show_selection(result: Any, as_json: bool) -> None:
 @click.argument("raw", nargs=-1, required=True)
 @click.option("--out", "-o", required=True, type=click.Path(file_okay=False), help="Folder for the scores.")
 @scoring
+@cleaning
 @reading
 @with_engine
 @running
@@ -197,10 +202,10 @@ def score(raw: tuple[str, ...], targets: tuple[str, ...], settings: tuple[str, .
     """
     from curate.selection import score as run
 
+    scorer_settings = settings_of(settings, tokenizer)
     rest |= engine_of(rest)
-    result = run(
-        raw, target=targets_of(targets), settings=settings_of(settings, tokenizer), progress=bars(quiet), **rest
-    )
+    rest |= cleaning_of(rest, scorer_settings)
+    result = run(raw, target=targets_of(targets), settings=scorer_settings, progress=bars(quiet), **rest)
     if as_json:
         print_json(asdict(result))
         return
@@ -596,5 +601,6 @@ def completion(shell: str) -> None:
     click.echo(kind(main, {}, "curate", "_CURATE_COMPLETE").source())
 
 
-main.add_command(curriculum)
+for command in (dedup, filter, decontaminate, curriculum):
+    main.add_command(command)
 main.add_command(run_recipe)

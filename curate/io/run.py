@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from curate.errors import BusyError, RunError, UnreachableError, UsageError
+from curate.io.cleaned import CLEANED
 from curate.io.guard import holding
 from curate.io.paths import (
     atomic,
@@ -32,6 +33,7 @@ STEPS = "steps.json"  # which of the later steps of a recipe are done
 UPDATE = f"{WORK}/update.json"  # what an update that is under way has to know of itself
 FITTED = f"{WORK}/fitted.json"  # what is noted of the fit of a scorer that is in place
 LEDGER, QUARANTINE = "ledger.parquet", "quarantine.parquet"
+DUPLICATES, CONTAMINATION = "duplicates.parquet", "contamination.parquet"  # what was found, by document
 _LOCK = ".curate.lock"  # of those who share a folder at a URL each has one whose name goes on
 _FOR_NOW = (errno.ENOLCK, errno.ESTALE, errno.EIO)  # of a server that is restarted: another try may help
 _REPORTS = ("report.html", "report.md", "report.json")
@@ -39,7 +41,8 @@ _DRAWN = ("manifest.json", "shards", LEDGER, "README.md", "croissant.json", EVID
 _CURRICULUM = (
     "curriculum.parquet", "weights.json", "weights-stage-*.json", "groups.parquet", "state.parquet", "curriculum",
 )  # fmt: skip
-_SCORED = ("scores", "scorer", QUARANTINE, FITTED)
+CLEANING = (CLEANED, "signatures", DUPLICATES, CONTAMINATION)  # what cleaning leaves
+_SCORED = ("scores", "scorer", QUARANTINE, FITTED, *CLEANING)
 
 
 def digest(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,20 +34,68 @@ def regrouped(tables: Iterable[pa.Table], rows: int = GROUP_ROWS) -> Iterator[pa
         yield pa.concat_tables(waiting)
 
 
+class TableWriter:
+    """A Parquet file that takes rows as they come and appears whole or not at all; its bytes do not depend on batches.
+
+    ``schema``: None: that of the first rows. ``key`` names the work that makes them.
+    """
+
+    def __init__(
+        self, path: Path, schema: pa.Schema | None = None, key: str = "", unique: Sequence[str] = UNIQUE
+    ) -> None:
+        self._path, self._schema, self._key, self._unique = path, schema, key, unique
+        self._stack = ExitStack()
+        self._writer: Any = None
+        self._waiting: list[pa.Table] = []
+        self._n_waiting = self.rows = 0
+
+    def __enter__(self) -> TableWriter:
+        if self._schema is not None:
+            self._open(self._schema)
+        return self
+
+    def add(self, table: pa.Table) -> None:
+        """Append rows."""
+        if self._writer is None:
+            self._open(table.schema)
+        self.rows += table.num_rows
+        while self._n_waiting + table.num_rows >= GROUP_ROWS:
+            take = GROUP_ROWS - self._n_waiting
+            self._waiting.append(table.slice(0, take))
+            table = table.slice(take)
+            self._flush()
+        if table.num_rows:
+            self._waiting.append(table)
+            self._n_waiting += table.num_rows
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if kind is None and self._waiting:
+            self._flush()
+        self._stack.__exit__(kind, error, trace)
+
+    def _open(self, schema: pa.Schema) -> None:
+        if self._key:
+            schema = schema.with_metadata({KEY: self._key.encode()})
+        self._schema = schema
+        repeating = [f.name for f in schema if f.name not in self._unique and not pa.types.is_floating(f.type)]
+        options = {"compression": "zstd", "compression_level": 1, "use_dictionary": repeating}
+        part = self._stack.enter_context(atomic(self._path))
+        self._writer = self._stack.enter_context(pq.ParquetWriter(part, schema, **options))
+
+    def _flush(self) -> None:
+        group = pa.concat_tables(self._waiting).combine_chunks().cast(self._schema)
+        self._writer.write_table(group, row_group_size=GROUP_ROWS)
+        self._waiting, self._n_waiting = [], 0
+
+
 def write_table(
     path: Path, schema: pa.Schema, tables: Iterable[pa.Table], key: str = "", unique: Sequence[str] = UNIQUE
 ) -> int:
     """Write rows to Parquet, whole or not at all; returns how many. ``key`` names the work that made them."""
-    rows = 0
-    if key:
-        schema = schema.with_metadata({KEY: key.encode()})
-    repeating = [f.name for f in schema if f.name not in unique and not pa.types.is_floating(f.type)]
-    options = {"compression": "zstd", "compression_level": 1, "use_dictionary": repeating}
-    with atomic(path) as part, pq.ParquetWriter(part, schema, **options) as writer:
-        for table in regrouped(tables):
-            writer.write_table(table.combine_chunks().cast(schema), row_group_size=GROUP_ROWS)
-            rows += table.num_rows
-    return rows
+    with TableWriter(path, schema, key, unique) as writer:
+        for table in tables:
+            writer.add(table)
+    return writer.rows
 
 
 def is_done(path: Path, key: str) -> bool:

@@ -16,7 +16,7 @@ from curate.errors import InputError
 from curate.io.paths import folder_path
 from curate.io.targets import path_text
 from curate.recipe.document import Places, read_document, write_document
-from curate.recipe.keys import NOT_PASSED, SECTIONS, SELECTING, TOP, WEIGHTS, Section
+from curate.recipe.keys import CLEANING, NOT_PASSED, SECTIONS, SELECTING, TOP, WEIGHTS, Section
 from curate.recipe.normal import normal
 from curate.recipe.overrides import Overrides, as_overrides, overridden
 
@@ -93,6 +93,9 @@ class Recipe:
         for name in SELECTING:
             section = SECTIONS[name]
             assert isinstance(section, Section)
+            if name in CLEANING:
+                values[name] = given.pop(name, None)
+                continue
             values[name] = {key: given.pop(key) for key in section.keys if key in given}
         if given:
             raise TypeError(f"select has no argument {min(given)!r}")
@@ -137,7 +140,8 @@ class Recipe:
     @property
     def steps(self) -> dict[str, Any]:
         """What is done after the selection, by step."""
-        return copy.deepcopy({n: self.values[n] for n, of in SECTIONS.items() if of.is_step and n in self.values})
+        later = [name for name, of in SECTIONS.items() if of.is_step and name not in CLEANING]
+        return copy.deepcopy({name: self.values[name] for name in later if name in self.values})
 
     @property
     def digest(self) -> str:
@@ -173,6 +177,9 @@ class Recipe:
             section = SECTIONS[name]
             assert isinstance(section, Section)
             given = self.section(name)
+            if name in CLEANING:
+                found |= {name: dict(given)} if name in self.values else {}
+                continue
             for key, of in section.keys.items():
                 if key not in NOT_PASSED.get(name, ()) and (key in given or key == "budget"):
                     found[key] = given[key] if key in given else of.default_in(given)

@@ -15,11 +15,13 @@ from curate.recipe.values import (
     amount,
     choice,
     flag,
+    named_texts,
     number,
     numbers,
     path,
     paths,
     settings,
+    share_or_shares,
     targets,
     text,
     texts,
@@ -80,6 +82,56 @@ SECTIONS: dict[str, Section | OneOf] = {
             "domains": Key(path),
             "on_bad_row": Key(ON_BAD_ROW, "raise"),
         },
+    ),
+    "filters": Section(
+        SELECT,
+        {
+            "rules": Key(texts, []),
+            "settings": Key(settings, {}),
+            "kinds": Key(choice("auto", "all"), "auto"),
+            "kind_column": Key(text),
+            "languages": Key(texts, []),
+            "min_language_share": Key(number),
+            "unknown_language": Key(choice("keep", "remove")),
+            "mask": Key(texts, []),
+            "where": Key(named_texts, {}),
+        },
+        is_step=True,
+    ),
+    "dedup": Section(
+        SELECT,
+        {
+            "exact": Key(flag, True),
+            "near": Key(flag, True),
+            "semantic": Key(flag, False),
+            "threshold": Key(number, 0.7),
+            "ngram": Key(whole, 5),
+            "num_perm": Key(whole, 128),
+            "bands": Key(whole),
+            "rows": Key(whole),
+            "normal": Key(text, "whitespace"),
+            "short": Key(choice("exact", "keep"), "exact"),
+            "prefer": Key(text, "doc_id"),
+            "against": Key(texts, []),
+            "max_bucket": Key(whole, 64),
+            "seed": Key(whole, 1),
+            "cosine": Key(number, 0.95),
+            "encoder": Key(path),
+            "vectors": Key(text),
+            "clusters": Key(whole),
+        },
+        is_step=True,
+    ),
+    "decontaminate": Section(
+        SELECT,
+        {
+            "against": Key(targets),
+            "mode": Key(choice("remove", "cut", "tag"), "remove"),
+            "ngram": Key(whole, 13),
+            "coverage": Key(number),
+            "fields": Key(texts, []),
+        },
+        is_step=True,
     ),
     "score": Section(SELECT, {"method": Key(text, "dsir"), "settings": Key(settings), "per": Key(text)}),
     "draw": Section(
@@ -205,13 +257,14 @@ SECTIONS: dict[str, Section | OneOf] = {
             "workers": Key(whole),
             "memory_limit": Key(amount, "2GB"),
             "spill": Key(flag),
+            "max_removed": Key(share_or_shares, 0.5),
             "scores_from": Key(path),
             "lineage": Key(flag, False),
         },
     ),
 }
 
-COMING = ("filters", "dedup", "decontaminate")  # steps that there will be
+CLEANING = ("filters", "dedup", "decontaminate")  # sections that `select` has as one argument each
 SELECTING = tuple(name for name, of in SECTIONS.items() if isinstance(of, Section) and of.takes == SELECT)
 WEIGHTS = ("transform", "max_kl", "min_ess", "regularise", "calibrate")  # keys of draw that `select` has in one
 NOT_PASSED: Mapping[str, tuple[str, ...]] = {"run": tuple(RAY_OPTIONS), "evaluate": ("fail_unless",)}

@@ -7,10 +7,11 @@ from typing import Any
 
 from curate.errors import InputError, UsageError
 from curate.sampling.budget import Budget
+from curate.recipe.keys import CLEANING
 from curate.scorers import scorer
 
 READING = ("text_column", "id_column", "target_text_column", "on_bad_row", "holdout", "domains")
-KNOWN = {"raw", "target", "method", "settings", *READING, "name", "draw", "write"}
+KNOWN = {"raw", "target", "method", "settings", *READING, *CLEANING, "name", "draw", "write"}
 
 
 def sections_of(manifest: Mapping[str, Any], file: str) -> dict[str, Any]:
@@ -43,6 +44,7 @@ def _sections(recipe: Mapping[str, Any]) -> dict[str, Any]:
         "draw": draw if draw["draw"] != _usual_draw(recipe, draw) else draw | {"draw": None},
         "write": {"format": writing["format"], "shard_size": _bytes(writing["shard_bytes"])},
     }
+    found |= {step: recipe[step] for step in CLEANING if step in recipe}
     if recipe["name"] != "-".join(filter(None, ["+".join(target), recipe["method"]])):
         found["name"] = recipe["name"]
     return found

@@ -8,7 +8,7 @@ from typing import Any
 
 from curate.errors import UsageError
 from curate.recipe.document import Path, Places
-from curate.recipe.keys import COMING, SECTIONS, TOP, Key, OneOf, Section
+from curate.recipe.keys import CLEANING, SECTIONS, TOP, Key, OneOf, Section
 from curate.recipe.values import WrongError, plain, refuse_credentials, refuse_unwritable, shown
 
 
@@ -24,9 +24,6 @@ def normal(values: Any, places: Places, file: str = "") -> dict[str, Any]:
         raise refused(places, (), f"is {what}; a recipe is a mapping of {', '.join([*TOP, *SECTIONS])}", file)
     _refuse_everywhere(values, places, ())
     for name in values:
-        if name in COMING:
-            there = ", ".join(SECTIONS)
-            raise refused(places, (name,), f"{name}: this version of curate does not have it yet (there are: {there})")
         if name not in TOP and name not in SECTIONS:
             raise _no_key(places, (name,), "a recipe", [*TOP, *SECTIONS], _section_with(name))
     found: dict[str, Any] = _keys(values, TOP, places, ())
@@ -100,7 +97,7 @@ def _refuse_parts(found: Mapping[str, Any], places: Places, file: str) -> None:
     """Refuse steps without what they are steps of."""
     raw = found.get("inputs", {}).get("raw")
     if raw is None:
-        for name in ("inputs", "score", "draw", "write", "evaluate", "report"):
+        for name in ("inputs", *CLEANING, "score", "draw", "write", "evaluate", "report"):
             if name in found:
                 raise refused(places, (name,), f"{name}: nothing to select from; say where raw is: inputs.raw", file)
         if "curriculum" not in found:

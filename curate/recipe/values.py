@@ -200,6 +200,16 @@ def numbers(value: Any) -> dict[str, float]:
     return _by_name(value, number)
 
 
+def named_texts(value: Any) -> dict[str, str]:
+    """Texts by name."""
+    return _by_name(value, text)
+
+
+def share_or_shares(value: Any) -> float | dict[str, float]:
+    """A number, or numbers by name."""
+    return numbers(value) if isinstance(value, Mapping) else number(value)
+
+
 def _by_name(value: Any, kind: Kind) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise WrongError("must be a mapping from names")
@@ -245,7 +255,7 @@ def _setting(value: Any) -> Any:
     return str(found) if isinstance(found, str) else found
 
 
-BY_NAME: tuple[Kind, ...] = (targets, numbers, settings)  # kinds with names below them
+BY_NAME: tuple[Kind, ...] = (targets, numbers, named_texts, share_or_shares, settings)  # kinds with names below them
 
 
 # ---- what no value may hold

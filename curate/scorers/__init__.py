@@ -11,13 +11,14 @@ from curate.scorers.base import Scorer
 from curate.scorers.bytegrams import ByteGrams
 from curate.scorers.classifier import Classifier
 from curate.scorers.dsir import Dsir
+from curate.scorers.everything import Everything
 from curate.scorers.fusion import Fusion
 from curate.scorers.leverage import Leverage
 from curate.scorers.primed import Primed
 from curate.scorers.zipfit import ZipFit, race
 
 SCORERS: dict[str, type[Scorer]] = {
-    kind.method: kind for kind in (Dsir, ByteGrams, ZipFit, Primed, Classifier, Leverage)
+    kind.method: kind for kind in (Dsir, ByteGrams, ZipFit, Primed, Classifier, Leverage, Everything)
 }
 
 
@@ -68,6 +69,7 @@ __all__ = [
     "ByteGrams",
     "Classifier",
     "Dsir",
+    "Everything",
     "Fusion",
     "Leverage",
     "Primed",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from curate.engines.resources import Resources
-from curate.errors import RunError
+from curate.errors import RunError, UsageError
 from curate.io.run import RunFolder
 from curate.io.targets import Paths, Targets
 from curate.logs import event
@@ -15,14 +15,16 @@ from curate.progress import Progress
 from curate.sampling.budget import Budget, parse_bytes
 from curate.scorers import scorer
 from curate.selection.asked import Asked, ScoringSpec, draw_spec, resources_of
+from curate.selection.cleaning import MAX_REMOVED, MaxRemoved
 from curate.selection.lineage import lineage as telling
 from curate.selection.outcome import Scoring, Selection, log_end
 from curate.selection.scored import adopt_scores
 from curate.selection.session import opened_session, ready_scorer
+from curate.steps.clean import Asking, CleanSpec
 from curate.steps.scoretable import generations_of, statistics
 from curate.steps.write import WriteSpec
 
-__all__ = ["Scoring", "Selection", "draw", "score", "select"]
+__all__ = ["Scoring", "Selection", "clean", "draw", "score", "select"]
 
 
 def select(
@@ -44,6 +46,10 @@ def select(
     target_text_column: str | None = None,
     holdout: float | None = None,
     domains: str | os.PathLike[str] | None = None,
+    filters: Asking = None,
+    dedup: Asking = None,
+    decontaminate: Asking = None,
+    max_removed: MaxRemoved = MAX_REMOVED,
     on_bad_row: str = "raise",
     format: str = "parquet",
     shard_size: str | int = "128MB",
@@ -76,6 +82,11 @@ def select(
     per, proportions : a column whose values each get their part of the budget; by default as in raw.
     domains : folder that `curate.domains` wrote: documents are assigned to its clusters, for per="cluster".
     holdout : share of the target that is not fitted to, for `evaluate`; None: all of it is.
+    filters, dedup, decontaminate : what is cleaned before anything is scored: settings by name, see
+        `curate.filters.FilterSpec`, `curate.dedup.DedupSpec` and `curate.decontamination.DecontaminationSpec`; True
+        for all as it is by default. Documents that it removes are in the ledger, with the reason.
+    max_removed : share of the corpus, and of each of its sources (column ``source``), that these may remove before
+        the run is refused; or shares by source, "" for all others.
     on_bad_row : "raise", or "quarantine": rows that cannot be read go to ``quarantine.parquet``.
     format : "parquet" or "jsonl.zst". shard_size : bytes of text in a shard.
     workers : threads here, or tasks on a cluster; None: as many as there are cores. memory_limit : of each process.
@@ -99,12 +110,47 @@ def select(
     writing = WriteSpec(format, parse_bytes(shard_size))
     resources = resources_of(workers, memory_limit, spill, engine, engine_options)
     columns = (text_column, id_column, target_text_column)
-    job = ScoringSpec.asked(raw, target, method, settings, columns, on_bad_row, per, holdout, domains)
+    cleaning = CleanSpec.of(filters, dedup, decontaminate)
+    job = ScoringSpec.asked(raw, target, method, settings, columns, on_bad_row, per, holdout, domains, cleaning)
     asked = Asked(job, spec, writing, name)
     with telling(lineage, job, name or method, out) as ended:
-        done = _select(out, resources, Progress(progress), asked, scores_from, overwrite, steps)
+        done = _select(out, resources, Progress(progress), asked, scores_from, overwrite, steps, max_removed=max_removed)
         ended(done.manifest)
         return done
+
+
+def clean(
+    raw: Paths,
+    *,
+    out: str | os.PathLike[str],
+    filters: Asking = None,
+    dedup: Asking = None,
+    decontaminate: Asking = None,
+    **options: Any,
+) -> Selection:
+    """Clean a corpus, and write all that is left of it to ``out``: `select` with every document worth the same.
+
+    Parameters
+    ----------
+    filters, dedup, decontaminate : what is done, at least one; as of `select`.
+    options : of `select`, such as ``max_removed``, ``text_column``, ``format``, ``workers``, ``engine``.
+
+    Returns
+    -------
+    Selection : ``manifest["stats"]["cleaning"]`` says what was removed, by source and reason.
+
+    Raises
+    ------
+    RemovalError : that would be more than ``max_removed``. CurateError : as of `select`.
+    """
+    steps = {"filters": filters, "dedup": dedup, "decontaminate": decontaminate}
+    asked = {name: asking for name, asking in steps.items() if asking not in (None, False)}
+    if not asked:
+        raise UsageError("nothing to clean by: pass filters, dedup or decontaminate")
+    name = options.pop("name", None) or "+".join(asked)
+    return select(
+        raw, out=out, method="all", budget=None, draw="threshold", threshold=0.0, name=name, **asked, **options
+    )
 
 
 def score(
@@ -120,6 +166,10 @@ def score(
     target_text_column: str | None = None,
     holdout: float | None = None,
     domains: str | os.PathLike[str] | None = None,
+    filters: Asking = None,
+    dedup: Asking = None,
+    decontaminate: Asking = None,
+    max_removed: MaxRemoved = MAX_REMOVED,
     on_bad_row: str = "raise",
     workers: int | None = None,
     memory_limit: str | int = "2GB",
@@ -132,8 +182,9 @@ def score(
     """Fit a scorer and score every document, without drawing; `draw` goes on from there."""
     resources = resources_of(workers, memory_limit, spill, engine, engine_options)
     columns = (text_column, id_column, target_text_column)
-    job = ScoringSpec.asked(raw, target, method, settings, columns, on_bad_row, per, holdout, domains)
-    with opened_session(out, resources, Progress(progress)) as session:
+    cleaning = CleanSpec.of(filters, dedup, decontaminate)
+    job = ScoringSpec.asked(raw, target, method, settings, columns, on_bad_row, per, holdout, domains, cleaning)
+    with opened_session(out, resources, Progress(progress), max_removed=max_removed) as session:
         model = ready_scorer(job)
         scanned = session.scan(job, model)
         session.folder.begin({"score": job.as_dict(model)}, scanned.key, overwrite=overwrite)
@@ -192,10 +243,11 @@ def _select(
     overwrite: bool,
     steps: Mapping[str, Any] | None = None,
     updated: Mapping[str, Any] | None = None,
+    max_removed: MaxRemoved = MAX_REMOVED,
 ) -> Selection:
     spec, model = asked.spec, ready_scorer(asked.job, asked.spec)
     event("run.begin", out=str(out), method=asked.job.method, draw=spec.draw, engine=resources.engine)
-    with opened_session(out, resources, progress) as session:
+    with opened_session(out, resources, progress, max_removed=max_removed) as session:
         folder = session.folder
         scanned, recipe, finished = session.begin(asked, model, overwrite=overwrite, updated=updated)
         if finished:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -15,9 +15,13 @@ from curate.sampling.budget import Budget, parse_budget, parse_bytes
 from curate.sampling.draws import BY_CHANCE, WEIGHTED
 from curate.sampling.transforms import PROPORTIONAL, WeightSpec
 from curate.scorers import Fusion, Scorer, scorer
+from curate.steps.clean import CleanSpec
 from curate.steps.decision import DrawSpec
 from curate.steps.holdout import checked_fraction
 from curate.steps.write import WriteSpec
+
+
+CLEANING = ("filters", "dedup", "decontaminate")
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,9 @@ class ScoringSpec:
     per: str | None
     holdout: float | None = None
     domains: str | None = None
+    filters: dict[str, Any] | None = None
+    dedup: dict[str, Any] | None = None
+    decontaminate: dict[str, Any] | None = None
 
     @classmethod
     def asked(
@@ -48,6 +55,7 @@ class ScoringSpec:
         per: str | None,
         holdout: float | None,
         domains: str | os.PathLike[str] | None,
+        cleaning: CleanSpec,
     ) -> ScoringSpec:
         """From the arguments of `select` and `score`. ``columns``: of raw's text, its id, and the target's text."""
         return cls(
@@ -60,7 +68,13 @@ class ScoringSpec:
             per,
             checked_fraction(holdout),
             None if domains is None else os.fspath(domains),
+            **cleaning.as_dict(),
         )
+
+    @property
+    def cleaning(self) -> CleanSpec:
+        """What is done to raw before anything is scored."""
+        return CleanSpec.of(self.filters, self.dedup, self.decontaminate)
 
     @classmethod
     def of(cls, recipe: Mapping[str, Any]) -> ScoringSpec:
@@ -71,7 +85,7 @@ class ScoringSpec:
     def as_dict(self, model: Scorer | Fusion) -> dict[str, Any]:
         """What names it, with all settings of the scorer."""
         spec = asdict(self) | {"settings": model.settings()}
-        for since in ("holdout", "domains"):
+        for since in ("holdout", "domains", *CLEANING):
             if spec[since] is None:
                 del spec[since]  # recipes from before there was such a thing are the same still
         return spec
@@ -82,7 +96,21 @@ class ScoringSpec:
         refuse_credentials(self.raw, "raw")
         refuse_credentials((path for paths in self.target.values() for path in paths), "--target")
         refuse_credentials(filter(None, [self.domains]), "--domains")
+        for step in CLEANING:
+            refuse_credentials(_texts_in(getattr(self, step)), step)
         check_target(self.target, scorer(self.method, **self.settings), self.holdout)
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """All texts in settings, which may be paths."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from _texts_in(one)
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _texts_in(one)
 
 
 def draw_spec(

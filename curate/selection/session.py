@@ -36,6 +36,7 @@ from curate.sampling.draws import DRAWS
 from curate.sampling.transforms import PLAIN
 from curate.scorers import Dsir, Fusion, Scorer, load_scorer, scorer
 from curate.selection.asked import Asked, ScoringSpec, check_calibration, check_draw, vector_column
+from curate.selection.cleaning import MAX_REMOVED, Cleaning, MaxRemoved
 from curate.selection.manifest import manifest_of
 from curate.selection.notes import diagnose
 from curate.selection.scored import Scored, grown_key, scoring_key
@@ -86,11 +87,24 @@ class Drawn:
 class Session:
     """The five verbs on a folder. The folder is locked by whoever calls them, and begun by whoever scans."""
 
-    def __init__(self, folder: RunFolder, resources: Resources, engine: Engine, progress: Progress) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        resources: Resources,
+        engine: Engine,
+        progress: Progress,
+        max_removed: MaxRemoved = MAX_REMOVED,
+    ) -> None:
         self.folder, self.resources, self.engine, self.progress = folder, resources, engine, progress
+        self.max_removed = max_removed
         if resources.memory_limit < LITTLE_MEMORY:
             save_memory()
         self.seconds: dict[str, float] = {}
+
+    @property
+    def cleaning(self) -> Cleaning:
+        """What is done to raw before anything is fitted."""
+        return Cleaning(self.folder, self.resources, self.engine, self._each)
 
     # ---- scan
 
@@ -117,6 +131,7 @@ class Session:
             came = len(corpus.files) - len(order)
             generations = [*generations_of(updated), *([came] if came else [])]
             return self._grown(job, corpus, targets, tuple(updated["carry"]), generations)
+        corpus = self.cleaning.named(job, corpus, there)
         domains = None if job.domains is None else Domains.load(job.domains)
         carry = _carried(job, model, there, domains)
         return Scanned(job, corpus, targets, carry, domains, scoring_key(job, corpus, targets, model, carry, domains))
@@ -134,7 +149,7 @@ class Session:
         """
         with self._timed("scan"):
             came = inspect_all(new, job.text_column, self.engine.map)
-            corpus = Corpus.from_dict(commit["corpus"]).with_files(known)
+            corpus = Corpus.from_dict(commit["corpus"], self.folder.path).with_files(known)
             targets = self._targets(job)
         carry, generations = tuple(commit["carry"]), generations_of(commit)
         if self._grown(job, corpus, targets, carry, generations).key != commit["key"]:
@@ -188,6 +203,7 @@ class Session:
         """Leave what was scanned for other processes."""
         found = {
             "recipe": recipe,
+            "max_removed": self.max_removed,
             "corpus": scanned.corpus.as_dict(stamped=True) | {"passed_over": scanned.corpus.passed_over},
             "targets": {name: corpus.as_dict(stamped=True) for name, corpus in scanned.targets.items()},
             "carry": scanned.carry,
@@ -211,11 +227,25 @@ class Session:
                 "again, and give each selection a folder of its own"
             )
         job = ScoringSpec.of(found["recipe"])
+        self.max_removed = found["max_removed"]
         passed_over = tuple(found["corpus"].pop("passed_over"))
-        corpus = replace(Corpus.from_dict(found["corpus"]), passed_over=passed_over)
+        corpus = replace(Corpus.from_dict(found["corpus"], self.folder.path), passed_over=passed_over)
         targets = {name: Corpus.from_dict(state) for name, state in found["targets"].items()}
         domains = None if job.domains is None else Domains.load(job.domains)
         return Scanned(job, corpus, targets, tuple(found["carry"]), domains, found["key"]), found["recipe"]
+
+    # ---- clean, where that is asked for
+
+    def clean(self, scanned: Scanned) -> None:
+        """Find what is to be removed of raw, or put otherwise, unless that is done.
+
+        Raises
+        ------
+        RemovalError : that is more than it may be.
+        """
+        if scanned.corpus.cleaned is not None:
+            with self._timed("clean"):
+                self.cleaning.clean(scanned.job.cleaning, scanned.corpus, self.max_removed)
 
     # ---- fit
 
@@ -225,7 +255,9 @@ class Session:
         done = read_json(marker)
         if done is not None and done["key"] == scanned.key and self.folder.scorer.exists():
             return load_scorer(self.folder.scorer)
-        spill = isinstance(model, Dsir) and scanned.domains is None and self._spills(scanned.corpus, model)
+        self.clean(scanned)
+        whole = scanned.domains is None and scanned.corpus.cleaned is None  # all that there is of a document is known
+        spill = isinstance(model, Dsir) and whole and self._spills(scanned.corpus, model)
         fit = self._fit_job(scanned, model, spill=spill)
         with self._timed("fit"):
             found = self._each("fit", partial(fit_partition, fit), scanned.corpus.partitions, fit.alone, fit)
@@ -385,6 +417,8 @@ class Session:
             "fit": fit,
             "n_bad_rows": n_bad_rows,
         }
+        if scanned.corpus.cleaned is not None:
+            commit["cleaning"] = self.cleaning.done(scanned.corpus)
         return commit | ({"generations": list(scanned.generations)} if scanned.generations else {})
 
     def _fuse(self, scanned: Scanned, model: Fusion, parts: Parts, out: Parts) -> None:
@@ -725,12 +759,17 @@ def ready_scorer(job: ScoringSpec, spec: DrawSpec | None = None) -> Scorer | Fus
 
 @contextmanager
 def opened_session(
-    out: str | os.PathLike[str], resources: Resources, progress: Progress, *, shared: bool = False
+    out: str | os.PathLike[str],
+    resources: Resources,
+    progress: Progress,
+    *,
+    shared: bool = False,
+    max_removed: MaxRemoved = MAX_REMOVED,
 ) -> Iterator[Session]:
     """The folder owned, by one, or ``shared`` with those who work on other partitions; the engine running."""
     folder = RunFolder(out)
     with resources.start() as engine, folder.locked(shared=shared, tell=progress.enabled):
-        yield Session(folder, resources, engine, progress)
+        yield Session(folder, resources, engine, progress, max_removed)
 
 
 class _Timer:

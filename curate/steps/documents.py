@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ class Documents:
     bad: list[BadRow]
     vectors: np.ndarray | None = None  # float32[n_docs, dim], of the column that was asked for
     reasons: pa.Array | None = None  # why cleaning removes a document, null where it does not; None: of none
+    typed: Mapping[str, pa.Array] = field(default_factory=dict)  # columns of any type, as they were asked for
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -54,6 +55,7 @@ class Documents:
             self.bad,
             None if self.vectors is None else self.vectors[mask],
             None if self.reasons is None else self.reasons.filter(keep),
+            {name: column.filter(keep) for name, column in self.typed.items()},
         )
 
     @property
@@ -73,9 +75,14 @@ def raw_batches(
 
 
 def documents(
-    corpus: Corpus, partition: Partition, raw: Batch | Lines, carry: Sequence[str], vectors: str | None = None
+    corpus: Corpus,
+    partition: Partition,
+    raw: Batch | Lines,
+    carry: Sequence[str],
+    vectors: str | None = None,
+    typed: Sequence[str] = (),
 ) -> Documents:
-    """Parse a batch and name its documents; ``vectors``: a column that holds some.
+    """Parse a batch and name its documents; ``vectors``: a column that holds some; ``typed``: such as stay as they are.
 
     A document without an id is ``<name of its file>#<row>``. Texts are as cleaning leaves them.
 
@@ -83,7 +90,8 @@ def documents(
     ------
     InputError : a bad row, unless bad rows are quarantined; a text column that holds no text.
     """
-    columns = list(dict.fromkeys([corpus.text_column, corpus.id_column, *carry, *([vectors] if vectors else [])]))
+    own = [corpus.text_column, corpus.id_column]
+    columns = list(dict.fromkeys([*own, *carry, *([vectors] if vectors else []), *typed]))
     batch = parse(raw, columns)
     if batch.bad and corpus.on_bad_row == "raise":
         raise_bad(batch.bad[0])
@@ -106,10 +114,11 @@ def documents(
         ids = pc.coalesce(ids, pc.binary_join_element_wise(prefix, rows, pa.scalar("", pa.large_string())))
     n_bytes = pc.binary_length(texts).to_numpy().astype(np.int64)
     carried = {name: _strings(table, name, source.path) for name in carry}
+    as_they_are = {name: one_chunk(table[name]) for name in typed}
     found = None
     if vectors:
         found = ColumnVectors(vectors)(_lists(table[vectors]), where=source.path, rows=batch.rows)
-    return Documents(ids, batch.rows, texts, has_text, n_bytes, carried, batch.bad, found, reasons)
+    return Documents(ids, batch.rows, texts, has_text, n_bytes, carried, batch.bad, found, reasons, as_they_are)
 
 
 def _strings(table: pa.Table, name: str, path: str, *, strict: bool = False) -> pa.Array:

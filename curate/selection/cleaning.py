@@ -1,0 +1,288 @@
+"""Cleaning: what is removed of raw, or put otherwise, before anything is fitted; and the guard that is before it.
+
+What is found of each document is written first, with the duplicates and the matches that users may look at. Only when
+that is no more than may be removed, files say what is done with which row: all that reads raw afterwards goes by them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.decontamination import Index
+from curate.engines import Engine
+from curate.engines.resources import Resources
+from curate.errors import InputError, RemovalError, UsageError, unknown
+from curate.io.cleaned import CLEANED, VERDICTS, Cleaned, Verdicts
+from curate.io.corpus import Corpus, Partition, hash_file
+from curate.io.paths import find, remove_tree
+from curate.io.run import CONTAMINATION, DUPLICATES, RunFolder, digest, read_json, write_json
+from curate.io.tables import TableWriter, batches, write_table
+from curate.selection.asked import ScoringSpec
+from curate.steps.clean import FORMAT, SOURCE, CleanJob, CleanSpec, Sources, look_partition
+from curate.steps.documents import RESERVED
+
+MAX_REMOVED = 0.5
+MaxRemoved = float | Mapping[str, float]
+FEW = 10  # removals: a source of which fewer go is not guarded by itself
+SHOWN = 5  # sources in a message
+Each = Callable[..., list[Any]]
+
+
+class Cleaning:
+    """Cleaning in the folder of a run. ``each``: applies a step to partitions, as `Session` does."""
+
+    def __init__(self, folder: RunFolder, resources: Resources, engine: Engine, each: Each) -> None:
+        self.folder, self.resources, self.engine, self._each = folder, resources, engine, each
+        self.there = folder.scores.parent
+        self.work = folder.work / "clean"
+
+    # ---- what it is called
+
+    def named(self, job: ScoringSpec, corpus: Corpus, columns: list[str]) -> Corpus:
+        """The corpus as it will be when it is cleaned, where that is asked for. ``columns``: that it has.
+
+        Raises
+        ------
+        UsageError : it has no such column.
+        """
+        spec = job.cleaning
+        if not spec:
+            return corpus
+        for column in _columns(spec):
+            if column not in columns:
+                raise unknown("column to clean by", column, columns)
+        carry = (SOURCE,) if SOURCE in columns else ()
+        key = digest([FORMAT, spec.as_dict(), self._contents(spec), carry])
+        return replace(corpus, cleaned=Cleaned(str(self.there / CLEANED), key))
+
+    def _contents(self, spec: CleanSpec) -> dict[str, Any]:
+        """What there is in the files that documents are compared with."""
+        found: dict[str, Any] = {}
+        if spec.decontaminate is not None:
+            found["benchmarks"] = {
+                name: [hash_file(source.path)[1] for source in find(paths)[0]]
+                for name, paths in spec.decontaminate.against.items()
+            }
+        return found
+
+    # ---- doing it
+
+    def clean(self, spec: CleanSpec, corpus: Corpus, max_removed: MaxRemoved) -> dict[str, Any]:
+        """Find what is to be removed of a corpus, or put otherwise, unless that is done; returns how much it is.
+
+        Raises
+        ------
+        RemovalError : more than it may be; what was found is kept for the next try.
+        """
+        assert corpus.cleaned is not None
+        key = digest([corpus.cleaned.key, [corpus.identity(partition) for partition in corpus.partitions]])
+        done = read_json(self.there / CLEANED / "cleaned.json")
+        if done is None or done["key"] != key:
+            found = self._found(spec, corpus, key)
+            guard(found, max_removed, str(self.folder.path))
+            self._settle(corpus, key, found)
+        else:
+            guard(done["found"], max_removed, str(self.folder.path))
+        return self.done(corpus)
+
+    def done(self, corpus: Corpus) -> dict[str, Any]:
+        """What is noted of a corpus that is cleaned."""
+        noted = read_json(self.there / CLEANED / "cleaned.json")
+        found: dict[str, Any] = noted["found"]
+        return found
+
+    def _found(self, spec: CleanSpec, corpus: Corpus, key: str) -> dict[str, Any]:
+        """What there is to remove, in numbers; what it is is in files then."""
+        marker = self.work / "found.json"
+        noted = read_json(marker)
+        if noted is not None and noted["key"] == key:
+            return dict(noted["found"])
+        job = self._job(spec, corpus)
+        found: dict[str, Any] = {}
+        if spec.decontaminate is not None:
+            found["benchmarks"] = self._index(job)
+        looked = self._each("clean", partial(look_partition, job), corpus.partitions, job.alone)
+        sources = Sources()
+        for part in looked:
+            sources.merge(part["sources"])
+        if spec.decontaminate is not None:
+            found["contamination"] = self._matches(job)
+        if spec.filters is not None and spec.filters.mask:
+            found["masked"] = _added(part["masked"] for part in looked)
+        if spec.dedup is not None:
+            found["duplicates"] = self._duplicates(job, sources)
+        found = {"sources": sources.as_dict(), **found}
+        write_json(marker, {"key": key, "found": found})
+        return found
+
+    def _job(self, spec: CleanSpec, corpus: Corpus) -> CleanJob:
+        assert corpus.cleaned is not None
+        from curate.io.columns import columns_of
+
+        carry = (SOURCE,) if SOURCE in columns_of(corpus) else ()
+        inside = self.engine.inside
+        return CleanJob(
+            replace(corpus, cleaned=None),
+            spec,
+            carry,
+            _columns(spec),
+            self.resources.batch_bytes(inside),
+            inside,
+            self.work,
+            self.there / "signatures",
+            self.work / "benchmarks.npz",
+            corpus.cleaned.key,
+        )
+
+    def _index(self, job: CleanJob) -> dict[str, Any]:
+        """Index the evaluation items; returns how many there are by benchmark, and how many cannot be looked for."""
+        assert job.spec.decontaminate is not None
+        index = Index.build(job.spec.decontaminate)
+        index.save(job.index)
+        return index.summary
+
+    def _matches(self, job: CleanJob) -> dict[str, Any]:
+        """Gather the matches of all partitions into one file; returns how many there are by benchmark."""
+        by: dict[str, dict[str, Any]] = {}
+        with TableWriter(self.there / CONTAMINATION) as writer:
+            for path in map(job.matches, job.corpus.partitions):
+                for table in batches(path) if path.exists() else ():
+                    writer.add(table)
+                    for row in table.select(["benchmark", "item", "kind", "doc_id"]).to_pylist():
+                        of = by.setdefault(row["benchmark"], {"items": set(), "documents": set(), "kinds": {}})
+                        of["items"].add(row["item"])
+                        of["documents"].add(row["doc_id"])
+                        of["kinds"][row["kind"]] = of["kinds"].get(row["kind"], 0) + 1
+        return {
+            name: {"n_items": len(of["items"]), "n_documents": len(of["documents"]), "kinds": of["kinds"]}
+            for name, of in sorted(by.items())
+        }
+
+    def _duplicates(self, job: CleanJob, sources: Sources) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _settle(self, corpus: Corpus, key: str, found: dict[str, Any]) -> None:
+        """Write down what is done with which row of each partition; from then on raw is read that way."""
+        assert corpus.cleaned is not None
+        job_folder = self.work / "looked"
+        for partition in corpus.partitions:
+            settle(job_folder / f"part-{partition.index:05d}.parquet", None, corpus.cleaned.path(partition.index))
+        write_json(self.there / CLEANED / "cleaned.json", {"key": key, "found": found})
+        remove_tree(self.work, ignore_errors=True)
+
+
+def settle(looked: Path, duplicates: tuple[np.ndarray, list[str]], out: Path) -> None:
+    """Write the verdicts of one partition: what was found of each document, and which are duplicates.
+
+    ``duplicates``: rows, ascending, and the reason of each.
+    """
+    tables = list(batches(looked)) if looked.exists() else []
+    found = pa.concat_tables([VERDICTS.empty_table(), *tables]).combine_chunks()
+    gone = pa.array(duplicates[1], pa.string())
+    rows = np.union1d(found["row"].to_numpy(), duplicates[0]).astype(np.int64)
+    before = Verdicts(found).at(rows)
+    at = np.searchsorted(duplicates[0], rows)
+    there = np.isin(rows, duplicates[0])
+    duplicate = gone.take(pa.array(at, mask=~there))
+    columns = [pa.array(rows), pc.coalesce(before["reason"], duplicate), before["edits"], before["tags"]]
+    write_table(out, VERDICTS, [pa.table(columns, schema=VERDICTS)])
+
+
+def _columns(spec: CleanSpec) -> tuple[str, ...]:
+    """The columns of raw that rules and preferences go by."""
+    from curate.filters import Filters
+
+    found = [] if spec.filters is None else list(Filters(spec.filters).columns)
+    if spec.dedup is not None and spec.dedup.prefer not in ("doc_id", "longest", "shortest"):
+        found.append(spec.dedup.prefer)
+    return tuple(dict.fromkeys(found))
+
+
+def _added(several: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for counts in several:
+        for name, n in counts.items():
+            total[name] = total.get(name, 0) + n
+    return dict(sorted(total.items()))
+
+
+# ---- the guard
+
+
+def checked_share(value: MaxRemoved) -> dict[str, float]:
+    """Shares that may be removed by source; "" is for all others, and for the corpus.
+
+    Raises
+    ------
+    UsageError : it is no share.
+    """
+    shares = {"": MAX_REMOVED, **value} if isinstance(value, Mapping) else {"": value}
+    for name, share in shares.items():
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
+            raise UsageError(f"--max-removed {name + '=' if name else ''}{share}: must be a share, 0 to 1")
+    return shares
+
+
+def guard(found: Mapping[str, Any], max_removed: MaxRemoved, place: str) -> None:
+    """Refuse to remove more of the corpus, or of a source, than may be.
+
+    A source of which fewer than `FEW` documents go is not looked at by itself.
+
+    Raises
+    ------
+    RemovalError : it would be.
+    """
+    shares = checked_share(max_removed)
+    sources: Mapping[str, Mapping[str, Any]] = found["sources"]
+    over = [source for source, of in sources.items() if source and _is_over(of, shares.get(source, shares[""]), FEW)]
+    whole = _together(sources.values())
+    if not over and not _is_over(whole, shares[""], 1):
+        return
+    told = [_told(f"source {source!r}", sources[source]) for source in sorted(over, key=lambda s: -_share(sources[s]))]
+    if _is_over(whole, shares[""], 1):
+        told.insert(0, _told("the corpus", whole))
+    more = f"; and {len(told) - SHOWN:,} more sources" if len(told) > SHOWN else ""
+    way = f"--max-removed {over[0]}=1" if over else "--max-removed 1"
+    raise RemovalError(
+        f"{place}: cleaning would remove more than {shares['']:.0%} of {'; of '.join(told[:SHOWN])}{more}. Nothing is "
+        f"removed yet; look at {_evidence(found)} there, then change the rules, or allow it with {way} "
+        "(--max-removed 1: whatever it is)"
+    )
+
+
+def _is_over(of: Mapping[str, Any], share: float, few: int) -> bool:
+    return sum(of["removed"].values()) >= few and _share(of) > share
+
+
+def _share(of: Mapping[str, Any]) -> float:
+    return float(sum(of["removed"].values()) / max(1, of["n_documents"]))
+
+
+def _together(several: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The counts of several sources as of one."""
+    several = list(several)
+    return {
+        "n_documents": sum(of["n_documents"] for of in several),
+        "n_bytes": sum(of["n_bytes"] for of in several),
+        "removed": _added(of["removed"] for of in several),
+    }
+
+
+def _told(what: str, of: Mapping[str, Any]) -> str:
+    reasons = sorted(of["removed"].items(), key=lambda item: (-item[1], item[0]))
+    why = ", ".join(f"{n:,} {reason}" for reason, n in reasons[:3])
+    return f"{what}: {sum(of['removed'].values()):,} of {of['n_documents']:,} documents, {_share(of):.1%} ({why})"
+
+
+def _evidence(found: Mapping[str, Any]) -> str:
+    """The files that say what would be removed."""
+    files = {"duplicates": DUPLICATES, "contamination": CONTAMINATION}
+    return " and ".join(file for name, file in files.items() if name in found) or f"{CLEANED}/found"

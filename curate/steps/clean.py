@@ -1,0 +1,315 @@
+"""Clean: read raw once for what decontamination, filters and dedup have to know of each document."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.decontamination import DecontaminationSpec, Index
+from curate.dedup import DedupSpec
+from curate.engines.base import BatchEngine
+from curate.errors import InputError, UsageError
+from curate.features.edits import Edits, edited
+from curate.filters import Filters, FilterSpec
+from curate.io.cleaned import VERDICTS, Cleaned
+from curate.io.corpus import Corpus, Partition
+from curate.io.run import digest, read_json, write_json
+from curate.io.tables import TableWriter
+from curate.kernels.text import one_chunk
+from curate.steps.documents import Documents, documents, raw_batches
+
+if TYPE_CHECKING:
+    from curate.dedup.signing import Signer
+
+FORMAT = 1  # of the files that these steps make
+SOURCE = "source"  # the column by which removals are counted, and guarded
+OTHER = "(others)"
+MAX_SOURCES = 1_000  # that are told apart
+Asking = Mapping[str, Any] | bool | None  # how filters, dedup and decontamination are asked for
+Spec = TypeVar("Spec")
+
+
+@dataclass(frozen=True)
+class CleanSpec:
+    """What is to be cleaned, and how; None for what is not."""
+
+    filters: FilterSpec | None = None
+    dedup: DedupSpec | None = None
+    decontaminate: DecontaminationSpec | None = None
+
+    @classmethod
+    def of(cls, filters: Asking, dedup: Asking, decontaminate: Asking) -> CleanSpec:
+        """From settings by name; True for all as it is by default.
+
+        Raises
+        ------
+        UsageError : a setting that there is not, or that makes no sense.
+        """
+        return cls(
+            _spec(FilterSpec, "filters", filters),
+            _spec(DedupSpec, "dedup", dedup),
+            _spec(DecontaminationSpec, "decontaminate", decontaminate),
+        )
+
+    def __bool__(self) -> bool:
+        return any((self.filters, self.dedup, self.decontaminate))
+
+    def as_dict(self) -> dict[str, Any]:
+        """All settings, by step."""
+        steps = {"filters": self.filters, "dedup": self.dedup, "decontaminate": self.decontaminate}
+        return {name: spec.as_dict() for name, spec in steps.items() if spec is not None}
+
+
+def _spec(kind: Any, name: str, asked: Asking) -> Any:
+    if asked is None or asked is False:
+        return None
+    if asked is True:
+        return kind.from_settings({})
+    if not isinstance(asked, Mapping):
+        raise UsageError(f"{name}={asked!r}: must be settings by name, or true for all as it is by default")
+    return kind.from_settings(asked)
+
+
+@dataclass(frozen=True)
+class CleanJob:
+    """What looking at a partition needs to know. ``corpus``: as the files have it. ``key``: names all that is asked.
+
+    ``carry``: the column of sources, where there is one. ``columns``: that rules and preferences go by. ``index``: file with the evaluation items.
+    """
+
+    corpus: Corpus
+    spec: CleanSpec
+    carry: tuple[str, ...]
+    columns: tuple[str, ...]
+    batch_bytes: int
+    engine: BatchEngine
+    folder: Path
+    signatures: Path
+    index: Path
+    key: str
+
+    def path(self, partition: Partition, ending: str = "parquet") -> Path:
+        """Of what is found of a partition before its documents are compared with others."""
+        return self.folder / "looked" / f"part-{partition.index:05d}.{ending}"
+
+    def matches(self, partition: Partition) -> Path:
+        """Of the evaluation items that are in it."""
+        return self.folder / "matches" / f"part-{partition.index:05d}.parquet"
+
+    def signature(self, partition: Partition) -> Path:
+        """Of the signatures of its documents."""
+        return self.signatures / f"part-{partition.index:05d}.parquet"
+
+    def alone(self, partition: Partition, work: Work | None = None) -> Callable[[], Any]:
+        """`look_partition`, or other ``work``, of one partition, to be sent elsewhere."""
+        corpus, there = self.corpus.alone(partition)
+        return partial(work or look_partition, replace(self, corpus=corpus), there)
+
+    def key_of(self, partition: Partition) -> str:
+        return digest([FORMAT, "clean", self.key, list(self.carry), list(self.columns), self.corpus.identity(partition)])
+
+    @property
+    def signer(self) -> Signer | None:
+        if self.spec.dedup is None:
+            return None
+        from curate.dedup.signing import Signer
+
+        return Signer(self.spec.dedup)
+
+
+Work = Callable[[CleanJob, Partition], Any]
+
+
+@lru_cache(maxsize=1)
+def _index(path: str, key: str) -> Index:
+    """The evaluation items, loaded once in a process. ``key``: of the job, for another may be at the same path."""
+    return Index.load(path)
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """What was found of a batch."""
+
+    docs: Documents
+    verdicts: pa.Table  # of documents that something is found of
+    matches: pa.Table | None
+    signatures: pa.Table | None
+    removed: pa.Array  # reasons, null where a document stays
+    masked: Mapping[str, int]
+
+
+def look_partition(job: CleanJob, partition: Partition) -> dict[str, Any]:
+    """Look at the documents of one partition, unless that is done; returns how many there are and what was found."""
+    found: dict[str, Any] | None = read_json(job.path(partition, "json"))
+    if found is None or found["key"] != job.key_of(partition):
+        found = _look(job, partition)
+        write_json(job.path(partition, "json"), found)
+    return found
+
+
+def _look(job: CleanJob, partition: Partition) -> dict[str, Any]:
+    work = partial(_look_at, job, partition, None if job.spec.filters is None else Filters(job.spec.filters), job.signer)
+    counts = Sources()
+    masked: Counter[str] = Counter()
+    n_bad = 0
+    with ExitStack() as stack:
+        verdicts, matches, signatures = (
+            stack.enter_context(TableWriter(path(partition))) for path in (job.path, job.matches, job.signature)
+        )
+        raw = raw_batches(job.corpus, partition, [*job.carry, *job.columns], job.batch_bytes)
+        for looked in job.engine.pipeline(work, raw):
+            verdicts.add(looked.verdicts)
+            if looked.matches is not None:
+                matches.add(looked.matches)
+            if looked.signatures is not None:
+                signatures.add(looked.signatures)
+            counts.add(looked.docs, looked.removed)
+            masked.update(looked.masked)
+            n_bad += len(looked.docs.bad)
+    return {
+        "key": job.key_of(partition),
+        "sources": counts.as_dict(),
+        "masked": dict(sorted(masked.items())),
+        "n_bad_rows": n_bad,
+        "signed": signatures.rows,
+    }
+
+
+def _look_at(job: CleanJob, partition: Partition, filters: Filters | None, signer: Signer | None, raw: Any) -> _Looked:
+    docs = documents(job.corpus, partition, raw, job.carry, typed=job.columns)
+    n = len(docs)
+    removed = pa.nulls(n, pa.string())
+    edits: list[Edits] = []
+    tags, matches = pa.nulls(n, pa.string()), None
+    masked: Mapping[str, int] = {}
+    if job.spec.decontaminate is not None:
+        found = _index(str(job.index), job.key).find(docs.texts)
+        verdict = found.verdicts(docs.texts, job.spec.decontaminate)
+        removed, tags = verdict.reason, verdict.tags
+        edits.append(verdict.edits)
+        matches = _named(found.table, docs, job.corpus.source(partition).name)
+    if filters is not None:
+        filtered = filters.look(docs.texts, docs.typed)
+        removed = pc.coalesce(removed, filtered.reason)
+        edits.append(filtered.edits)
+        masked = filtered.counts
+    lists = merged(edits).lists(n)
+    stays = pc.is_null(removed)
+    verdicts = pa.table([docs.rows, removed, lists, tags], schema=VERDICTS)
+    concerned = pc.or_(pc.invert(stays), pc.or_(pc.is_valid(lists), pc.is_valid(tags)))
+    signatures = None
+    if signer is not None:
+        texts = edited(docs.texts, lists)
+        mask = stays.to_numpy(zero_copy_only=False)
+        signatures = signed(job, partition, replace(docs, texts=texts).where(mask), signer)
+    return _Looked(docs, verdicts.filter(concerned), matches, signatures, removed, masked)
+
+
+def merged(several: list[Edits]) -> Edits:
+    """Edits of several kinds of the same documents; where they overlap one is made of them."""
+    there = [edits for edits in several if len(edits)]
+    if len(there) == 1:
+        return there[0]
+    return Edits.of(edit for e in there for edit in zip(e.docs.tolist(), e.starts.tolist(), e.stops.tolist(), e.texts))
+
+
+def _named(found: pa.Table, docs: Documents, name: str) -> pa.Table:
+    """Matches with the names of their documents instead of places in the batch."""
+    at = pa.array(found["doc"])
+    table = found.drop_columns(["doc"])
+    path = pa.array([name] * len(found), pa.large_string())
+    return pa.table(
+        [docs.ids.take(at), path, pa.array(docs.rows).take(at), *table.columns],
+        names=["doc_id", "path", "row", *table.column_names],
+    )
+
+
+def signed(job: CleanJob, partition: Partition, docs: Documents, signer: Signer) -> pa.Table:
+    """The signatures of documents, and what they are put in order by."""
+    found = signer.sign(docs.texts)
+    columns: dict[str, Any] = {
+        "doc_id": docs.ids.cast(pa.large_string()),
+        "row": docs.rows,
+        "prefer": _preference(job, partition, docs),
+        "source": docs.carried.get(SOURCE, pa.nulls(len(docs), pa.large_string())),
+        "digest": found.digest,
+        "n_shingles": found.n_shingles,
+    }
+    columns |= {f"band_{i:02d}": np.ascontiguousarray(found.keys[:, i]) for i in range(found.keys.shape[1])}
+    return pa.table(columns)
+
+
+def _preference(job: CleanJob, partition: Partition, docs: Documents) -> pa.Array:
+    """float64[n_docs], of duplicates the one with most of it stays; null where nothing says.
+
+    Raises
+    ------
+    InputError : the column that is asked for has no numbers.
+    """
+    assert job.spec.dedup is not None
+    prefer = job.spec.dedup.prefer
+    if prefer in ("longest", "shortest"):
+        return pa.array(docs.n_bytes * (1.0 if prefer == "longest" else -1.0))
+    if prefer not in docs.typed:
+        return pa.nulls(len(docs), pa.float64())
+    try:
+        return docs.typed[prefer].cast(pa.float64())
+    except pa.ArrowInvalid as error:
+        path = job.corpus.source(partition).path
+        raise InputError(f"{path}: column {prefer!r} has no numbers to prefer documents by ({error})") from error
+
+
+class Sources:
+    """Documents, bytes and removals by source; beyond `MAX_SOURCES` the rest together."""
+
+    def __init__(self, found: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> None:
+        self._found: dict[str, dict[str, Any]] = {}
+        self.merge(found)
+
+    def add(self, docs: Documents, removed: pa.Array) -> None:
+        """Count some documents, with the reason of each, null where it stays."""
+        sources = pc.fill_null(docs.carried[SOURCE], "") if SOURCE in docs.carried else pa.array([""] * len(docs))
+        table = pa.table({"source": sources, "reason": removed, "bytes": docs.n_bytes})
+        grouped = table.group_by(["source", "reason"]).aggregate([("bytes", "sum"), ([], "count_all")])
+        for row in sorted(grouped.to_pylist(), key=lambda row: (row["source"], row["reason"] or "")):
+            self.count(row["source"], row["reason"], row["count_all"], row["bytes_sum"], new=True)
+
+    def count(self, source: str | None, reason: str | None, n: int, n_bytes: int = 0, *, new: bool) -> None:
+        """Count ``n`` documents of a source; ``new``: not counted before as such that stay."""
+        of = self._of(source or "")
+        if new:
+            of["n_documents"] += n
+            of["n_bytes"] += n_bytes
+        if reason is not None:
+            of["removed"][reason] = of["removed"].get(reason, 0) + n
+
+    def merge(self, found: Mapping[str, Mapping[str, Any]]) -> Sources:
+        """Add what was counted elsewhere."""
+        for source, sizes in found.items():
+            of = self._of(source)
+            of["n_documents"] += sizes["n_documents"]
+            of["n_bytes"] += sizes["n_bytes"]
+            for reason, n in sizes["removed"].items():
+                of["removed"][reason] = of["removed"].get(reason, 0) + n
+        return self
+
+    def _of(self, source: str) -> dict[str, Any]:
+        if source not in self._found and len(self._found) >= MAX_SOURCES:
+            source = OTHER
+        return self._found.setdefault(source, {"n_documents": 0, "n_bytes": 0, "removed": {}})
+
+    def as_dict(self) -> dict[str, dict[str, Any]]:
+        """By source, in the order of their names."""
+        return {
+            source: of | {"removed": dict(sorted(of["removed"].items()))} for source, of in sorted(self._found.items())
+        }
