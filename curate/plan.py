@@ -6,7 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from curate.sampling.budget import parse_budget, parse_bytes
 from curate.scorers import Dsir, Fusion, Leverage, Scorer, scorer
 from curate.selection.asked import check_draw, check_target, draw_spec, vector_column
 from curate.selection.session import estimated_spill
+from curate.steps.clean import Asking, CleanSpec, Looking
 from curate.steps.cover import CANDIDATES, SLICE_BYTES
 from curate.steps.documents import Documents, documents, raw_batches
 from curate.steps.holdout import checked_fraction, target_texts
@@ -45,6 +46,9 @@ ESTIMATED_BY = (
     "id_column",
     "target_text_column",
     "holdout",
+    "filters",
+    "dedup",
+    "decontaminate",
     "on_bad_row",
     "workers",
     "memory_limit",
@@ -111,6 +115,9 @@ def estimate(
     id_column: str = "id",
     target_text_column: str | None = None,
     holdout: float | None = None,
+    filters: Asking = None,
+    dedup: Asking = None,
+    decontaminate: Asking = None,
     on_bad_row: str = "raise",
     workers: int | None = None,
     memory_limit: str | int = "2GB",
@@ -126,6 +133,7 @@ def estimate(
     check_target(named, model, checked_fraction(holdout))
     spec = draw_spec(model, budget, draw, 0, threshold, per, None, weights)
     check_draw(spec, named, model)
+    cleaning = CleanSpec.of(filters, dedup, decontaminate)
     if domains is not None:
         Domains.load(domains)
     covering = spec.draw == "cover"
@@ -153,6 +161,7 @@ def estimate(
         spill = estimated_spill(text, model.features) if isinstance(model, Dsir) and fraction == 1.0 else 0
         steps = (
             Step("scan", scan_seconds, BASE_BYTES, 0),
+            *_cleaning(cleaning, found, share, read_all, n_documents, memory, engine.workers),
             Step("fit", read_all + score_all * fraction + fitting, memory, spill),
             Step("score", read_all + score_all, memory, disk),
             *_fusing(model, n_documents, min(limit, BASE_BYTES), disk),
@@ -226,6 +235,23 @@ def _fit_and_score(
             scored += int(docs.n_bytes[at : at + count].sum())
             at, count = at + count, count * 2
     return fitting, used * total / max(1, scored)
+
+
+def _cleaning(
+    spec: CleanSpec, found: list[Documents], share: float, reading: float, n_documents: int, memory: int, workers: int
+) -> list[Step]:
+    """The step before the fit, where there is one; of what a dedup joins, 600 bytes a document are on disk."""
+    if not spec:
+        return []
+    looking = Looking.of(spec)
+    used = 0.0
+    for docs in found:
+        start = time.perf_counter()
+        looking.at(replace(docs, typed={}))
+        used += time.perf_counter() - start
+    again = reading if spec.dedup else 0.0
+    seconds = reading + again + (used / share / workers if share else 0.0) + n_documents * 3e-5 * bool(spec.dedup)
+    return [Step("clean", seconds, memory, n_documents * 600 * bool(spec.dedup))]
 
 
 def _looked_at(docs: Documents, model: Scorer) -> Any:

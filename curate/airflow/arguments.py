@@ -16,6 +16,7 @@ KINDS: dict[str, type] = {
     "max_map_length": int,
     "threshold": float,
     "holdout": float,
+    "max_removed": float,
     "spill": bool,
     "lineage": bool,
     "overwrite": bool,

@@ -34,8 +34,8 @@ __all__ = [
 ]
 ASKED = (
     "raw", "target", "out", "method", "settings", "budget", "draw", "seed", "threshold", "per", "proportions",
-    "weights", "text_column", "id_column", "target_text_column", "holdout", "domains", "on_bad_row", "format",
-    "shard_size", "name", "workers", "memory_limit", "engine", "engine_options", "overwrite",
+    "weights", "text_column", "id_column", "target_text_column", "holdout", "domains", "filters", "dedup",
+    "decontaminate", "max_removed", "on_bad_row", "format", "shard_size", "name", "workers", "memory_limit", "engine", "engine_options", "overwrite",
 )  # fmt: skip
 USED = ("workers", "memory_limit", "engine", "engine_options")  # they change how fast it is, not what comes out
 SUMMARY = "summary"  # key of what a scan counted; what it returns is what is mapped over
@@ -77,6 +77,10 @@ class _AskingOperator(CurateOperator):
         target_text_column: str | None = None,
         holdout: float | str | None = None,
         domains: str | None = None,
+        filters: Mapping[str, Any] | bool | None = None,
+        dedup: Mapping[str, Any] | bool | None = None,
+        decontaminate: Mapping[str, Any] | None = None,
+        max_removed: float | str | Mapping[str, float] | None = None,
         on_bad_row: str | None = None,
         format: str | None = None,
         shard_size: str | int | None = None,

@@ -21,6 +21,7 @@ from curate.cli.options import (
 from curate.errors import UsageError
 
 KINDS = ("exact", "near", "semantic")
+LISTS = ("against", "fields", "languages", "mask", "rules")  # settings of which there may be one
 STEPS = ("filters", "dedup", "decontaminate")
 with_max_removed = click.option(
     "--max-removed",
@@ -78,15 +79,6 @@ writing = options(
 )
 
 
-def dedup_of(kind: str | None) -> dict[str, Any]:
-    """The settings that a kind of duplicates stands for; each goes with the ones before it."""
-    if kind is None:
-        return {}
-    return {name: True for name in KINDS[: KINDS.index(kind) + 1]} | {
-        name: False for name in KINDS[KINDS.index(kind) + 1 :]
-    }
-
-
 def filters_of(given: dict[str, Any]) -> dict[str, Any]:
     """The settings of filters; they are taken out of the options."""
     found: dict[str, Any] = {name: list(given.pop(name)) for name in ("rules", "languages", "mask")}
@@ -99,9 +91,11 @@ def cleaning_of(given: dict[str, Any], settings: dict[str, Any]) -> dict[str, An
 
     ``settings`` such as dedup.threshold belong to these; what else there is belongs to the scorer.
     """
+    from curate.steps.clean import dedup_settings
+
     found: dict[str, dict[str, Any]] = {
         "filters": filters_of(given),
-        "dedup": dedup_of(given.pop("dedup")),
+        "dedup": {} if (kind := given.pop("dedup")) is None else dedup_settings(kind),
         "decontaminate": {"against": targets_of(paths)} if (paths := given.pop("decontaminate")) else {},
     }
     for name in [name for name in settings if name.partition(".")[0] in STEPS]:
@@ -118,7 +112,7 @@ def put(settings: dict[str, Any], step: str, key: str, value: Any) -> None:
     if step == "filters" and "." in key:
         settings.setdefault("settings", {})[key.removeprefix("settings.")] = value
     else:
-        settings[key] = value
+        settings[key] = [value] if key in LISTS and not isinstance(value, list) else value
 
 
 def max_removed_of(given: tuple[str, ...]) -> Any:
@@ -165,9 +159,7 @@ with_settings = click.option(
 @click.option("--kind", type=click.Choice(KINDS), default="near", show_default=True,
               help="Exact; near and exact; semantic and both.")  # fmt: skip
 @click.option("--threshold", type=float, help="Jaccard similarity of near duplicates, from which on.  [default: 0.7]")
-@click.option(
-    "--prefer", metavar="longest|shortest|COLUMN", help="Which of several stays.  [default: the smallest id]"
-)
+@click.option("--prefer", metavar="longest|shortest|COLUMN", help="Which of several stays.  [default: the smallest id]")
 @click.option(
     "--short",
     type=click.Choice(["exact", "keep"]),
@@ -193,7 +185,9 @@ def dedup(
     Example:
       curate dedup samples/raw --out unique
     """
-    settings = dedup_of(kind)
+    from curate.steps.clean import dedup_settings
+
+    settings: dict[str, Any] = {**dedup_settings(kind)}
     named = {"threshold": threshold, "prefer": prefer, "short": short, "against": list(against) or None}
     settings |= {name: value for name, value in named.items() if value is not None}
     _clean(raw, rest, "dedup", settings)

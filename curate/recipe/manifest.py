@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from curate.errors import InputError, UsageError
-from curate.sampling.budget import Budget
 from curate.recipe.keys import CLEANING
+from curate.sampling.budget import Budget
 from curate.scorers import scorer
 
 READING = ("text_column", "id_column", "target_text_column", "on_bad_row", "holdout", "domains")

@@ -11,7 +11,7 @@ from curate.engines.resources import RAY_OPTIONS
 from curate.errors import UsageError
 from curate.io.targets import path_text
 from curate.recipe.document import Path, Places, read_document
-from curate.recipe.keys import SECTIONS, SELECTING, TOP, WEIGHTS, Key, OneOf, Section
+from curate.recipe.keys import CLEANING, SECTIONS, SELECTING, TOP, WEIGHTS, Key, OneOf, Section
 from curate.recipe.values import BY_NAME, Loose, WrongError, flat, settings
 
 Overrides = Iterable[str] | Mapping[str, Any]
@@ -60,6 +60,9 @@ def as_overrides(arguments: Mapping[str, Any]) -> dict[str, Any]:
     for section in SELECTING:
         of = SECTIONS[section]
         assert isinstance(of, Section)
+        if section in CLEANING:
+            found |= {section: given.pop(section)} if section in given else {}
+            continue
         found |= {f"{section}.{key}": given.pop(key) for key in of.keys if key in given}
     found |= {name: given.pop(name) for name in TOP if name in given}
     if given:

@@ -165,6 +165,8 @@ def selection_text(result: Any) -> str:
         *[f"{'spent':<7}  {line}" if i == 0 else f"{'':<7}  {line}" for i, line in enumerate(_spent(stats))],
     ]
     lines += _leverage(stats["fit"].get("leverage", stats["fit"]))
+    if "cleaning" in stats:
+        lines += ["", *cleaning_lines(stats["cleaning"])]
     if "update" in result.manifest:
         lines.append(_update(result.manifest["update"]))
     if result.seconds:
@@ -175,6 +177,65 @@ def selection_text(result: Any) -> str:
         "manifest.json, ledger.parquet, README.md beside them"
     )
     return "\n".join(lines)
+
+
+def cleaned_text(result: Any) -> str:
+    """What a run that only cleans has removed, and where what is left is."""
+    stats = result.manifest["stats"]
+    lines = [
+        f"{result.n_selected:,} of {result.n_documents:,} documents are left, {size(result.n_bytes_selected)} of "
+        f"{size(stats['n_bytes'])} of text",
+        "",
+        *cleaning_lines(stats["cleaning"]),
+    ]
+    if result.seconds:
+        lines.append(f"seconds  {', '.join(f'{name} {seconds:.1f}' for name, seconds in result.seconds.items())}")
+    files = {"duplicates": "duplicates.parquet", "contamination": "contamination.parquet"}
+    beside = ["ledger.parquet", *(file for name, file in files.items() if name in stats["cleaning"])]
+    lines.append(f"shards   {result.out}/shards/  ({len(result.shards)} files); {', '.join(beside)} beside them")
+    return "\n".join(lines)
+
+
+def cleaning_lines(of: Mapping[str, Any]) -> list[str]:
+    """What cleaning has removed, by source and reason, and what it has changed."""
+    sources: Mapping[str, Mapping[str, Any]] = of["sources"]
+    removed = {source: sum(found["removed"].values()) for source, found in sources.items()}
+    if not sum(removed.values()):
+        lines = ["removed  none"]
+    else:
+        shown = sorted((s for s in removed if removed[s]), key=lambda s: (-removed[s], s))[:SOURCES_SHOWN]
+        rows = [("source", "documents", "removed", "share", "why")]
+        for source in shown:
+            n = sources[source]["n_documents"]
+            why = _reasons(sources[source]["removed"])
+            rows.append((_line(source) or "(all)", f"{n:,}", f"{removed[source]:,}", f"{removed[source] / n:.1%}", why))
+        left = sum(1 for n in removed.values() if n) - len(shown)
+        lines = [table(rows, " rrr"), *([f"and {left} more"] if left > 0 else []), ""]
+    if (duplicates := of.get("duplicates")) is not None:
+        lines.append(_duplicates(duplicates))
+    for name, found in of.get("contamination", {}).items():
+        kinds = ", ".join(f"{n:,} {kind}" for kind, n in found["kinds"].items())
+        lines.append(
+            f"found    {found['n_items']:,} items of {_line(name)} in {found['n_documents']:,} documents ({kinds})"
+        )
+    if of.get("masked"):
+        lines.append(f"masked   {', '.join(f'{n:,} {kind}' for kind, n in of['masked'].items())}")
+    return lines
+
+
+def _reasons(removed: Mapping[str, int]) -> str:
+    ordered = sorted(removed.items(), key=lambda item: (-item[1], item[0]))
+    more = f", {len(ordered) - 3} more reasons" if len(ordered) > 3 else ""
+    return ", ".join(f"{n:,} {_line(reason)}" for reason, n in ordered[:3]) + more
+
+
+def _duplicates(of: Mapping[str, Any]) -> str:
+    raise NotImplementedError
+
+
+def rules_text(rules: Sequence[Mapping[str, Any]]) -> str:
+    """The rules of filters, by group."""
+    raise NotImplementedError
 
 
 def _update(of: Mapping[str, int]) -> str:

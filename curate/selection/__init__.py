@@ -114,7 +114,9 @@ def select(
     job = ScoringSpec.asked(raw, target, method, settings, columns, on_bad_row, per, holdout, domains, cleaning)
     asked = Asked(job, spec, writing, name)
     with telling(lineage, job, name or method, out) as ended:
-        done = _select(out, resources, Progress(progress), asked, scores_from, overwrite, steps, max_removed=max_removed)
+        done = _select(
+            out, resources, Progress(progress), asked, scores_from, overwrite, steps, max_removed=max_removed
+        )
         ended(done.manifest)
         return done
 

@@ -20,7 +20,6 @@ from curate.steps.decision import DrawSpec
 from curate.steps.holdout import checked_fraction
 from curate.steps.write import WriteSpec
 
-
 CLEANING = ("filters", "dedup", "decontaminate")
 
 

@@ -6,7 +6,8 @@ that is no more than may be removed, files say what is done with which row: all 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,29 +19,33 @@ import pyarrow.compute as pc
 
 from curate.decontamination import Index
 from curate.engines import Engine
+from curate.engines.allocator import BASE_BYTES
 from curate.engines.resources import Resources
-from curate.errors import InputError, RemovalError, UsageError, unknown
+from curate.errors import RemovalError, UsageError, unknown
 from curate.io.cleaned import CLEANED, VERDICTS, Cleaned, Verdicts
-from curate.io.corpus import Corpus, Partition, hash_file
-from curate.io.paths import find, remove_tree
+from curate.io.corpus import Corpus, hash_file
+from curate.io.paths import find, is_remote, remove_tree
 from curate.io.run import CONTAMINATION, DUPLICATES, RunFolder, digest, read_json, write_json
+from curate.io.scratch import scratch_folder
 from curate.io.tables import TableWriter, batches, write_table
+from curate.progress import Progress
 from curate.selection.asked import ScoringSpec
 from curate.steps.clean import FORMAT, SOURCE, CleanJob, CleanSpec, Sources, look_partition
-from curate.steps.documents import RESERVED
+from curate.steps.dedupe import Dedup, Member, Wanted
 
 MAX_REMOVED = 0.5
 MaxRemoved = float | Mapping[str, float]
 FEW = 10  # removals: a source of which fewer go is not guarded by itself
 SHOWN = 5  # sources in a message
+GONE = pa.schema([("row", pa.int64()), ("reason", pa.string())])
 Each = Callable[..., list[Any]]
 
 
 class Cleaning:
     """Cleaning in the folder of a run. ``each``: applies a step to partitions, as `Session` does."""
 
-    def __init__(self, folder: RunFolder, resources: Resources, engine: Engine, each: Each) -> None:
-        self.folder, self.resources, self.engine, self._each = folder, resources, engine, each
+    def __init__(self, folder: RunFolder, resources: Resources, engine: Engine, progress: Progress, each: Each) -> None:
+        self.folder, self.resources, self.engine, self.progress, self._each = folder, resources, engine, progress, each
         self.there = folder.scores.parent
         self.work = folder.work / "clean"
 
@@ -167,32 +172,58 @@ class Cleaning:
         }
 
     def _duplicates(self, job: CleanJob, sources: Sources) -> dict[str, Any]:
-        raise NotImplementedError
+        """Find duplicates; what goes for that is added to what goes already."""
+        members = [Member(job, partition) for partition in job.corpus.partitions]
+        with self._local() as folder:
+            dedup = Dedup(members, folder, self.resources.memory_limit - BASE_BYTES, self.engine.here.workers, self._on)
+            found = dedup.find(self.there / DUPLICATES)
+        for index, (rows, reasons) in found.removed.items():
+            write_table(self._gone(index), GONE, [pa.table([rows, reasons], schema=GONE)])
+        for table in batches(self.there / DUPLICATES, ["source", "reason"]):
+            for row in table.group_by(["source", "reason"]).aggregate([([], "count_all")]).to_pylist():
+                sources.count(row["source"], row["reason"], row["count_all"], new=False)
+        return found.summary
+
+    def _gone(self, index: int) -> Path:
+        """Of the rows of a partition that go as duplicates."""
+        return self.work / "gone" / f"part-{index:05d}.parquet"
+
+    @contextmanager
+    def _local(self) -> Iterator[Path]:
+        """A folder on this machine."""
+        if is_remote(self.work):
+            with scratch_folder() as folder:
+                yield folder
+            return
+        yield self.work
+
+    def _on(self, name: str, work: Callable[[Wanted], None], wanted: Sequence[Wanted]) -> None:
+        """Do work on documents of many partitions: elsewhere too, where others see the files that are made."""
+        shared = not is_remote(self.work)
+        engine: Engine = self.engine if shared else self.engine.here
+        with self.progress.stage(name, sum(one.member.partition.n_bytes for one in wanted)) as stage:
+            for one, _ in engine.each(work, wanted, alone=lambda one: partial(work, one.alone())):
+                stage.advance(one.member.partition.n_bytes)
 
     def _settle(self, corpus: Corpus, key: str, found: dict[str, Any]) -> None:
         """Write down what is done with which row of each partition; from then on raw is read that way."""
         assert corpus.cleaned is not None
-        job_folder = self.work / "looked"
         for partition in corpus.partitions:
-            settle(job_folder / f"part-{partition.index:05d}.parquet", None, corpus.cleaned.path(partition.index))
+            looked = self.work / "looked" / f"part-{partition.index:05d}.parquet"
+            settle(looked, self._gone(partition.index), corpus.cleaned.path(partition.index))
         write_json(self.there / CLEANED / "cleaned.json", {"key": key, "found": found})
         remove_tree(self.work, ignore_errors=True)
 
 
-def settle(looked: Path, duplicates: tuple[np.ndarray, list[str]], out: Path) -> None:
-    """Write the verdicts of one partition: what was found of each document, and which are duplicates.
-
-    ``duplicates``: rows, ascending, and the reason of each.
-    """
-    tables = list(batches(looked)) if looked.exists() else []
-    found = pa.concat_tables([VERDICTS.empty_table(), *tables]).combine_chunks()
-    gone = pa.array(duplicates[1], pa.string())
-    rows = np.union1d(found["row"].to_numpy(), duplicates[0]).astype(np.int64)
-    before = Verdicts(found).at(rows)
-    at = np.searchsorted(duplicates[0], rows)
-    there = np.isin(rows, duplicates[0])
-    duplicate = gone.take(pa.array(at, mask=~there))
-    columns = [pa.array(rows), pc.coalesce(before["reason"], duplicate), before["edits"], before["tags"]]
+def settle(looked: Path, gone: Path, out: Path) -> None:
+    """Write the verdicts of one partition: what was found of each document, and which are duplicates."""
+    found = pa.concat_tables([VERDICTS.empty_table(), *batches(looked)]).combine_chunks()
+    duplicates = pa.concat_tables([GONE.empty_table(), *(batches(gone) if gone.exists() else [])]).combine_chunks()
+    both = np.union1d(found["row"].to_numpy(), duplicates["row"].to_numpy()).astype(np.int64)
+    before = Verdicts(found).at(both)
+    at = np.searchsorted(duplicates["row"].to_numpy(), both)
+    reason = duplicates["reason"].take(pa.array(at, mask=~np.isin(both, duplicates["row"].to_numpy())))
+    columns = [pa.array(both), pc.coalesce(before["reason"], reason), before["edits"], before["tags"]]
     write_table(out, VERDICTS, [pa.table(columns, schema=VERDICTS)])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -16,7 +16,9 @@ from curate.io.run import MANIFEST, digest, read_json
 from curate.logs import event
 from curate.metrics.spending import Spent
 from curate.scorers import scorer
+from curate.selection.asked import CLEANING
 from curate.selection.scored import Scored
+from curate.steps.clean import DUPLICATES, CleanSpec, dedup_settings
 from curate.steps.scoretable import Statistics, generations_of
 
 
@@ -47,6 +49,8 @@ def manifest_of(
         "spent": nats.as_dict(),
         "warnings": texts,
     }
+    if "cleaning" in scored.commit:
+        stats["cleaning"] = scored.commit["cleaning"]
     return {
         "version": 1,
         "uuid": str(uuid4()),
@@ -142,6 +146,7 @@ def reproduction_command(recipe: Mapping[str, Any]) -> str:
         words += [f"--{key.replace('_', '-')}", str(value)]
     for key, value in (drawing["proportions"] or {}).items():
         words += ["--proportion", f"{key}={value}"]
+    words += _cleaning_words(recipe)
     if compat:
         words += ["--set", "compat=true"]
     for key, value in recipe["settings"].items():
@@ -149,6 +154,39 @@ def reproduction_command(recipe: Mapping[str, Any]) -> str:
             text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
             words += ["--tokenizer", text] if key == "tokenizer" else ["--set", f"{key}={text}"]
     return shlex.join([*words, "--out", "OUT"])
+
+
+OPTIONS = {  # of cleaning, that are not --set STEP.KEY=VALUE
+    "filters": {"rules": "--rule", "languages": "--language", "mask": "--mask", "where": "--where"},
+    "dedup": {},
+    "decontaminate": {"against": "--decontaminate"},
+}
+
+
+def _cleaning_words(recipe: Mapping[str, Any]) -> list[str]:
+    """The options that ask for the cleaning of a recipe, without what is as it is by default."""
+    words: list[str] = []
+    for step, given in CleanSpec.of(*(recipe.get(name) for name in CLEANING)).changed().items():
+        if step == "dedup":
+            kind = [kind for kind in DUPLICATES if recipe[step][kind]][-1]
+            words += ["--dedup", kind]
+            given = {name: value for name, value in given.items() if name not in DUPLICATES}
+            given |= {n: recipe[step][n] for n, usual in dedup_settings(kind).items() if recipe[step][n] != usual}
+        for key, value in given.items():
+            option = OPTIONS[step].get(key)
+            for name, one in _named(value):
+                if option is None:
+                    text = ",".join(map(str, one)) if isinstance(one, list) else str(one)
+                    words += ["--set", f"{step}.{name or key}={text}"]
+                    continue
+                for item in one if isinstance(one, list) else [one]:
+                    words += [option, f"{name}={item}" if name else str(item)]
+    return words
+
+
+def _named(value: Any) -> Iterable[tuple[str, Any]]:
+    """A value, or several by name."""
+    return value.items() if isinstance(value, Mapping) else [("", value)]
 
 
 def _budget_word(budget: Mapping[str, Any]) -> str:

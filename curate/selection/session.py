@@ -104,7 +104,7 @@ class Session:
     @property
     def cleaning(self) -> Cleaning:
         """What is done to raw before anything is fitted."""
-        return Cleaning(self.folder, self.resources, self.engine, self._each)
+        return Cleaning(self.folder, self.resources, self.engine, self.progress, self._each)
 
     # ---- scan
 

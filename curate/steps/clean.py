@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.decontamination import DecontaminationSpec, Index
-from curate.dedup import DedupSpec
+from curate.dedup import DedupSpec, Signer
 from curate.engines.base import BatchEngine
 from curate.errors import InputError, UsageError
 from curate.features.edits import Edits, edited
@@ -25,18 +25,13 @@ from curate.io.cleaned import VERDICTS, Cleaned
 from curate.io.corpus import Corpus, Partition
 from curate.io.run import digest, read_json, write_json
 from curate.io.tables import TableWriter
-from curate.kernels.text import one_chunk
 from curate.steps.documents import Documents, documents, raw_batches
-
-if TYPE_CHECKING:
-    from curate.dedup.signing import Signer
 
 FORMAT = 1  # of the files that these steps make
 SOURCE = "source"  # the column by which removals are counted, and guarded
 OTHER = "(others)"
 MAX_SOURCES = 1_000  # that are told apart
 Asking = Mapping[str, Any] | bool | None  # how filters, dedup and decontamination are asked for
-Spec = TypeVar("Spec")
 
 
 @dataclass(frozen=True)
@@ -64,10 +59,32 @@ class CleanSpec:
     def __bool__(self) -> bool:
         return any((self.filters, self.dedup, self.decontaminate))
 
+    @property
+    def steps(self) -> dict[str, Any]:
+        """What is asked for, by step."""
+        steps = {"filters": self.filters, "dedup": self.dedup, "decontaminate": self.decontaminate}
+        return {name: spec for name, spec in steps.items() if spec is not None}
+
     def as_dict(self) -> dict[str, Any]:
         """All settings, by step."""
-        steps = {"filters": self.filters, "dedup": self.dedup, "decontaminate": self.decontaminate}
-        return {name: spec.as_dict() for name, spec in steps.items() if spec is not None}
+        return {name: spec.as_dict() for name, spec in self.steps.items()}
+
+    def changed(self) -> dict[str, dict[str, Any]]:
+        """The settings that are not as they are by default, by step."""
+        found = {}
+        for name, spec in self.steps.items():
+            usual = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(spec)}
+            given = spec.as_dict()
+            found[name] = {key: given[key] for key in usual if getattr(spec, key) != usual[key]}
+        return found
+
+
+DUPLICATES = ("exact", "near", "semantic")
+
+
+def dedup_settings(kind: str) -> dict[str, bool]:
+    """The settings of `DedupSpec` that a kind of duplicates stands for: it, and those that are easier to find."""
+    return {name: i <= DUPLICATES.index(kind) for i, name in enumerate(DUPLICATES)}
 
 
 def _spec(kind: Any, name: str, asked: Asking) -> Any:
@@ -102,6 +119,11 @@ class CleanJob:
         """Of what is found of a partition before its documents are compared with others."""
         return self.folder / "looked" / f"part-{partition.index:05d}.{ending}"
 
+    @property
+    def looked(self) -> Cleaned:
+        """What is found of documents before they are compared with others, to read their texts by."""
+        return Cleaned(str(self.folder / "looked"), self.key)
+
     def matches(self, partition: Partition) -> Path:
         """Of the evaluation items that are in it."""
         return self.folder / "matches" / f"part-{partition.index:05d}.parquet"
@@ -116,36 +138,80 @@ class CleanJob:
         return partial(work or look_partition, replace(self, corpus=corpus), there)
 
     def key_of(self, partition: Partition) -> str:
-        return digest([FORMAT, "clean", self.key, list(self.carry), list(self.columns), self.corpus.identity(partition)])
-
-    @property
-    def signer(self) -> Signer | None:
-        if self.spec.dedup is None:
-            return None
-        from curate.dedup.signing import Signer
-
-        return Signer(self.spec.dedup)
+        return digest(
+            [FORMAT, "clean", self.key, list(self.carry), list(self.columns), self.corpus.identity(partition)]
+        )
 
 
 Work = Callable[[CleanJob, Partition], Any]
 
 
-@lru_cache(maxsize=1)
-def _index(path: str, key: str) -> Index:
-    """The evaluation items, loaded once in a process. ``key``: of the job, for another may be at the same path."""
-    return Index.load(path)
+@dataclass(frozen=True)
+class Looked:
+    """What is found of a batch of documents.
+
+    ``reasons``: why one is to go, null where it stays. ``edits``: of its text, and ``tags``, null where there are none.
+    ``matches``: of evaluation items. ``signatures``: of those that stay. ``masked``: how much, by kind.
+    """
+
+    reasons: pa.Array
+    edits: pa.Array
+    tags: pa.Array
+    matches: pa.Table | None
+    signatures: pa.Table | None
+    masked: Mapping[str, int]
 
 
 @dataclass(frozen=True)
-class _Looked:
-    """What was found of a batch."""
+class Looking:
+    """All that documents are looked at with."""
 
-    docs: Documents
-    verdicts: pa.Table  # of documents that something is found of
-    matches: pa.Table | None
-    signatures: pa.Table | None
-    removed: pa.Array  # reasons, null where a document stays
-    masked: Mapping[str, int]
+    spec: CleanSpec
+    filters: Filters | None
+    index: Index | None
+    signer: Signer | None
+
+    @classmethod
+    def of(cls, spec: CleanSpec, index: Index | None = None) -> Looking:
+        """``index``: of the evaluation items; None: it is made."""
+        signer = None
+        if spec.dedup is not None:
+            signer = Signer(spec.dedup)
+        if index is None and spec.decontaminate is not None:
+            index = Index.build(spec.decontaminate)
+        return cls(spec, None if spec.filters is None else Filters(spec.filters), index, signer)
+
+    def at(self, docs: Documents, path: str = "") -> Looked:
+        """``path``: of the file that they are in, for messages."""
+        n = len(docs)
+        reasons, tags = pa.nulls(n, pa.string()), pa.nulls(n, pa.string())
+        edits: list[Edits] = []
+        matches, signatures = None, None
+        masked: Mapping[str, int] = {}
+        if self.index is not None:
+            assert self.spec.decontaminate is not None
+            found = self.index.find(docs.texts)
+            verdict = found.verdicts(docs.texts, self.spec.decontaminate)
+            reasons, tags = verdict.reason, verdict.tags
+            edits.append(verdict.edits)
+            matches = found.table
+        if self.filters is not None:
+            filtered = self.filters.look(docs.texts, docs.typed)
+            reasons = pc.coalesce(reasons, filtered.reason)
+            edits.append(filtered.edits)
+            masked = filtered.counts
+        lists = merged(edits).lists(n)
+        if self.signer is not None:
+            stays = pc.is_null(reasons).to_numpy(zero_copy_only=False)
+            left = replace(docs, texts=edited(docs.texts, lists)).where(stays)
+            signatures = signed(left, self.signer, path)
+        return Looked(reasons, lists, tags, matches, signatures, masked)
+
+
+@lru_cache(maxsize=1)
+def _index(path: Path, key: str) -> Index:
+    """The evaluation items, loaded once in a process. ``key`` names them: others may be at the same path."""
+    return Index.load(path)
 
 
 def look_partition(job: CleanJob, partition: Partition) -> dict[str, Any]:
@@ -158,61 +224,42 @@ def look_partition(job: CleanJob, partition: Partition) -> dict[str, Any]:
 
 
 def _look(job: CleanJob, partition: Partition) -> dict[str, Any]:
-    work = partial(_look_at, job, partition, None if job.spec.filters is None else Filters(job.spec.filters), job.signer)
-    counts = Sources()
-    masked: Counter[str] = Counter()
-    n_bad = 0
+    index = _index(job.index, job.key) if job.spec.decontaminate is not None else None
+    looking, source = Looking.of(job.spec, index), job.corpus.source(partition)
+    counts, masked, n_bad = Sources(), Counter[str](), 0
+
+    def work(raw: Any) -> tuple[Documents, Looked]:
+        docs = documents(job.corpus, partition, raw, job.carry, typed=job.columns)
+        return docs, looking.at(docs, source.path)
+
     with ExitStack() as stack:
-        verdicts, matches, signatures = (
-            stack.enter_context(TableWriter(path(partition))) for path in (job.path, job.matches, job.signature)
+        verdicts = stack.enter_context(TableWriter(job.path(partition), VERDICTS))
+        matches, signatures = (
+            stack.enter_context(TableWriter(path(partition))) for path in (job.matches, job.signature)
         )
         raw = raw_batches(job.corpus, partition, [*job.carry, *job.columns], job.batch_bytes)
-        for looked in job.engine.pipeline(work, raw):
-            verdicts.add(looked.verdicts)
+        for docs, looked in job.engine.pipeline(work, raw):
+            verdicts.add(_verdicts(docs, looked))
             if looked.matches is not None:
-                matches.add(looked.matches)
+                matches.add(_named(looked.matches, docs, source.name))
             if looked.signatures is not None:
                 signatures.add(looked.signatures)
-            counts.add(looked.docs, looked.removed)
+            counts.add(docs, looked.reasons)
             masked.update(looked.masked)
-            n_bad += len(looked.docs.bad)
+            n_bad += len(docs.bad)
     return {
         "key": job.key_of(partition),
         "sources": counts.as_dict(),
         "masked": dict(sorted(masked.items())),
         "n_bad_rows": n_bad,
-        "signed": signatures.rows,
     }
 
 
-def _look_at(job: CleanJob, partition: Partition, filters: Filters | None, signer: Signer | None, raw: Any) -> _Looked:
-    docs = documents(job.corpus, partition, raw, job.carry, typed=job.columns)
-    n = len(docs)
-    removed = pa.nulls(n, pa.string())
-    edits: list[Edits] = []
-    tags, matches = pa.nulls(n, pa.string()), None
-    masked: Mapping[str, int] = {}
-    if job.spec.decontaminate is not None:
-        found = _index(str(job.index), job.key).find(docs.texts)
-        verdict = found.verdicts(docs.texts, job.spec.decontaminate)
-        removed, tags = verdict.reason, verdict.tags
-        edits.append(verdict.edits)
-        matches = _named(found.table, docs, job.corpus.source(partition).name)
-    if filters is not None:
-        filtered = filters.look(docs.texts, docs.typed)
-        removed = pc.coalesce(removed, filtered.reason)
-        edits.append(filtered.edits)
-        masked = filtered.counts
-    lists = merged(edits).lists(n)
-    stays = pc.is_null(removed)
-    verdicts = pa.table([docs.rows, removed, lists, tags], schema=VERDICTS)
-    concerned = pc.or_(pc.invert(stays), pc.or_(pc.is_valid(lists), pc.is_valid(tags)))
-    signatures = None
-    if signer is not None:
-        texts = edited(docs.texts, lists)
-        mask = stays.to_numpy(zero_copy_only=False)
-        signatures = signed(job, partition, replace(docs, texts=texts).where(mask), signer)
-    return _Looked(docs, verdicts.filter(concerned), matches, signatures, removed, masked)
+def _verdicts(docs: Documents, looked: Looked) -> pa.Table:
+    """The documents that something is found of."""
+    table = pa.table([docs.rows, looked.reasons, looked.edits, looked.tags], schema=VERDICTS)
+    some = [pc.is_valid(column) for column in (looked.reasons, looked.edits, looked.tags)]
+    return table.filter(pc.or_(some[0], pc.or_(some[1], some[2])))
 
 
 def merged(several: list[Edits]) -> Edits:
@@ -234,13 +281,13 @@ def _named(found: pa.Table, docs: Documents, name: str) -> pa.Table:
     )
 
 
-def signed(job: CleanJob, partition: Partition, docs: Documents, signer: Signer) -> pa.Table:
+def signed(docs: Documents, signer: Signer, path: str) -> pa.Table:
     """The signatures of documents, and what they are put in order by."""
     found = signer.sign(docs.texts)
     columns: dict[str, Any] = {
         "doc_id": docs.ids.cast(pa.large_string()),
         "row": docs.rows,
-        "prefer": _preference(job, partition, docs),
+        "prefer": _preference(signer.spec.prefer, docs, path),
         "source": docs.carried.get(SOURCE, pa.nulls(len(docs), pa.large_string())),
         "digest": found.digest,
         "n_shingles": found.n_shingles,
@@ -249,15 +296,13 @@ def signed(job: CleanJob, partition: Partition, docs: Documents, signer: Signer)
     return pa.table(columns)
 
 
-def _preference(job: CleanJob, partition: Partition, docs: Documents) -> pa.Array:
+def _preference(prefer: str, docs: Documents, path: str) -> pa.Array:
     """float64[n_docs], of duplicates the one with most of it stays; null where nothing says.
 
     Raises
     ------
     InputError : the column that is asked for has no numbers.
     """
-    assert job.spec.dedup is not None
-    prefer = job.spec.dedup.prefer
     if prefer in ("longest", "shortest"):
         return pa.array(docs.n_bytes * (1.0 if prefer == "longest" else -1.0))
     if prefer not in docs.typed:
@@ -265,7 +310,6 @@ def _preference(job: CleanJob, partition: Partition, docs: Documents) -> pa.Arra
     try:
         return docs.typed[prefer].cast(pa.float64())
     except pa.ArrowInvalid as error:
-        path = job.corpus.source(partition).path
         raise InputError(f"{path}: column {prefer!r} has no numbers to prefer documents by ({error})") from error
 
 

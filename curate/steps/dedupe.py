@@ -1,0 +1,188 @@
+"""Dedup over partitions: texts of candidates are read again for their shingles, and of what is left for vectors."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from curate.dedup import Signer
+from curate.dedup.join import REASONS, SCHEMA, Join
+from curate.dedup.ranking import SignatureFile
+from curate.dedup.sets import StoredSets, write_shingles
+from curate.features.vectors import EncoderVectors, HashedVectors
+from curate.io.corpus import Partition
+from curate.io.paths import atomic, is_remote, opened
+from curate.io.run import digest
+from curate.io.tables import write_table
+from curate.steps.clean import CleanJob
+from curate.steps.documents import Documents, documents, raw_batches
+
+
+@dataclass(frozen=True)
+class Member:
+    """A partition whose documents are compared: of raw, or, ``against``, of a corpus that stays as it is."""
+
+    job: CleanJob
+    partition: Partition
+    against: bool = False
+
+    @property
+    def signatures(self) -> SignatureFile:
+        name = self.job.corpus.source(self.partition).name
+        return SignatureFile(self.job.signature(self.partition), name, self.against, self.partition.first_row)
+
+    def alone(self) -> Member:
+        """With no more than it takes to read it, to be sent elsewhere."""
+        corpus, there = self.job.corpus.alone(self.partition)
+        return replace(self, job=replace(self.job, corpus=corpus), partition=there)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Some documents of a member, by row (int64[n], ascending), and the file that is made of them."""
+
+    member: Member
+    rows: np.ndarray
+    path: Path
+
+    def alone(self) -> Wanted:
+        return replace(self, member=self.member.alone())
+
+
+def texts_of(wanted: Wanted) -> Iterator[Documents]:
+    """The documents that are wanted, with their texts as they will be written, some at a time."""
+    job, partition = wanted.member.job, wanted.member.partition
+    assert job.spec.dedup is not None
+    corpus = replace(job.corpus, cleaned=job.looked)
+    column = job.spec.dedup.vectors
+
+    def work(raw: Any) -> Documents:
+        docs = documents(corpus, partition, raw, (), column)
+        return docs.where(np.isin(docs.rows, wanted.rows, assume_unique=True))
+
+    raw = raw_batches(corpus, partition, [column] if column else [], job.batch_bytes)
+    yield from job.engine.pipeline(work, raw)
+
+
+def write_sets(wanted: Wanted) -> None:
+    """Write the shingle sets of candidates."""
+    spec = wanted.member.job.spec.dedup
+    assert spec is not None
+    signer = Signer(spec)
+
+    def sets() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        for docs in texts_of(wanted):
+            yield docs.rows, *signer.shingles(docs.texts)
+
+    write_shingles(wanted.path, sets())
+
+
+def write_vectors(wanted: Wanted) -> None:
+    """Write the vectors of documents, and their rows beside them."""
+    spec = wanted.member.job.spec.dedup
+    assert spec is not None
+    vectors_of = EncoderVectors(spec.encoder) if spec.encoder else HashedVectors()
+    rows: list[np.ndarray] = [np.zeros(0, np.int64)]
+    vectors: list[np.ndarray] = []
+    for docs in texts_of(wanted):
+        if len(docs):
+            rows.append(docs.rows)
+            vectors.append(docs.vectors if docs.vectors is not None else vectors_of(docs.texts))
+    for name, array in (("rows", np.concatenate(rows)), ("vectors", _stacked(vectors))):
+        with atomic(wanted.path.with_suffix(f".{name}.npy")) as part, open(part, "wb") as file:
+            np.save(file, array, allow_pickle=False)
+
+
+def _stacked(vectors: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(vectors).astype(np.float32) if vectors else np.zeros((0, 1), np.float32)
+
+
+def _load_vectors(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    rows, vectors = (np.load(path.with_suffix(f".{name}.npy"), mmap_mode="r") for name in ("rows", "vectors"))
+    return np.asarray(rows), vectors
+
+
+@dataclass(frozen=True)
+class Dedup:
+    """Duplicates among members. ``folder``: local, for what is made on the way. ``each``: does work on some `Wanted`."""
+
+    members: Sequence[Member]
+    folder: Path
+    memory_limit: int
+    workers: int
+    each: Callable[[str, Callable[[Wanted], None], Sequence[Wanted]], None]
+
+    def find(self, out: Path) -> Found:
+        """Write who is a duplicate of whom to ``out``; returns which rows of which member go."""
+        members = [member for member in self.members if member.signatures.path.exists()]
+        if not members:
+            write_table(out, SCHEMA, [])
+            return Found({}, {})
+        spec = members[0].job.spec.dedup
+        assert spec is not None
+        files = [_at_hand(member.signatures, self.folder) for member in members]
+        join = Join(files, self.folder / "join", spec, self.memory_limit, self.workers)
+        join.find()
+        if spec.near:
+            paths = self._write("compare", write_sets, members, join.candidates, "bin")
+            join.verify(lambda part: StoredSets.open(paths[part]))
+        if spec.semantic:
+            of = self._write("embed", write_vectors, members, join.kept, "vectors")
+            join.find_semantic(lambda part: _load_vectors(of[part]))
+        summary = join.write(out)
+        removed = {
+            member.partition.index: join.removed(part) for part, member in enumerate(members) if not member.against
+        }
+        return Found({i: (of.rows, [REASONS[r] for r in of.reasons]) for i, of in removed.items()}, asdict(summary))
+
+    def _write(
+        self,
+        name: str,
+        work: Callable[[Wanted], None],
+        members: Sequence[Member],
+        rows_of: Callable[[int], np.ndarray],
+        ending: str,
+    ) -> list[Path]:
+        """Files of some documents of each member; one without any has one too, where nothing is read."""
+        paths = [self.folder / ending / f"part-{i:05d}.{ending}" for i in range(len(members))]
+        wanted = [Wanted(member, rows_of(i), path) for i, (member, path) in enumerate(zip(members, paths, strict=True))]
+        for one in wanted:
+            one.path.parent.mkdir(parents=True, exist_ok=True)
+            if not len(one.rows):
+                work_on_nothing(work, one)
+        self.each(name, work, [one for one in wanted if len(one.rows)])
+        return paths
+
+
+def work_on_nothing(work: Callable[[Wanted], None], wanted: Wanted) -> None:
+    """The file of a member that nothing is wanted of."""
+    if work is write_sets:
+        write_shingles(wanted.path, [])
+    else:
+        for name, array in (("rows", np.zeros(0, np.int64)), ("vectors", np.zeros((0, 1), np.float32))):
+            with atomic(wanted.path.with_suffix(f".{name}.npy")) as part, open(part, "wb") as file:
+                np.save(file, array, allow_pickle=False)
+
+
+def _at_hand(file: SignatureFile, folder: Path) -> SignatureFile:
+    """A signature file on this machine, where queries can read it: one at a URL is copied."""
+    if not is_remote(file.path):
+        return file
+    here = folder / "signatures" / f"{digest([str(file.path)])[:16]}.parquet"
+    here.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(here) as part, open(part, "wb") as out, opened(file.path) as stream:
+        shutil.copyfileobj(stream, out)
+    return replace(file, path=here)
+
+
+@dataclass(frozen=True)
+class Found:
+    """``removed``: by number of the partition, rows (int64[n], ascending) and reasons. ``summary``: counts."""
+
+    removed: dict[int, tuple[np.ndarray, list[str]]]
+    summary: dict[str, int]

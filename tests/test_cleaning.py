@@ -1,0 +1,226 @@
+"""Cleaning before a selection: what goes is told, what stays is as it would be without it, nothing goes in silence."""
+
+import json
+import random
+
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from corpora import FORMATS, NEWS, jsonl_shards, kept_ids, ledger, rows, scores, select, sharded, shards, tree, write
+from killing import killed_at_every_commit, stride
+
+import curate
+from curate.cli import main
+from curate.engines.resources import Resources
+from curate.errors import RemovalError, UsageError
+
+RNG = random.Random(5)
+QUESTION = "how many apples does Natalia have left after she gave forty eight of them to her friends in April and half"
+ITEMS = [{"id": "q1", "text": QUESTION}, {"id": "q2", "text": "which of the seven rivers in the valley is the longest "
+          "one that ships can still go up in the summer of a dry year"}]  # fmt: skip
+
+
+def changed(text: str, at: int) -> str:
+    """A text with one word replaced."""
+    words = text.split()
+    return " ".join([*words[:at], "changed", *words[at + 1 :]])
+
+
+def corpus() -> list[dict[str, object]]:
+    """120 documents, of which 10 have an equal twin, 10 a near one; two hold an item, three an address, three are short."""
+    found = rows(120, seed=3)
+    for i in range(10):
+        found[i]["text"] = " ".join(f"{w}{RNG.randrange(50)}" for w in NEWS * 4)
+    twins = [{**found[i], "id": f"exact{i}"} for i in range(10)]
+    near = [{**found[i], "id": f"near{i}", "text": changed(str(found[i]["text"]), 30)} for i in range(10)]
+    for i, item in enumerate(ITEMS):
+        found[20 + i]["text"] = f"{found[20 + i]['text']} {item['text']}? {found[30 + i]['text']}"
+    for i in range(40, 43):
+        found[i]["text"] = f"{found[i]['text']} write to someone{i}@example.org for more"
+    for i in range(50, 53):
+        found[i]["text"] = "two words"
+    return [*found, *twins, *near]
+
+
+ROWS = corpus()
+DEDUP = {"dedup": True}
+RULES = {"filters": {"where": {"few_words": "n_words < 5"}, "mask": ["email"]}}
+ALL = RULES | DEDUP
+
+
+@pytest.fixture(scope="module")
+def items(tmp_path_factory):
+    """The options for everything: dedup, filters, and decontamination against two items."""
+    path = write(tmp_path_factory.mktemp("items") / "quiz.jsonl", ITEMS)
+    return ALL | {"decontaminate": {"against": {"quiz": [str(path)]}}}
+
+
+def reasons(out) -> dict[str, str]:
+    """Why documents are not kept, by id."""
+    return {row["doc_id"]: row["reason"] for row in ledger(out) if not row["kept"]}
+
+
+def test_each_removal_is_in_the_ledger_with_its_reason(tmp_path, items):
+    write(tmp_path / "raw.jsonl", ROWS)
+    done = curate.clean(tmp_path / "raw.jsonl", out=tmp_path / "out", **items)
+    wanted = {f"exact{i}": "exact_duplicate" for i in range(10)} | {f"near{i}": "near_duplicate" for i in range(10)}
+    wanted |= {"d20": "contaminated", "d21": "contaminated"} | {f"d{i}": "few_words" for i in range(50, 53)}
+    assert reasons(tmp_path / "out") == wanted
+    assert done.n_selected == len(ROWS) - len(wanted)
+    found = done.manifest["stats"]["cleaning"]
+    assert sum(n for of in found["sources"].values() for n in of["removed"].values()) == len(wanted)
+    assert found["contamination"]["quiz"]["n_documents"] == 2
+    assert found["masked"] == {"email": 3}
+
+
+def test_masked_texts_are_what_is_scored_and_written(tmp_path):
+    for form in ("jsonl", "parquet"):
+        write(tmp_path / f"raw.{form}", ROWS)
+        curate.clean(tmp_path / f"raw.{form}", out=tmp_path / form, **RULES)
+        texts = {row["id"]: row["text"] for row in shards(tmp_path / form).to_pylist()}
+        assert texts["d41"].endswith("write to <EMAIL> for more")
+        assert not any("@" in text for text in texts.values())
+        sizes = {row["doc_id"]: row["n_bytes"] for row in scores(tmp_path / form).to_pylist()}
+        assert sizes["d41"] == len(texts["d41"].encode())
+
+
+def test_cleaned_lines_keep_what_else_is_in_them(tmp_path):
+    rows_ = [{"id": "a", "text": "write to me@example.org or not, and so on", "n": 1.50, "x": {"y": [1, None]}}]
+    write(tmp_path / "raw.jsonl", rows_)
+    curate.clean(tmp_path / "raw.jsonl", out=tmp_path / "out", format="jsonl.zst", **RULES)
+    (found,) = jsonl_shards(tmp_path / "out")
+    assert found["x"] == {"y": [1, None]} and found["n"] == 1.5 and "<EMAIL>" in found["text"]
+
+
+def test_a_selection_that_cleans_is_that_of_a_corpus_that_was_cleaned(tmp_path, items):
+    raw = sharded(tmp_path / "raw", ROWS, 3)
+    curate.clean(raw, out=tmp_path / "clean", format="jsonl.zst", **items)
+    select(tmp_path / "clean" / "shards", tmp_path / "two", budget=20)
+    select(raw, tmp_path / "one", budget=20, **items)
+    assert kept_ids(tmp_path / "one") == kept_ids(tmp_path / "two")
+
+    def scored(out):
+        return {row["doc_id"]: row["score"] for row in scores(out).to_pylist() if row["score"] is not None}
+
+    assert scored(tmp_path / "one") == scored(tmp_path / "two")
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl.zst", "csv", "arrow", "json"])
+def test_format_order_files_and_workers_do_not_matter(tmp_path, monkeypatch, items, form):
+    assert form in FORMATS
+    monkeypatch.setattr(Resources, "batch_bytes", lambda self, engine: 3_000)
+    shuffled = random.Random(form).sample(ROWS, len(ROWS))
+    curate.clean(sharded(tmp_path / "raw", shuffled, 4, form), out=tmp_path / "out", workers=3, **items)
+    write(tmp_path / "one.jsonl", ROWS)
+    curate.clean(tmp_path / "one.jsonl", out=tmp_path / "wanted", workers=1, **items)
+    assert reasons(tmp_path / "out") == reasons(tmp_path / "wanted")
+    matched = [
+        {row["doc_id"]: (row["cluster"], row["similarity"]) for row in pq.read_table(tmp_path / name / "duplicates.parquet").to_pylist()}
+        for name in ("out", "wanted")
+    ]  # fmt: skip
+    assert matched[0] == matched[1]
+
+
+def test_what_is_removed_takes_no_part_in_a_draw_that_is_drawn_again(tmp_path, items):
+    write(tmp_path / "raw.jsonl", ROWS)
+    select(tmp_path / "raw.jsonl", tmp_path / "out", budget=20, **items)
+    curate.draw(tmp_path / "out", out=tmp_path / "all", budget=1_000)
+    assert len(kept_ids(tmp_path / "all")) == len(ROWS) - 25
+    assert not any("@" in text for text in shards(tmp_path / "all")["text"].to_pylist())
+    assert (tmp_path / "all" / "duplicates.parquet").exists()
+    assert curate.verify(tmp_path / "all").ok
+
+
+def test_a_corpus_that_would_nearly_all_go_is_refused_and_then_allowed(tmp_path):
+    write(tmp_path / "raw.jsonl", [{"id": f"{i:03}", "text": ROWS[0]["text"]} for i in range(100)])
+    with pytest.raises(RemovalError, match=r"99 of 100 documents, 99.0% \(99 exact_duplicate\).*--max-removed 1"):
+        curate.clean(tmp_path / "raw.jsonl", out=tmp_path / "out", **DEDUP)
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    assert pq.read_table(tmp_path / "out" / "duplicates.parquet").num_rows == 99
+    done = curate.clean(tmp_path / "raw.jsonl", out=tmp_path / "out", max_removed=1, **DEDUP)
+    assert done.n_selected == 1 and kept_ids(tmp_path / "out") == ["000"]
+
+
+def test_a_source_that_would_nearly_all_go_is_refused_though_the_corpus_would_not(tmp_path):
+    same = [{"id": f"s{i}", "text": ROWS[0]["text"], "source": "mirror"} for i in range(12)]
+    write(tmp_path / "raw.jsonl", [*rows(100), *same])
+    with pytest.raises(RemovalError, match=r"source 'mirror': 11 of 12 documents.*--max-removed mirror=1"):
+        curate.clean(tmp_path / "raw.jsonl", out=tmp_path / "out", **DEDUP)
+    curate.clean(tmp_path / "raw.jsonl", out=tmp_path / "out", max_removed={"mirror": 1}, **DEDUP)
+    with pytest.raises(UsageError, match="max-removed mirror=2"):
+        curate.clean(tmp_path / "raw.jsonl", out=tmp_path / "out", max_removed={"mirror": 2}, **DEDUP)
+
+
+def test_short_texts_are_not_all_equal(tmp_path):
+    poems = ["白日依山盡", "黃河入海流", "欲窮千里目", "更上一層樓", "ok", "yes", "no", "thank you", "", "😀😀😀😀", "😀😀"]
+    write(tmp_path / "raw.jsonl", [{"id": str(i), "text": text} for i, text in enumerate([*poems, "ok"])])
+    curate.clean(tmp_path / "raw.jsonl", out=tmp_path / "out", **DEDUP)
+    assert reasons(tmp_path / "out") == {"4" if "11" < "4" else "11": "exact_duplicate"} or reasons(tmp_path / "out") == {
+        "4": "exact_duplicate"
+    }
+    curate.clean(tmp_path / "raw.jsonl", out=tmp_path / "kept", dedup={"short": "keep"})
+    assert reasons(tmp_path / "kept") == {}
+
+
+def test_an_empty_corpus_is_an_error_that_says_so(tmp_path, items):
+    write(tmp_path / "raw.jsonl", b"")
+    with pytest.raises(curate.CurateError, match="nothing selected"):
+        curate.clean(tmp_path / "raw.jsonl", out=tmp_path / "out", **items)
+
+
+def test_killed_while_it_cleans_it_goes_on_to_the_same_bytes(tmp_path, items):
+    kills = killed_at_every_commit(tmp_path, first=2, every=stride(7), **items)
+    assert len(kills) >= 3 and all(kill["same"] for kill in kills)
+    assert not any(kill["left"] for kill in kills)
+
+
+def test_what_is_in_another_corpus_goes_and_a_run_stands_for_what_it_kept(tmp_path):
+    write(tmp_path / "old.jsonl", ROWS[:60])
+    curate.clean(tmp_path / "old.jsonl", out=tmp_path / "old", **DEDUP)
+    new = [{**row, "id": f"new-{row['id']}"} for row in ROWS[5:10]] + ROWS[60:90]
+    write(tmp_path / "new.jsonl", new)
+    for against in ("old.jsonl", "old"):
+        out = tmp_path / f"out-{against}"
+        curate.clean(tmp_path / "new.jsonl", out=out, dedup={"against": [str(tmp_path / against)]})
+        assert reasons(out) == {f"new-d{i}": "exact_duplicate" for i in range(5, 10)}
+        found = pq.read_table(out / "duplicates.parquet").to_pylist()
+        assert {row["matched_id"] for row in found} == {f"d{i}" for i in range(5, 10)}
+
+
+def test_what_cleaning_there_was_is_in_the_manifest_and_can_be_done_again(tmp_path, items):
+    write(tmp_path / "raw.jsonl", ROWS)
+    first = select(tmp_path / "raw.jsonl", tmp_path / "out", budget=20, **items, max_removed=0.9)
+    again = curate.Recipe.of_manifest(first.manifest, out=tmp_path / "again").run()
+    assert again.selection.manifest["recipe_sha256"] == first.manifest["recipe_sha256"]
+    command = first.manifest["command"].replace("OUT", str(tmp_path / "third"))
+    import shlex
+
+    done = CliRunner().invoke(main, [*shlex.split(command)[1:], "--quiet"])
+    assert done.exit_code == 0, done.output
+    third = json.loads((tmp_path / "third" / "manifest.json").read_text())
+    assert third["recipe_sha256"] == first.manifest["recipe_sha256"]
+    skip = ("manifest.json", "croissant.json")
+    assert tree(tmp_path / "third", without=skip) == tree(tmp_path / "out", without=skip)
+
+
+def test_commands_say_what_went_and_why(tmp_path, items):
+    raw = str(write(tmp_path / "raw.jsonl", ROWS))
+    quiz = items["decontaminate"]["against"]["quiz"][0]
+    for words, said in (
+        (["dedup", raw], "20 exact_duplicate" if False else "exact_duplicate"),
+        (["filter", raw, "--where", "few_words=n_words < 5", "--mask", "email"], "few_words"),
+        (["decontaminate", raw, "--against", quiz], "2 items of quiz in 2 documents"),
+    ):
+        done = CliRunner().invoke(main, [*words, "--out", str(tmp_path / words[0]), "--quiet"])
+        assert done.exit_code == 0, done.output
+        assert said in done.output and "documents are left" in done.output
+        help_text = CliRunner().invoke(main, [words[0], "--help"]).output
+        assert "Example" in help_text
+
+
+def test_tags_are_a_column_of_what_is_kept(tmp_path, items):
+    for form in ("jsonl", "parquet"):
+        raw = write(tmp_path / f"raw.{form}", ROWS)
+        curate.clean(raw, out=tmp_path / form, decontaminate=items["decontaminate"] | {"mode": "tag"})
+        tags = {row["id"]: row["curate_tags"] for row in shards(tmp_path / form).to_pylist() if row["curate_tags"]}
+        assert tags == {"d20": "quiz", "d21": "quiz"}
