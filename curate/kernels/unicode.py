@@ -3,15 +3,40 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
-WORD, SPACE, CHANGES, CASED, IGNORABLE = 1, 2, 4, 8, 16
+WORD, SPACE, CHANGES, CASED, IGNORABLE, ALONE, BLANK, MARK = 1, 2, 4, 8, 16, 32, 64, 128
 N_CODE_POINTS = 0x110000
 EXPANDS = N_CODE_POINTS  # `lower` of N_CODE_POINTS + i is row i of `expansions`
 CAPITAL_SIGMA, SIGMA, FINAL_SIGMA = 0x3A3, 0x3C3, 0x3C2
+# The blocks of scripts that are written without spaces between words.
+UNSPACED = (
+    (0x0E00, 0x0FFF),  # Thai, Lao, Tibetan
+    (0x1000, 0x109F),  # Myanmar
+    (0x1780, 0x17FF),  # Khmer
+    (0x1950, 0x19FF),  # Tai Le, New Tai Lue, Khmer symbols
+    (0x1A20, 0x1AAF),  # Tai Tham
+    (0x1B00, 0x1B7F),  # Balinese
+    (0x2E80, 0x2FDF),  # radicals of Han
+    (0x3005, 0x3007),  # marks of iteration, zero
+    (0x3021, 0x3029),  # numerals
+    (0x3031, 0x312F),  # Hiragana, Katakana, Bopomofo
+    (0x31A0, 0x31FF),  # more Bopomofo, strokes, more Katakana
+    (0x3400, 0x4DBF),  # Han
+    (0x4E00, 0xA4CF),  # Han, Yi
+    (0xA980, 0xA9FF),  # Javanese, more Myanmar
+    (0xAA60, 0xAADF),  # more Myanmar, Tai Viet
+    (0xF900, 0xFAFF),  # Han
+    (0xFF66, 0xFF9F),  # Katakana of half width
+    (0x1AFF0, 0x1B2FF),  # more Kana, Nushu
+    (0x20000, 0x3FFFF),  # Han
+)
+ZERO_WIDTH = (0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF)
+CONTROLS = ((0x00, 0x1F), (0x7F, 0x9F))
 
 
 class UnicodeTables(NamedTuple):
@@ -34,6 +59,11 @@ def unicode_tables() -> UnicodeTables:
     for pattern, flag in ((r"\w+", WORD), (r"\s+", SPACE)):
         for match in re.finditer(pattern, chars):
             flags[encodable[match.start() : match.end()]] |= flag
+    flags[(flags & SPACE) > 0] |= BLANK
+    flags[list(ZERO_WIDTH)] |= BLANK
+    for ranges, flag in ((CONTROLS, BLANK), (UNSPACED, ALONE)):
+        for low, high in ranges:
+            flags[low : high + 1] |= flag
     cased = encodable[(encodable < 0x20000) | (encodable >> 12 == 0xE0)]  # beyond: ideographs, private use
     lower, expansions = _lower(cased)
     flags[lower != points.view(np.int32)] |= CHANGES
@@ -42,6 +72,18 @@ def unicode_tables() -> UnicodeTables:
     flags[cased[final_alone]] |= CASED
     flags[cased[final_after_letter & ~final_alone]] |= IGNORABLE
     return UnicodeTables(flags, lower, expansions)
+
+
+@cache
+def tables_with_marks() -> UnicodeTables:
+    """`unicode_tables` with `MARK` of what combines with a letter, such as the vowel signs of Devanagari."""
+    tables = unicode_tables()
+    flags = tables.flags.copy()
+    for low, high in ((0x300, 0x1F000), (0xE0100, 0xE01F0)):  # beyond there are none, and to ask takes time
+        for point in range(low, high):
+            if unicodedata.category(chr(point))[0] == "M":
+                flags[point] |= MARK
+    return tables._replace(flags=flags)
 
 
 def _lower(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

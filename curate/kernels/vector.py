@@ -60,6 +60,21 @@ def copy_64(typing_context: Any, source: Any, i: Any, out: Any, k: Any) -> Any:
     return types.uint64(source, types.int64, out, types.int64), codegen
 
 
+@intrinsic
+def copy_spaced(typing_context: Any, source: Any, i: Any, out: Any, k: Any, blanks: Any) -> Any:
+    """Copy 64 bytes from ``source[i:]`` to ``out[k:]``, a space for each byte whose bit of ``blanks`` is set."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value = _load(context, builder, signature.args[0], args[0], args[1], _VECTOR)
+        chosen = builder.bitcast(args[4], ir.VectorType(ir.IntType(1), WIDTH))
+        spaced = builder.select(chosen, _splat(ord(" ")), value)
+        store = builder.store(spaced, pointer(context, builder, signature.args[2], args[2], args[3], _VECTOR))
+        store.align = 1
+        return context.get_dummy_value()
+
+    return types.void(source, types.int64, out, types.int64, types.uint64), codegen
+
+
 def _mask(test: Any) -> Any:
     """An intrinsic ``(bytes, i) -> uint64`` whose bit j is ``test`` of byte i + j."""
 
@@ -80,7 +95,11 @@ def _is_folded_word(builder: Any, v: Any) -> Any:
 
 
 word_mask = _mask(_is_folded_word)  # ASCII \w of text that is lowered already
+letter_mask = _mask(lambda b, v: b.or_(_in_range(b, v, ord("a"), 26), _in_range(b, v, ord("0"), 10)))  # and digits
 space_mask = _mask(lambda b, v: b.or_(_in_range(b, v, 9, 5), _in_range(b, v, 28, 5)))  # ASCII \s of `re`
+blank_mask = _mask(  # space and controls
+    lambda b, v: b.or_(b.icmp_unsigned("<", v, _splat(33)), b.icmp_unsigned("==", v, _splat(127)))
+)
 high_mask = _mask(lambda b, v: b.icmp_signed("<", v, _splat(0)))  # bytes >= 0x80
 bit0_mask = _mask(lambda b, v: b.icmp_unsigned("!=", b.and_(v, _splat(1)), _splat(0)))
 bit1_mask = _mask(lambda b, v: b.icmp_unsigned("!=", b.and_(v, _splat(2)), _splat(0)))
