@@ -31,8 +31,9 @@ class Buckets:
     pairs would give. Large is a bucket that has more pairs than ``max_bucket`` documents a document would make; so the
     work is linear in the number of documents.
 
-    Tables: "buckets" (key, rank, large), "candidates" (part, row), "pairs-<round>" (a_part, a_row, b_part, b_row, earlier, later: by partitions
-    and rows), "large" (key, rank, seen and hub: bits of the rounds in which it was kept, and a hub).
+    Tables: "buckets" (key, rank, large); "candidates" (part, row); "pairs-<round>" (a_part, a_row, b_part, b_row,
+    earlier, later), by partitions and rows; "large" (key, rank, seen, hub, kept), the members of large buckets and the
+    rounds, as bits, in which one was kept, and was a hub.
     """
 
     def __init__(self, ranks: Ranks, max_bucket: int) -> None:
@@ -96,7 +97,7 @@ class Buckets:
 
     def _write_candidates(self) -> None:
         """All documents that are, or may later be, in a candidate pair."""
-        docs = f"(SELECT file_row_number AS rank, part, row FROM {self.tables.scan('docs', numbered=True)})"
+        docs = self.ranks.docs("part, row")
         self.tables.write(
             "candidates",
             f"SELECT part, row FROM (SELECT DISTINCT rank FROM {self.tables.scan('buckets')}) JOIN {docs} USING (rank) "
@@ -106,12 +107,14 @@ class Buckets:
     def _write_pairs(self, *queries: str) -> None:
         """Make "pairs-<round>" of pairs (earlier, later) that were in no round before."""
         tables, n = self.tables, self.n_rounds
-        packed = " UNION ALL ".join(f"SELECT (earlier::UBIGINT << 32) | later AS pair FROM ({query})" for query in queries)
+        packed = " UNION ALL ".join(
+            f"SELECT (earlier::UBIGINT << 32) | later AS pair FROM ({query})" for query in queries
+        )
         new = f"SELECT DISTINCT pair FROM ({packed})"
         if n:
             before = tables.scan(*(f"pairs-{i}" for i in range(n)))
             new = f"{new} ANTI JOIN (SELECT (earlier::UBIGINT << 32) | later AS pair FROM {before}) USING (pair)"
-        docs = f"(SELECT file_row_number AS rank, part, row FROM {tables.scan('docs', numbered=True)})"
+        docs = self.ranks.docs("part, row")
         tables.write(
             f"pairs-{n}",
             "SELECT a.part AS a_part, a.row AS a_row, b.part AS b_part, b.row AS b_row, "

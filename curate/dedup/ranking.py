@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +36,10 @@ class SignatureFile:
 
 @dataclass(frozen=True)
 class Part:
-    """A signature file, and how many rows it and those before it have."""
+    """A signature file, its place in what was given, and how many rows those before it and it have."""
 
     file: SignatureFile
+    index: int
     first: int
     n_docs: int
 
@@ -55,16 +57,17 @@ class Ranks:
         self.tables = tables
         if not files:
             raise UsageError("no partitions to look for duplicates in; give at least one")
-        ordered = sorted(files, key=lambda file: (not file.against, file.name))
-        for one, next_one in zip(ordered, ordered[1:], strict=False):
-            if (one.name, one.against) == (next_one.name, next_one.against):
+        order = sorted(range(len(files)), key=lambda i: (not files[i].against, files[i].name))
+        ordered = [files[i] for i in order]
+        for one, other in pairwise(ordered):
+            if (one.name, one.against) == (other.name, other.against):
                 raise UsageError(f"{one.name}: two partitions have this name; give each its own")
         counts = [count_rows(file.path) for file in ordered]
         firsts = np.cumsum([0, *counts])
         self.n_docs = int(firsts[-1])
         if self.n_docs > MOST:
             raise ResourceError(f"{self.n_docs:,} documents are over {MOST:,}; look for duplicates in shares of them")
-        self.parts = [Part(file, int(first), n) for file, first, n in zip(ordered, firsts, counts, strict=False)]
+        self.parts = [Part(files[i], i, int(first), n) for i, first, n in zip(order, firsts[:-1], counts, strict=True)]
         self.n_against = sum(part.n_docs for part in self.parts if part.file.against)
         self._path = tables.folder / "ranks"
         self._write()
@@ -84,6 +87,10 @@ class Ranks:
             places = firsts[numpy(table["part"])] + numpy(table["place"])
             ranks[places] = np.arange(rank, rank + len(places), dtype=np.uint32)
             rank += len(places)
+
+    def docs(self, columns: str) -> str:
+        """What to write after FROM for ``rank`` and some columns of "docs"."""
+        return f"(SELECT file_row_number AS rank, {columns} FROM {self.tables.scan('docs', numbered=True)})"
 
     def of(self, part: Part) -> np.ndarray:
         """uint32[n_docs of the part]: the ranks of its signature file's rows."""

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from curate.errors import CorruptError, InputError
+from curate.features.shingles import ShingleSets
 from curate.io.paths import atomic
-from curate.kernels.clustering import Sets
 
 MAGIC = 0x5348_494E_474C_4531
 
@@ -41,15 +41,15 @@ def write_shingles(path: Path, batches: Iterable[tuple[np.ndarray, np.ndarray, n
 
 
 @dataclass(frozen=True)
-class ShingleSets:
+class StoredSets:
     """``rows``: int64[n], of the documents; ``sets``: theirs, mapped from the file."""
 
     path: Path
     rows: np.ndarray
-    sets: Sets
+    sets: ShingleSets
 
     @classmethod
-    def open(cls, path: Path) -> ShingleSets:
+    def open(cls, path: Path) -> StoredSets:
         """Those that `write_shingles` wrote.
 
         Raises
@@ -62,7 +62,7 @@ class ShingleSets:
         if words[-1] != MAGIC or start < 0 or words[-3] != start:
             raise CorruptError(f"{path}: no file of shingle sets, or a part of one; delete it and run again")
         rows, offsets = words[start : start + n], words[start + n : start + 2 * n + 1]
-        return cls(path, np.asarray(rows), Sets(np.asarray(offsets), np.asarray(words[:start].view(np.uint64))))
+        return cls(path, np.asarray(rows), ShingleSets(np.asarray(offsets), np.asarray(words[:start].view(np.uint64))))
 
     def find(self, rows: np.ndarray) -> np.ndarray:
         """int64[n]: which of the sets are those of rows (int64[n]).

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.dedup.sets import ShingleSets
+from curate.dedup.sets import StoredSets
 from curate.dedup.tables import Tables
 from curate.io.paths import atomic
 from curate.io.tables import numpy
@@ -33,7 +33,7 @@ class Run:
 
 
 def verify_pairs(
-    tables: Tables, number: int, sets_of: Callable[[int], ShingleSets], threshold: float
+    tables: Tables, number: int, sets_of: Callable[[int], StoredSets], threshold: float
 ) -> tuple[int, int]:
     """Make "edges-<round>" (later, earlier, similarity) of the pairs of a round whose similarity is high enough.
 
@@ -78,11 +78,11 @@ def _runs(tables: Tables, name: str) -> Iterator[Run]:
 class _LastTwo:
     """The shingle sets of partitions, of which the last two stay open."""
 
-    def __init__(self, sets_of: Callable[[int], ShingleSets]) -> None:
+    def __init__(self, sets_of: Callable[[int], StoredSets]) -> None:
         self._sets_of = sets_of
-        self._open: dict[int, ShingleSets] = {}
+        self._open: dict[int, StoredSets] = {}
 
-    def __call__(self, part: int) -> ShingleSets:
+    def __call__(self, part: int) -> StoredSets:
         found = self._open.pop(part, None) or self._sets_of(part)
         self._open[part] = found  # the last in order
         while len(self._open) > 2:

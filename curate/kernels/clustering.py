@@ -8,6 +8,8 @@ import numpy as np
 
 from curate.kernels.native import Kernel
 
+Arrays = tuple[np.ndarray, np.ndarray]
+
 _mark, _marked, _clear = Kernel("clusters", "mark"), Kernel("clusters", "marked"), Kernel("clusters", "clear")
 _jaccard_between, _keep_centres = Kernel("clusters", "jaccard_between"), Kernel("clusters", "keep_centres")
 
@@ -39,6 +41,7 @@ class Bits:
     """A bit for each document, all of them set at first."""
 
     def __init__(self, n: int) -> None:
+        self.n = n
         self.words = np.full((n + 7) // 8, 0xFF, np.uint8)
 
     def __getitem__(self, places: np.ndarray) -> np.ndarray:
@@ -49,24 +52,25 @@ class Bits:
         """Clear them at places (integers[n])."""
         _clear(self.words, np.ascontiguousarray(places, np.uint64))
 
+    def count(self) -> int:
+        """How many are set."""
+        return int(np.bitwise_count(self.words).sum(dtype=np.int64)) - (8 * len(self.words) - self.n)
+
     def copy(self) -> Bits:
         """The same bits, to be changed."""
         other = Bits(0)
+        other.n = self.n
         other.words = self.words.copy()
         return other
 
 
-class Sets(NamedTuple):
-    """Sets of hashes: ``hashes[offsets[i]:offsets[i + 1]]``, ascending (uint64), ``offsets`` int64[n + 1]."""
+def jaccard_between(a: Arrays, b: Arrays, pairs: np.ndarray, threshold: float) -> np.ndarray:
+    """float64[n]: Jaccard similarities of pairs of sets, 0 where the sizes alone say that it is under the threshold.
 
-    offsets: np.ndarray
-    hashes: np.ndarray
-
-
-def jaccard_between(a: Sets, b: Sets, pairs: np.ndarray, threshold: float) -> np.ndarray:
-    """float64[n]: Jaccard similarities of pairs (int64[n, 2]: of which set of ``a`` with which of ``b``).
-
-    It is 0 where the sizes alone say that it is under the threshold.
+    Parameters
+    ----------
+    a, b : ``(offsets, hashes)``, sets ``hashes[offsets[i]:offsets[i + 1]]`` (uint64, ascending; int64[n + 1]).
+    pairs : int64[n, 2], of which set of ``a`` with which of ``b``.
     """
     out = np.empty(len(pairs))
     _jaccard_between(*a, *b, np.ascontiguousarray(pairs, np.int64), float(threshold), out)
