@@ -863,3 +863,45 @@ def mds_shards(samples, columns, limit):
         raw = {"basename": name, "bytes": len(data), "hashes": {"sha256": hashlib.sha256(data).hexdigest()}}
         entries.append({"samples": len(run), "raw_data": raw, "zip_data": None} | config)
     return files, {"version": 2, "shards": entries}
+
+
+# ---- duplicates, of documents {"id", "path", "row", "digest", "set", "keys", "prefer", "against"}, quadratic
+
+
+def rank_of(doc):
+    prefer = doc["prefer"]
+    return (not doc["against"], prefer is None, -(prefer or 0.0), doc["id"].encode(), doc["path"], doc["row"])
+
+
+def jaccard(a, b):
+    return len(a & b) / len(a | b) if a | b else 0.0
+
+
+def duplicates(docs, threshold, short="exact", candidate=lambda a, b: True):
+    """{place of a removed document: (reason, place of the matched one, place of the kept one, similarity)}"""
+    order = sorted(range(len(docs)), key=lambda i: rank_of(docs[i]))
+    removed, first, kept = {}, {}, []
+    for i in order:
+        doc = docs[i]
+        if short == "keep" and not doc["set"]:
+            continue
+        if (twin := first.setdefault(doc["digest"], i)) != i:
+            if not doc["against"]:
+                removed[i] = ("exact_duplicate", twin, twin, 1.0)
+            continue
+        if not doc["set"]:
+            continue
+        near = [
+            (jaccard(doc["set"], docs[j]["set"]), -place, j)
+            for place, j in enumerate(kept)
+            if not doc["against"] and candidate(doc, docs[j]) and jaccard(doc["set"], docs[j]["set"]) >= threshold
+        ]
+        if near:
+            similarity, _, j = max(near)
+            removed[i] = ("near_duplicate", j, j, similarity)
+        else:
+            kept.append(i)
+    return {
+        i: (reason, j, removed[j][2] if j in removed else j, similarity)
+        for i, (reason, j, _, similarity) in removed.items()
+    }

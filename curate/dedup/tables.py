@@ -1,0 +1,80 @@
+"""Queries over files that are larger than memory: DuckDB reads Parquet, sorts and joins on disk, writes Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from curate.errors import ResourceError
+from curate.io.paths import atomic
+from curate.io.tables import batches
+
+ROWS_AT_ONCE = 100_000
+LEAST_MB = 100  # that DuckDB sorts with
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Tables of a folder: ``name`` is the file ``name.parquet``.
+
+    Parameters
+    ----------
+    folder : of the tables, and for what does not fit into memory.
+    memory_limit : bytes, for a query. workers : threads.
+    """
+
+    folder: Path
+    memory_limit: int
+    workers: int
+
+    def path(self, name: str) -> Path:
+        return self.folder / f"{name}.parquet"
+
+    def scan(self, *names: str, numbered: bool = False) -> str:
+        """What to write after FROM for the rows of tables; ``numbered``: with ``file_row_number``."""
+        return scan([self.path(name) for name in names], numbered=numbered)
+
+    def write(self, name: str, query: str) -> None:
+        """Make a table of the rows of a query, in its order where it has one.
+
+        Raises
+        ------
+        ResourceError : memory or disk does not suffice.
+        """
+        import duckdb
+
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            "autoinstall_known_extensions": False,
+            "memory_limit": f"{max(LEAST_MB, self.memory_limit // 1_000_000)}MB",
+            "temp_directory": str(self.folder / "spilled"),
+            "threads": self.workers,
+            "preserve_insertion_order": False,  # what has no order is spilled; ORDER BY holds all the same
+        }
+        with atomic(self.path(name)) as part, duckdb.connect(config=settings) as con:
+            try:
+                con.execute(
+                    f"COPY ({query}) TO {quoted(part)} (FORMAT parquet, COMPRESSION lz4, ROW_GROUP_SIZE {ROWS_AT_ONCE})"
+                )
+            except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
+                raise ResourceError(
+                    f"{self.folder}: duplicates could not be joined ({str(error).splitlines()[0]}); free some disk, or "
+                    "raise --memory-limit, and run the same command again"
+                ) from error
+
+    def read(self, name: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """A table's rows, some at a time."""
+        yield from batches(self.path(name), columns)
+
+
+def scan(paths: Sequence[Path], *, numbered: bool = False) -> str:
+    """What to write after FROM for the rows of Parquet files; ``numbered``: with ``file_row_number``."""
+    files = ", ".join(quoted(path) for path in paths)
+    # without can_have_nan DuckDB would take files of Arrow's to have none (duckdb issue 25521)
+    return f"read_parquet([{files}], can_have_nan = true, file_row_number = {str(numbered).lower()})"
+
+
+def quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
