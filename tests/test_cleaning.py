@@ -223,4 +223,4 @@ def test_tags_are_a_column_of_what_is_kept(tmp_path, items):
         raw = write(tmp_path / f"raw.{form}", ROWS)
         curate.clean(raw, out=tmp_path / form, decontaminate=items["decontaminate"] | {"mode": "tag"})
         tags = {row["id"]: row["curate_tags"] for row in shards(tmp_path / form).to_pylist() if row["curate_tags"]}
-        assert tags == {"d20": "quiz", "d21": "quiz"}
+        assert tags == {"d20": ["quiz"], "d21": ["quiz"]}

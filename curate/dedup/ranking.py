@@ -25,13 +25,15 @@ class SignatureFile:
     ----------
     path : Parquet file with a row for each document that takes part: doc_id, row, prefer, source, digest, n_shingles,
         band_00, band_01, ...
-    name : what the partition is called in results, and ordered by where ids are equal.
+    name : what its file is called in results, and ordered by where ids are equal.
+    start : its first row in that file.
     against : of the existing set, whose documents come first and always stay.
     """
 
     path: Path
     name: str
     against: bool = False
+    start: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,11 @@ class Ranks:
         self.tables = tables
         if not files:
             raise UsageError("no partitions to look for duplicates in; give at least one")
-        order = sorted(range(len(files)), key=lambda i: (not files[i].against, files[i].name))
+        order = sorted(range(len(files)), key=lambda i: (not files[i].against, files[i].name, files[i].start))
         ordered = [files[i] for i in order]
         for one, other in pairwise(ordered):
-            if (one.name, one.against) == (other.name, other.against):
-                raise UsageError(f"{one.name}: two partitions have this name; give each its own")
+            if (one.name, one.against, one.start) == (other.name, other.against, other.start):
+                raise UsageError(f"{one.name}: two partitions begin at row {one.start:,} of it; give each its own start")
         counts = [count_rows(file.path) for file in ordered]
         firsts = np.cumsum([0, *counts])
         self.n_docs = int(firsts[-1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -139,7 +138,6 @@ class DedupSpec:
         return bands_and_rows(self.threshold, self.num_perm)
 
     def as_dict(self) -> dict[str, Any]:
-        """All that the result depends on, in plain values."""
+        """All settings, in plain values."""
         bands, rows = self.banding
-        against, unicode = list(self.against), unicodedata.unidata_version
-        return asdict(self) | {"bands": bands, "rows": rows, "against": against, "unicode": unicode}
+        return asdict(self) | {"bands": bands, "rows": rows, "against": list(self.against)}

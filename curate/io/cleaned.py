@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EDIT = pa.struct([("start", pa.int64()), ("stop", pa.int64()), ("text", pa.large_string())])
 """Bytes ``start:stop`` of a text in UTF-8 become ``text``."""
 VERDICTS = pa.schema(
-    [("row", pa.int64()), ("reason", pa.string()), ("edits", pa.large_list(EDIT)), ("tags", pa.string())]
+    [("row", pa.int64()), ("reason", pa.string()), ("edits", pa.large_list(EDIT)), ("tags", pa.list_(pa.string()))]
 )
 CLEANED = "cleaned"  # in the folder of a run
 _HELD = 8  # partitions whose verdicts are held

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.decontamination import Index
+from curate.decontamination import Index, Summary, read_items
 from curate.engines import Engine
 from curate.engines.allocator import BASE_BYTES
 from curate.engines.resources import Resources
@@ -65,7 +65,7 @@ class Cleaning:
             if column not in columns:
                 raise unknown("column to clean by", column, columns)
         carry = (SOURCE,) if SOURCE in columns else ()
-        key = digest([FORMAT, spec.as_dict(), self._contents(spec), carry])
+        key = digest([FORMAT, spec.identity(), self._contents(spec), carry])
         return replace(corpus, cleaned=Cleaned(str(self.there / CLEANED), key))
 
     def _contents(self, spec: CleanSpec) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class Cleaning:
         if spec.decontaminate is not None:
             found["benchmarks"] = {
                 name: [hash_file(source.path)[1] for source in find(paths)[0]]
-                for name, paths in spec.decontaminate.against.items()
+                for name, paths in spec.decontaminate.benchmarks().items()
             }
         return found
 
@@ -112,14 +112,13 @@ class Cleaning:
             return dict(noted["found"])
         job = self._job(spec, corpus)
         found: dict[str, Any] = {}
-        if spec.decontaminate is not None:
-            found["benchmarks"] = self._index(job)
+        index = None if spec.decontaminate is None else self._index(job)
         looked = self._each("clean", partial(look_partition, job), corpus.partitions, job.alone)
         sources = Sources()
         for part in looked:
             sources.merge(part["sources"])
-        if spec.decontaminate is not None:
-            found["contamination"] = self._matches(job)
+        if index is not None:
+            found["contamination"] = self._matches(job, index)
         if spec.filters is not None and spec.filters.mask:
             found["masked"] = _added(part["masked"] for part in looked)
         if spec.dedup is not None:
@@ -147,29 +146,22 @@ class Cleaning:
             corpus.cleaned.key,
         )
 
-    def _index(self, job: CleanJob) -> dict[str, Any]:
-        """Index the evaluation items; returns how many there are by benchmark, and how many cannot be looked for."""
+    def _index(self, job: CleanJob) -> Index:
+        """Index the evaluation items, for all who look."""
         assert job.spec.decontaminate is not None
-        index = Index.build(job.spec.decontaminate)
+        index = Index.build(read_items(job.spec.decontaminate), job.spec.decontaminate)
         index.save(job.index)
-        return index.summary
+        return index
 
-    def _matches(self, job: CleanJob) -> dict[str, Any]:
-        """Gather the matches of all partitions into one file; returns how many there are by benchmark."""
-        by: dict[str, dict[str, Any]] = {}
-        with TableWriter(self.there / CONTAMINATION) as writer:
+    def _matches(self, job: CleanJob, index: Index) -> dict[str, Any]:
+        """Gather the matches of all partitions into one file; returns what was found of each benchmark."""
+        summary = Summary(index)
+        with TableWriter(self.there / CONTAMINATION, MATCHES) as writer:
             for path in map(job.matches, job.corpus.partitions):
                 for table in batches(path) if path.exists() else ():
                     writer.add(table)
-                    for row in table.select(["benchmark", "item", "kind", "doc_id"]).to_pylist():
-                        of = by.setdefault(row["benchmark"], {"items": set(), "documents": set(), "kinds": {}})
-                        of["items"].add(row["item"])
-                        of["documents"].add(row["doc_id"])
-                        of["kinds"][row["kind"]] = of["kinds"].get(row["kind"], 0) + 1
-        return {
-            name: {"n_items": len(of["items"]), "n_documents": len(of["documents"]), "kinds": of["kinds"]}
-            for name, of in sorted(by.items())
-        }
+                    summary.add_rows(table)
+        return summary.as_dict()["benchmarks"]
 
     def _duplicates(self, job: CleanJob, sources: Sources) -> dict[str, Any]:
         """Find duplicates; what goes for that is added to what goes already."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.decontamination import DecontaminationSpec, Index
+from curate.decontamination import DecontaminationSpec, Index, read_items
 from curate.dedup import DedupSpec, Signer
 from curate.engines.base import BatchEngine
 from curate.errors import InputError, UsageError
@@ -68,6 +69,10 @@ class CleanSpec:
     def as_dict(self) -> dict[str, Any]:
         """All settings, by step."""
         return {name: spec.as_dict() for name, spec in self.steps.items()}
+
+    def identity(self) -> dict[str, Any]:
+        """What the result depends on beside files."""
+        return self.as_dict() | {"unicode": unicodedata.unidata_version}
 
     def changed(self) -> dict[str, dict[str, Any]]:
         """The settings that are not as they are by default, by step."""
@@ -178,23 +183,26 @@ class Looking:
         if spec.dedup is not None:
             signer = Signer(spec.dedup)
         if index is None and spec.decontaminate is not None:
-            index = Index.build(spec.decontaminate)
+            index = Index.build(read_items(spec.decontaminate), spec.decontaminate)
         return cls(spec, None if spec.filters is None else Filters(spec.filters), index, signer)
 
     def at(self, docs: Documents, path: str = "") -> Looked:
         """``path``: of the file that they are in, for messages."""
         n = len(docs)
-        reasons, tags = pa.nulls(n, pa.string()), pa.nulls(n, pa.string())
+        reasons, tags = pa.nulls(n, pa.string()), pa.nulls(n, pa.list_(pa.string()))
         edits: list[Edits] = []
         matches, signatures = None, None
         masked: Mapping[str, int] = {}
         if self.index is not None:
-            assert self.spec.decontaminate is not None
+            spec = self.spec.decontaminate
+            assert spec is not None
             found = self.index.find(docs.texts)
-            verdict = found.verdicts(docs.texts, self.spec.decontaminate)
-            reasons, tags = verdict.reason, verdict.tags
-            edits.append(verdict.edits)
-            matches = found.table
+            reasons, matches = found.verdicts(spec), found.table
+            if spec.mode == "cut":
+                edits.append(found.cuts())
+            elif spec.mode == "tag":
+                names = found.tags()
+                tags = pc.if_else(pc.greater(pc.list_value_length(names), 0), names, None)
         if self.filters is not None:
             filtered = self.filters.look(docs.texts, docs.typed)
             reasons = pc.coalesce(reasons, filtered.reason)
