@@ -152,12 +152,24 @@ def test_a_source_that_would_nearly_all_go_is_refused_though_the_corpus_would_no
 
 
 def test_short_texts_are_not_all_equal(tmp_path):
-    poems = ["白日依山盡", "黃河入海流", "欲窮千里目", "更上一層樓", "ok", "yes", "no", "thank you", "", "😀😀😀😀", "😀😀"]
+    poems = [
+        "白日依山盡",
+        "黃河入海流",
+        "欲窮千里目",
+        "更上一層樓",
+        "ok",
+        "yes",
+        "no",
+        "thank you",
+        "",
+        "😀😀😀😀",
+        "😀😀",
+    ]
     write(tmp_path / "raw.jsonl", [{"id": str(i), "text": text} for i, text in enumerate([*poems, "ok"])])
     curate.clean(tmp_path / "raw.jsonl", out=tmp_path / "out", **DEDUP)
-    assert reasons(tmp_path / "out") == {"4" if "11" < "4" else "11": "exact_duplicate"} or reasons(tmp_path / "out") == {
-        "4": "exact_duplicate"
-    }
+    assert reasons(tmp_path / "out") == {"4" if "11" < "4" else "11": "exact_duplicate"} or reasons(
+        tmp_path / "out"
+    ) == {"4": "exact_duplicate"}
     curate.clean(tmp_path / "raw.jsonl", out=tmp_path / "kept", dedup={"short": "keep"})
     assert reasons(tmp_path / "kept") == {}
 

@@ -63,7 +63,9 @@ class Ranks:
         ordered = [files[i] for i in order]
         for one, other in pairwise(ordered):
             if (one.name, one.against, one.start) == (other.name, other.against, other.start):
-                raise UsageError(f"{one.name}: two partitions begin at row {one.start:,} of it; give each its own start")
+                raise UsageError(
+                    f"{one.name}: two partitions begin at row {one.start:,} of it; give each its own start"
+                )
         counts = [count_rows(file.path) for file in ordered]
         firsts = np.cumsum([0, *counts])
         self.n_docs = int(firsts[-1])

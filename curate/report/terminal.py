@@ -229,8 +229,17 @@ def _reasons(removed: Mapping[str, int]) -> str:
     return ", ".join(f"{n:,} {_line(reason)}" for reason, n in ordered[:3]) + more
 
 
-def _duplicates(of: Mapping[str, Any]) -> str:
-    raise NotImplementedError
+def _duplicates(of: Mapping[str, int]) -> str:
+    kinds = [
+        (of[kind], name) for kind, name in (("exact", "equal"), ("near", "near"), ("semantic", "alike by vectors"))
+    ]
+    text = (
+        f"copies   {', '.join(f'{n:,} {name}' for n, name in kinds if n) or 'none'}; {of['clusters']:,} documents have "
+        f"some, the most {of['largest_cluster'] - 1:,}; {of.get('candidate_pairs', 0):,} pairs compared"
+    )
+    if of.get("not_compared"):
+        text += f"; {of['not_compared']:,} documents of very common templates were not compared with all of the others"
+    return text if of["clusters"] else "copies   none"
 
 
 def rules_text(rules: Sequence[Mapping[str, Any]]) -> str:

@@ -25,9 +25,10 @@ from curate.errors import RemovalError, UsageError, unknown
 from curate.io.cleaned import CLEANED, VERDICTS, Cleaned, Verdicts
 from curate.io.corpus import Corpus, hash_file
 from curate.io.paths import find, is_remote, remove_tree
-from curate.io.run import CONTAMINATION, DUPLICATES, RunFolder, digest, read_json, write_json
+from curate.io.run import CONTAMINATION, DUPLICATES, RunFolder, digest, of_run, read_json, write_json
 from curate.io.scratch import scratch_folder
 from curate.io.tables import TableWriter, batches, write_table
+from curate.io.targets import Paths, listed_paths
 from curate.progress import Progress
 from curate.selection.asked import ScoringSpec
 from curate.steps.clean import FORMAT, SOURCE, CleanJob, CleanSpec, Sources, look_partition
@@ -76,6 +77,9 @@ class Cleaning:
                 name: [hash_file(source.path)[1] for source in find(paths)[0]]
                 for name, paths in spec.decontaminate.benchmarks().items()
             }
+        if spec.dedup is not None:
+            files = (find(listed_paths(of_run(path, None)[1]))[0] for path in spec.dedup.against)
+            found["existing"] = [[hash_file(source.path)[1] for source in some] for some in files]
         return found
 
     # ---- doing it
@@ -166,6 +170,9 @@ class Cleaning:
     def _duplicates(self, job: CleanJob, sources: Sources) -> dict[str, Any]:
         """Find duplicates; what goes for that is added to what goes already."""
         members = [Member(job, partition) for partition in job.corpus.partitions]
+        assert job.spec.dedup is not None
+        for i, path in enumerate(job.spec.dedup.against):
+            members += self._existing(job, path, self.work / f"against-{i}")
         with self._local() as folder:
             dedup = Dedup(members, folder, self.resources.memory_limit - BASE_BYTES, self.engine.here.workers, self._on)
             found = dedup.find(self.there / DUPLICATES)
@@ -175,6 +182,18 @@ class Cleaning:
             for row in table.group_by(["source", "reason"]).aggregate([([], "count_all")]).to_pylist():
                 sources.count(row["source"], row["reason"], row["count_all"], new=False)
         return found.summary
+
+    def _existing(self, job: CleanJob, path: str, folder: Path) -> list[Member]:
+        """The partitions of a corpus that stays as it is, signed; of a run that is what it kept."""
+        corpus, job = self._other(path, job.corpus), replace(job, spec=CleanSpec(dedup=job.spec.dedup), columns=())
+        other = replace(job, corpus=corpus, carry=(), folder=folder, signatures=folder / "signatures")
+        self._each("sign", partial(look_partition, other), corpus.partitions, other.alone)
+        return [Member(other, partition, against=True) for partition in corpus.partitions]
+
+    def _other(self, path: str, raw: Corpus) -> Corpus:
+        """A corpus that raw is compared with; text and ids are in columns of the same names."""
+        files: Paths = of_run(path, None)[1]
+        return scan(files, text_column=raw.text_column, id_column=raw.id_column, over=self.engine.map)
 
     def _gone(self, index: int) -> Path:
         """Of the rows of a partition that go as duplicates."""

@@ -9,7 +9,7 @@ from typing import Any
 from curate.engines import Engine
 from curate.metrics.diagnostics import Diagnostics, shares, warnings
 from curate.metrics.weights import LengthHistogram
-from curate.scorers import Dsir
+from curate.scorers import Dsir, Everything
 from curate.selection.scored import Scored
 from curate.steps.decision import DrawSpec
 from curate.steps.scoretable import Statistics, add_sizes, duplicate_ids
@@ -59,7 +59,7 @@ def diagnose(
             normalize=model.normalize if isinstance(model, Dsir) else None,
             adequacy=model.adequacy_[i] if isinstance(model, Dsir) else None,
         )
-        texts += warnings(one)
+        texts += [] if isinstance(model, Everything) else warnings(one)
         all_of_it.append(one.as_dict())
     return texts + _data_warnings(scored, found, spec, kept, engine), all_of_it
 
@@ -76,7 +76,7 @@ def _data_warnings(
                 f"{LARGER_TARGET.get(name, 'others take all of it')}"
             )
     short = found.n_documents - found.n_eligible
-    if short > found.n_documents // 2:
+    if short > found.n_documents // 2 and "cleaning" not in scored.commit:
         why = ", ".join(f"{n:,} {reason}" for reason, n in sorted(found.reasons.items()))
         texts.append(f"{short:,} of {found.n_documents:,} documents have no score ({why}); see --set min_tokens")
     twice = duplicate_ids(scored.table, found.n_documents, engine)

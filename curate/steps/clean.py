@@ -21,16 +21,18 @@ from curate.dedup import DedupSpec, Signer
 from curate.engines.base import BatchEngine
 from curate.errors import InputError, UsageError
 from curate.features.edits import Edits, edited
+from curate.features.minhash import MAX_PERM
 from curate.filters import Filters, FilterSpec
 from curate.io.cleaned import VERDICTS, Cleaned
 from curate.io.corpus import Corpus, Partition
 from curate.io.run import digest, read_json, write_json
-from curate.io.tables import TableWriter
+from curate.io.tables import UNIQUE, TableWriter
 from curate.steps.documents import Documents, documents, raw_batches
 
 FORMAT = 1  # of the files that these steps make
 SOURCE = "source"  # the column by which removals are counted, and guarded
 OTHER = "(others)"
+SIGNATURES = (*UNIQUE, "digest", *(f"band_{i:02d}" for i in range(MAX_PERM)))  # columns whose values hardly repeat
 MAX_SOURCES = 1_000  # that are told apart
 Asking = Mapping[str, Any] | bool | None  # how filters, dedup and decontamination are asked for
 
@@ -242,9 +244,8 @@ def _look(job: CleanJob, partition: Partition) -> dict[str, Any]:
 
     with ExitStack() as stack:
         verdicts = stack.enter_context(TableWriter(job.path(partition), VERDICTS))
-        matches, signatures = (
-            stack.enter_context(TableWriter(path(partition))) for path in (job.matches, job.signature)
-        )
+        matches = stack.enter_context(TableWriter(job.matches(partition)))
+        signatures = stack.enter_context(TableWriter(job.signature(partition), unique=SIGNATURES))
         raw = raw_batches(job.corpus, partition, [*job.carry, *job.columns], job.batch_bytes)
         for docs, looked in job.engine.pipeline(work, raw):
             verdicts.add(_verdicts(docs, looked))
@@ -280,7 +281,7 @@ def merged(several: list[Edits]) -> Edits:
 
 def _named(found: pa.Table, docs: Documents, name: str) -> pa.Table:
     """Matches with the names of their documents instead of places in the batch."""
-    at = pa.array(found["doc"])
+    at = one_chunk(found["doc"].cast(pa.int64()))
     table = found.drop_columns(["doc"])
     path = pa.array([name] * len(found), pa.large_string())
     return pa.table(
