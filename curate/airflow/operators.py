@@ -35,7 +35,8 @@ __all__ = [
 ASKED = (
     "raw", "target", "out", "method", "settings", "budget", "draw", "seed", "threshold", "per", "proportions",
     "weights", "text_column", "id_column", "target_text_column", "holdout", "domains", "filters", "dedup",
-    "decontaminate", "max_removed", "on_bad_row", "format", "shard_size", "name", "workers", "memory_limit", "engine", "engine_options", "overwrite",
+    "decontaminate", "max_removed", "on_bad_row", "format", "shard_size", "name", "workers", "memory_limit", "engine",
+    "engine_options", "overwrite",
 )  # fmt: skip
 USED = ("workers", "memory_limit", "engine", "engine_options")  # they change how fast it is, not what comes out
 SUMMARY = "summary"  # key of what a scan counted; what it returns is what is mapped over

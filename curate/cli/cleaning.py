@@ -119,7 +119,7 @@ def max_removed_of(given: tuple[str, ...]) -> Any:
     """A share, or shares by source; None when none is given."""
     shares: dict[str, float] = {}
     for item in given:
-        source, equals, share = item.rpartition("=")
+        source, _, share = item.rpartition("=")
         try:
             shares[source] = float(share.removesuffix("%")) / (100 if share.endswith("%") else 1)
         except ValueError as error:

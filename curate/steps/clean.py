@@ -27,6 +27,7 @@ from curate.io.cleaned import VERDICTS, Cleaned
 from curate.io.corpus import Corpus, Partition
 from curate.io.run import digest, read_json, write_json
 from curate.io.tables import UNIQUE, TableWriter
+from curate.kernels.text import one_chunk
 from curate.steps.documents import Documents, documents, raw_batches
 
 FORMAT = 1  # of the files that these steps make
