@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,10 @@ class Edits:
 
     def __len__(self) -> int:
         return len(self.docs)
+
+    def __iter__(self) -> Iterator[tuple[int, int, int, str]]:
+        """``(document, start, stop, text)`` of each."""
+        return zip(self.docs.tolist(), self.starts.tolist(), self.stops.tolist(), self.texts, strict=True)
 
     @classmethod
     def of(cls, found: Iterable[tuple[int, int, int, str]]) -> Edits:

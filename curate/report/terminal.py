@@ -214,10 +214,12 @@ def cleaning_lines(of: Mapping[str, Any]) -> list[str]:
     if (duplicates := of.get("duplicates")) is not None:
         lines.append(_duplicates(duplicates))
     for name, found in of.get("contamination", {}).items():
-        kinds = ", ".join(f"{n:,} {kind}" for kind, n in found["kinds"].items())
         lines.append(
-            f"found    {found['n_items']:,} items of {_line(name)} in {found['n_documents']:,} documents ({kinds})"
+            f"found    {found['n_items_found']:,} of {found['n_items']:,} items of {_line(name)} in "
+            f"{found['n_documents']:,} documents ({found['n_items_verbatim']:,} word for word)"
         )
+        if found["n_undecidable"]:
+            lines.append(f"         {found['n_undecidable']:,} items of {_line(name)} are too short to look for")
     if of.get("masked"):
         lines.append(f"masked   {', '.join(f'{n:,} {kind}' for kind, n in of['masked'].items())}")
     return lines

@@ -23,7 +23,7 @@ from curate.engines.allocator import BASE_BYTES
 from curate.engines.resources import Resources
 from curate.errors import RemovalError, UsageError, unknown
 from curate.io.cleaned import CLEANED, VERDICTS, Cleaned, Verdicts
-from curate.io.corpus import Corpus, hash_file
+from curate.io.corpus import Corpus, hash_file, scan
 from curate.io.paths import find, is_remote, remove_tree
 from curate.io.run import CONTAMINATION, DUPLICATES, RunFolder, digest, of_run, read_json, write_json
 from curate.io.scratch import scratch_folder
@@ -160,11 +160,11 @@ class Cleaning:
     def _matches(self, job: CleanJob, index: Index) -> dict[str, Any]:
         """Gather the matches of all partitions into one file; returns what was found of each benchmark."""
         summary = Summary(index)
-        with TableWriter(self.there / CONTAMINATION, MATCHES) as writer:
+        with TableWriter(self.there / CONTAMINATION) as writer:
             for path in map(job.matches, job.corpus.partitions):
                 for table in batches(path) if path.exists() else ():
                     writer.add(table)
-                    summary.add_rows(table)
+                    summary.add_rows(table, ["path", "row"])
         return summary.as_dict()["benchmarks"]
 
     def _duplicates(self, job: CleanJob, sources: Sources) -> dict[str, Any]:

@@ -109,7 +109,8 @@ def _spec(kind: Any, name: str, asked: Asking) -> Any:
 class CleanJob:
     """What looking at a partition needs to know. ``corpus``: as the files have it. ``key``: names all that is asked.
 
-    ``carry``: the column of sources, where there is one. ``columns``: that rules and preferences go by. ``index``: file with the evaluation items.
+    ``carry``: the column of sources, where there is one. ``columns``: that rules and preferences go by. ``index``: file
+    with the evaluation items.
     """
 
     corpus: Corpus
@@ -277,7 +278,7 @@ def merged(several: list[Edits]) -> Edits:
     there = [edits for edits in several if len(edits)]
     if len(there) == 1:
         return there[0]
-    return Edits.of(edit for e in there for edit in zip(e.docs.tolist(), e.starts.tolist(), e.stops.tolist(), e.texts))
+    return Edits.of(edit for edits in there for edit in edits)
 
 
 def _named(found: pa.Table, docs: Documents, name: str) -> pa.Table:

@@ -109,7 +109,7 @@ def _load_vectors(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Dedup:
-    """Duplicates among members. ``folder``: local, for what is made on the way. ``each``: does work on some `Wanted`."""
+    """Duplicates among members. ``folder``: local, for what is made on the way. ``each``: works on some `Wanted`."""
 
     members: Sequence[Member]
     folder: Path
