@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from curate.decontamination.arrays import word_hashes
+from curate.decontamination.memory import Rows
 from curate.decontamination.spec import DecontaminationSpec
-from curate.features.edits import Edits
+from curate.features.edits import Edits, edited
 from curate.kernels.text import one_chunk
 
 if TYPE_CHECKING:
@@ -82,15 +85,12 @@ class Found:
         return pa.array([sorted(some) for some in names], pa.list_(pa.string()))
 
     def _words_left(self, docs: np.ndarray) -> np.ndarray:
-        from curate.decontamination.index import word_hashes
-        from curate.features.edits import edited
-
         texts = one_chunk(self.texts)
         left = edited(texts, self.cuts().lists(len(texts))).take(pa.array(docs))
         return np.diff(word_hashes(left)[1])
 
 
-def merged(texts: Any, rows: Any, index: Index) -> Found:
+def merged(texts: Any, rows: Rows, ids: Sequence[str], benchmarks: Sequence[str]) -> Found:
     """Rows of the kernel as a table: stretches overlap, and so does what was found in them."""
     order = np.lexsort((rows.stop, rows.start, rows.item, rows.doc))
     doc, item, kind, coverage, n_words, start, stop = (column[order] for column in rows)
@@ -109,9 +109,9 @@ def merged(texts: Any, rows: Any, index: Index) -> Found:
     else:
         stop, kind, coverage, n_words = stop[:0], kind[:0], coverage[:0], n_words[:0]
     doc, item, start = doc[firsts], item[firsts], start[firsts]
-    ids, benchmarks = ([of[i] for i in item.tolist()] for of in (index.ids, index.benchmarks))
+    names, items = ([of[i] for i in item.tolist()] for of in (benchmarks, ids))
     excerpts = _excerpts(texts, doc, start, stop)
-    columns = [doc, benchmarks, ids, [KINDS[k] for k in kind.tolist()], coverage, n_words, start, stop, excerpts]
+    columns = [doc, names, items, [KINDS[k] for k in kind.tolist()], coverage, n_words, start, stop, excerpts]
     return Found(pa.table([pa.array(c, f.type) for c, f in zip(columns, FOUND, strict=True)], schema=FOUND), texts)
 
 

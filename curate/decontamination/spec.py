@@ -30,7 +30,8 @@ class DecontaminationSpec:
     coverage : share of an item's words, 0.2 to 1, by which a document has it though no ``ngram`` words are in a row.
     min_words : items of fewer cannot be told from chance and are not looked for; those of fewer than ``ngram`` only as
         a whole. 5 to ``ngram``.
-    boilerplate : n-grams in a larger share of a benchmark's items say nothing: prompts, imports, licences.
+    boilerplate : n-grams in a larger share of a benchmark's items say nothing, such as a prompt; nor do those in more
+        than 10 items, but those in 2 do, and nothing of the usual licences does.
     mode : "remove" the document, "cut" what it has of items, or "tag" it with the benchmarks.
     min_left : a document with fewer words left after "cut" is removed.
     fields : columns of the items; without them ``text`` where there is one, else all that hold text. Several are joined

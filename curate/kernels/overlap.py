@@ -336,13 +336,13 @@ def _segments(n_words, index, work):
 
 @kernel
 def _varied(low, start, stop, marked, enough, index, work):
-    """Whether words of an item, or those ``marked``, have that many different ones that are no numbers."""
+    """Whether words of an item, or those ``marked``, have that many different ones that are not LIGHT."""
     n = 0
     for p in range(start, stop):
         word = index.words[low + p]
         if n == enough:
             break
-        known = bool(word & NUMBER) or (marked and not work.marks[p])
+        known = bool(word & LIGHT) or (marked and not work.marks[p])
         for i in range(n):
             known |= work.seen[i] == word
         if not known:
@@ -364,18 +364,20 @@ def _n_own(own, start, stop):
 def _row_says(item, start, stop, index, limits, work):
     """Whether words ``start:stop`` of an item, in a row in a document, are enough to say that it has the item.
 
-    ``ngram`` words that are the item's own, or all of a part of fewer; half as many different ones that are no numbers.
+    ``ngram`` words that are the item's own, or all of a part of fewer; half as many different ones that are not LIGHT,
+    or a quarter where that is the better part of the item: a formula has few.
     """
     low, n = index.ends[item], limits.ngram
     if _n_own(index.own, low + start, low + stop) >= n:
-        return _varied(low, start, stop, False, n // 2, index, work)
+        better_part = stop - start >= limits.coverage * (index.ends[item + 1] - low)
+        return _varied(low, start, stop, False, n // 4 if better_part else n // 2, index, work)
     for part in range(index.part_ends[item], index.part_ends[item + 1]):
         first, last = index.part_start[part], index.part_stop[part]
         half = (last - first) // 2
-        if limits.shortest <= last - first < n and start <= first and last <= stop:
-            if _n_own(index.own, low + first, low + last) > half:
-                if _varied(low, first, last, False, half, index, work):
-                    return True
+        whole = limits.shortest <= last - first < n and start <= first and last <= stop
+        says = whole and _n_own(index.own, low + first, low + last) > half
+        if says and _varied(low, first, last, False, half, index, work):
+            return True
     return False
 
 
@@ -477,6 +479,8 @@ def _edited(item, index, limits, work):
             return True
         if n >= limits.shortest and 2 * halves >= (1 + limits.coverage) * all_halves:
             return True
+    if not _varied(low, 0, size, True, limits.ngram, index, work):
+        return False
     score = np.int64(0)
     for g in range(low, index.ends[item + 1]):
         weight = np.int64(index.own[g])
@@ -540,12 +544,12 @@ def _judge(doc, item, index, limits, work, out, n):
             if following < 0 and work.begin[s] >= start + half:
                 following = s
             last, s = s, work.next[s]
-        if verbatim or _edited(item, index, limits, work):
-            if not _other_numbers(item, segment, last, index, limits, work):
-                kind = VERBATIM if verbatim else EDITED
-                n = _write_spans(doc, item, kind, segment, last, index, limits, work, out, n)
-                if n < 0:
-                    return n
+        there = verbatim or _edited(item, index, limits, work)
+        if there and not _other_numbers(item, segment, last, index, limits, work):
+            kind = VERBATIM if verbatim else EDITED
+            n = _write_spans(doc, item, kind, segment, last, index, limits, work, out, n)
+            if n < 0:
+                return n
         segment = following if following >= 0 else s
     return n
 
