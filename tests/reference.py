@@ -865,6 +865,7 @@ def mds_shards(samples, columns, limit):
     return files, {"version": 2, "shards": entries}
 
 
+<<<<<<< HEAD
 # ---- duplicates, of documents {"id", "path", "row", "digest", "set", "keys", "prefer", "against"}, quadratic
 
 
@@ -905,3 +906,55 @@ def duplicates(docs, threshold, short="exact", candidate=lambda a, b: True):
         i: (reason, j, removed[j][2] if j in removed else j, similarity)
         for i, (reason, j, _, similarity) in removed.items()
     }
+=======
+# ---- decontamination
+
+
+def is_alone(c):
+    """Whether a character of a script without spaces is a word by itself."""
+    ranges = (0xE00, 0xF00), (0x1000, 0x10A0), (0x1780, 0x1800), (0x3005, 0x3100), (0x31F0, 0x3200), (0x3400, 0x4DC0)
+    more = (0x4E00, 0xA000), (0xF900, 0xFB00), (0xFF66, 0xFFA0), (0x20000, 0x40000)
+    return any(low <= ord(c) < high for low, high in (*ranges, *more))
+
+
+def overlap_words(text):
+    """``(word in lower case, first byte, byte after the last)`` of runs of letters and digits."""
+    found, at, open_ = [], 0, False
+    for c in text:
+        size, lowered = len(c.encode()), "σ" if c == "Σ" else c.lower()
+        lowered = lowered if len(lowered) == 1 and len(lowered.encode()) == size else c
+        if not re.fullmatch(r"[^\W_]", c):
+            open_ = False
+        elif open_ and not is_alone(c):
+            found[-1] = (found[-1][0] + lowered, found[-1][1], at + size)
+        else:
+            found.append((lowered, at, at + size))
+            open_ = not is_alone(c)
+        at += size
+    return found
+
+
+def overlap_hash(word):
+    """Of a word; its lowest bits say whether it begins with a digit, and whether that or it is a single byte."""
+    number = word[:1] in tuple("0123456789")
+    return hash_bytes(word.encode()) & ~3 | (3 if number else 2 if len(word.encode()) == 1 else 0)
+
+
+def common_runs(document, item):
+    """Where lists of words agree, as long as they do: ``(place in document, place in item, length)``."""
+    for d, p in itertools.product(range(len(document)), range(len(item))):
+        if document[d] == item[p] and not (d and p and document[d - 1] == item[p - 1]):
+            length = 1
+            while d + length < len(document) and p + length < len(item) and document[d + length] == item[p + length]:
+                length += 1
+            yield d, p, length
+
+
+def is_verbatim(document, item, n, coverage=0.5):
+    """Whether n words in a row are in both, that say something; an item without boilerplate and numbers."""
+    for _, p, length in common_runs(document, item):
+        needed = n // 4 if length >= coverage * len(item) else n // 2
+        if length >= n and len({word for word in item[p : p + length] if len(word) > 1}) >= needed:
+            return True
+    return False
+>>>>>>> w-decon

@@ -147,7 +147,7 @@ def fold(data, start, stop, tables, folded, classes, tail):
 
 
 @kernel
-def _emit(mask, base, out, n):
+def emit(mask, base, out, n):
     """Append the positions of the set bits; eight at once, so that few branches are mispredicted."""
     count = bit_count(mask)
     for first in range(0, count, 8):
@@ -178,8 +178,8 @@ def spans(folded, classes, n_bytes, starts, ends):
         word, punctuation = class_masks(folded, classes, base, n_bytes)
         after_word = (word << ONE) | word_before
         after_punctuation = (punctuation << ONE) | punctuation_before
-        n_starts = _emit((word & ~after_word) | (punctuation & ~after_punctuation), base, starts, n_starts)
-        n_ends = _emit((after_word & ~word) | (after_punctuation & ~punctuation), base, ends, n_ends)
+        n_starts = emit((word & ~after_word) | (punctuation & ~after_punctuation), base, starts, n_starts)
+        n_ends = emit((after_word & ~word) | (after_punctuation & ~punctuation), base, ends, n_ends)
         word_before, punctuation_before = word >> SIXTY_THREE, punctuation >> SIXTY_THREE
     if n_ends < n_starts:  # the last token runs to the end, on a step's border
         ends[n_ends] = n_bytes

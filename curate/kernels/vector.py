@@ -89,13 +89,16 @@ def _mask(test: Any) -> Any:
     return mask
 
 
+def _is_folded_letter_or_digit(builder: Any, v: Any) -> Any:
+    return builder.or_(_in_range(builder, v, ord("a"), 26), _in_range(builder, v, ord("0"), 10))
+
+
 def _is_folded_word(builder: Any, v: Any) -> Any:
-    letter_or_digit = builder.or_(_in_range(builder, v, ord("a"), 26), _in_range(builder, v, ord("0"), 10))
-    return builder.or_(letter_or_digit, builder.icmp_unsigned("==", v, _splat(ord("_"))))
+    return builder.or_(_is_folded_letter_or_digit(builder, v), builder.icmp_unsigned("==", v, _splat(ord("_"))))
 
 
 word_mask = _mask(_is_folded_word)  # ASCII \w of text that is lowered already
-letter_mask = _mask(lambda b, v: b.or_(_in_range(b, v, ord("a"), 26), _in_range(b, v, ord("0"), 10)))  # and digits
+letter_mask = _mask(_is_folded_letter_or_digit)  # the same without the underscore
 space_mask = _mask(lambda b, v: b.or_(_in_range(b, v, 9, 5), _in_range(b, v, 28, 5)))  # ASCII \s of `re`
 blank_mask = _mask(  # space and controls
     lambda b, v: b.or_(b.icmp_unsigned("<", v, _splat(33)), b.icmp_unsigned("==", v, _splat(127)))
@@ -103,6 +106,7 @@ blank_mask = _mask(  # space and controls
 high_mask = _mask(lambda b, v: b.icmp_signed("<", v, _splat(0)))  # bytes >= 0x80
 bit0_mask = _mask(lambda b, v: b.icmp_unsigned("!=", b.and_(v, _splat(1)), _splat(0)))
 bit1_mask = _mask(lambda b, v: b.icmp_unsigned("!=", b.and_(v, _splat(2)), _splat(0)))
+bit2_mask = _mask(lambda b, v: b.icmp_unsigned("!=", b.and_(v, _splat(4)), _splat(0)))
 backslash_mask = _mask(lambda b, v: b.icmp_unsigned("==", v, _splat(ord("\\"))))
 u_mask = _mask(lambda b, v: b.icmp_unsigned("==", v, _splat(ord("u"))))
 d_mask = _mask(lambda b, v: b.icmp_unsigned("==", b.or_(v, _splat(32)), _splat(ord("d"))))  # d or D

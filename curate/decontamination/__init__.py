@@ -1,0 +1,8 @@
+"""Evaluation items in raw documents: found word for word or lightly edited, and removed, cut or tagged."""
+
+from curate.decontamination.found import Found, Summary
+from curate.decontamination.index import Index
+from curate.decontamination.items import Items, read_items
+from curate.decontamination.spec import DecontaminationSpec
+
+__all__ = ["DecontaminationSpec", "Found", "Index", "Items", "Summary", "read_items"]
