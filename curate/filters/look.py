@@ -137,7 +137,7 @@ class Filters:
             found += self._by_language(frame)
         if self._where:
             own = {name: pl.Series(name, columns[name]) for name in self.columns}
-            frame = frame.with_columns(**own, text=pl.Series(texts))
+            frame = pl.DataFrame({**own, "text": pl.Series(texts)}).with_columns(frame.get_columns())
             found += [(name, evaluated(name, of, condition, frame)) for name, of, condition in self._where]
         return [
             (name, failed if len(failed) == len(texts) else failed.new_from_index(0, len(texts)))

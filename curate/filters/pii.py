@@ -32,6 +32,7 @@ _VERSION_BEFORE = re.compile(
     rb"|[<>]=?\s{0,2}|[=~]=\s{0,2})\Z",
     re.IGNORECASE,
 )
+_TITLE_AFTER = re.compile(rb"\.|[ \t]{1,4}[A-Z\x80-\xff]")
 _LINE_BEFORE = re.compile(rb"(?:\A|\n)[ \t#*]{0,15}\Z")
 
 _KEYS = re.compile(
@@ -69,8 +70,8 @@ def _emails(text: bytes) -> Iterator[Span]:
 def _addresses(text: bytes) -> Iterator[Span]:
     """Public addresses: not those of private and reserved networks, nor a part of a longer number.
 
-    Nor versions (behind a word such as "version", or a comparison), nor numbers of sections: at the beginning of a
-    line, with a full stop behind or no number over 30.
+    Nor versions (behind a word such as "version", or a comparison), nor numbers of sections: none over 30, at the
+    beginning of a line, with a full stop or a title behind.
     """
     for pattern in (_IPV4, _IPV6):
         for match in pattern.finditer(text):
@@ -84,7 +85,7 @@ def _is_section(text: bytes, start: int, stop: int) -> bool:
     if not _LINE_BEFORE.search(text, max(0, start - 16), start):
         return False
     numbers = text[start:stop].split(b".")
-    return text[stop : stop + 1] == b"." or (len(numbers) == 4 and all(int(number) <= 30 for number in numbers))
+    return len(numbers) == 4 and all(int(n) <= 30 for n in numbers) and bool(_TITLE_AFTER.match(text, stop))
 
 
 def _is_public(address: str) -> bool:

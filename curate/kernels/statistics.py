@@ -551,7 +551,7 @@ def token_statistics(data, offsets, tables, state, known, kinds, work, keys, tim
             n = spans(work.folded, work.classes, n_bytes, work.starts, work.stops)
             hash_tokens(work.folded, work.starts, work.stops, n, state, work.hashes)
             if size == 0:
-                size = table_size(n if end == stop else min(stop - position, REPEAT_LIMIT))
+                size = table_size(min(n if end == stop else stop - position, REPEAT_LIMIT))
                 clear(keys, size)
                 for slot in range(size):
                     times[slot] = 0
