@@ -8,7 +8,9 @@ import itertools
 import json
 import math
 import re
+import string
 import struct
+import unicodedata
 from collections import Counter
 
 import numpy as np
@@ -865,7 +867,6 @@ def mds_shards(samples, columns, limit):
     return files, {"version": 2, "shards": entries}
 
 
-<<<<<<< HEAD
 # ---- duplicates, of documents {"id", "path", "row", "digest", "set", "keys", "prefer", "against"}, quadratic
 
 
@@ -906,7 +907,8 @@ def duplicates(docs, threshold, short="exact", candidate=lambda a, b: True):
         i: (reason, j, removed[j][2] if j in removed else j, similarity)
         for i, (reason, j, _, similarity) in removed.items()
     }
-=======
+
+
 # ---- decontamination
 
 
@@ -957,4 +959,132 @@ def is_verbatim(document, item, n, coverage=0.5):
         if length >= n and len({word for word in item[p : p + length] if len(word) > 1}) >= needed:
             return True
     return False
->>>>>>> w-decon
+
+
+# ---- statistics of filters
+
+STOP_WORDS_OF_GOPHER = {"the", "be", "to", "of", "and", "that", "have", "with"}
+C4_PHRASES = (
+    "javascript", "terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies"
+)  # fmt: skip
+SENTENCE_ENDS, CLOSING, BULLET_CHARACTERS = ".!?…。！？｡।॥؟۔։።፧", "\"')]}’”»›」』）", "•‣▶◀◦■□▪▫–*-"
+SCRIPTS_WITHOUT_SPACES = (
+    (0xE00, 0xFFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x31F0, 0x31FF), (0x3400, 0x4DBF),
+    (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0xFF66, 0xFF9F), (0x20000, 0x3347F),
+)  # fmt: skip
+
+
+def ratio(top, bottom):
+    return top / bottom if bottom else 0.0
+
+
+def ascii_lower(text):
+    return "".join(chr(ord(c) + 32) if "A" <= c <= "Z" else c for c in text)
+
+
+def ends_sentence(word):
+    return word.rstrip(CLOSING)[-1:] in set(SENTENCE_ENDS)
+
+
+def in_c4(line):
+    words = line.split()
+    return (
+        line[-1] in '.!?"”' and not line.endswith("...") and len(words) >= 5 and max(map(len, words)) <= 1000
+        and not any(phrase in ascii_lower(line) for phrase in C4_PHRASES)
+    )  # fmt: skip
+
+
+def repeated(items):
+    """Those that were there before."""
+    return [item for i, item in enumerate(items) if item in items[:i]]
+
+
+def top_ngram_characters(words, n):
+    times = Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1))
+    most = max((count, sum(map(len, gram))) for gram, count in times.items()) if times else (0, 0)
+    return min(most[0] * most[1], sum(map(len, words))) if most[0] > 1 else 0
+
+
+def repeated_ngram_characters(words, n):
+    seen, characters, i = set(), 0, 0
+    while i + n <= len(words):
+        gram = tuple(words[i : i + n])
+        if gram in seen:
+            characters += sum(map(len, gram))
+            i += n
+        else:
+            seen.add(gram)
+            i += 1
+    return characters
+
+
+def document_statistics(text, english, other):
+    """All of `curate.filters.STATISTICS`; ``english`` and ``other`` are sets of function words."""
+    words, rows = text.split(), text.split("\n")
+    lines = [row.strip() for row in rows if row.strip()]
+    blocks = itertools.groupby(rows, lambda row: bool(row.strip()))
+    paragraphs = ["\n".join(row.strip() for row in block) for there, block in blocks if there]
+    paragraph_characters = [len(p.replace("\n", "")) for p in paragraphs]
+    total, n_words, n_lines = sum(map(len, words)), len(words), len(lines)
+    whole = sum(map(len, lines))
+    spaces, letters = sum(map(str.isspace, text)), sum(map(str.isalpha, text))
+    is_sign = [unicodedata.category(c)[0] in "PS" for c in text]
+    of = tokens(text)
+    commonest = max(Counter(of).values(), default=0)
+    c4 = [line for line in lines if in_c4(line)]
+    return {
+        "n_characters": len(text),
+        "n_words": n_words,
+        "n_sentences": sum(map(ends_sentence, words)),
+        "n_lines": n_lines,
+        "n_paragraphs": len(paragraphs),
+        "mean_word_length": ratio(total, n_words),
+        "words_per_line": ratio(n_words, n_lines),
+        "longest_line": max(map(len, lines), default=0),
+        "longest_run": max((len(list(g)) for c, g in itertools.groupby(text) if not c.isspace()), default=0),
+        "hash_word_ratio": ratio(text.count("#"), n_words),
+        "ellipsis_word_ratio": ratio(text.count("...") + text.count("…"), n_words),
+        "alpha_word_fraction": ratio(sum(any(map(str.isalpha, word)) for word in words), n_words),
+        "n_stop_words": len(STOP_WORDS_OF_GOPHER & set(map(ascii_lower, words))),
+        "bullet_line_fraction": ratio(sum(line[0] in BULLET_CHARACTERS for line in lines), n_lines),
+        "ellipsis_line_fraction": ratio(sum(line.endswith(("...", "…")) for line in lines), n_lines),
+        "ended_line_fraction": ratio(sum(line[-1] in SENTENCE_ENDS + "\"'”’" for line in lines), n_lines),
+        "short_line_fraction": ratio(sum(len(line) <= 30 for line in lines), n_lines),
+        "indented_line_fraction": ratio(
+            sum(row[0] == "\t" or len(row.encode()) - len(row.lstrip().encode()) >= 2 for row in rows if row.strip()),
+            n_lines,
+        ),
+        "newline_word_ratio": ratio(text.count("\n"), n_words),
+        "repeated_line_fraction": ratio(len(repeated(lines)), n_lines),
+        "repeated_line_characters": ratio(sum(map(len, repeated(lines))), whole),
+        "repeated_paragraph_fraction": ratio(len(repeated(paragraphs)), len(paragraphs)),
+        "repeated_paragraph_characters": ratio(
+            sum(n for i, n in enumerate(paragraph_characters) if paragraphs[i] in paragraphs[:i]), whole
+        ),
+        "distinct_word_fraction": ratio(len(set(words)), n_words),
+        **{f"top_{n}gram_characters": ratio(top_ngram_characters(words, n), total) for n in (2, 3, 4)},
+        **{f"repeated_{n}gram_characters": ratio(repeated_ngram_characters(words, n), total) for n in range(5, 11)},
+        "c4_lines": len(c4),
+        "c4_sentences": sum(max(1, sum(map(ends_sentence, line.split()))) for line in c4),
+        "c4_line_fraction": ratio(len(c4), n_lines),
+        "n_braces": text.count("{") + text.count("}"),
+        "lorem_ipsum": int("lorem ipsum" in ascii_lower(text)),
+        "letter_fraction": ratio(letters, len(text)),
+        "digit_fraction": ratio(sum(c.isdecimal() for c in text), len(text)),
+        "space_fraction": ratio(spaces, len(text)),
+        "punctuation_fraction": ratio(sum(is_sign), len(text)),
+        "non_ascii_fraction": ratio(sum(not c.isascii() for c in text), len(text)),
+        "unspaced_fraction": ratio(
+            sum(any(a <= ord(c) <= b for a, b in SCRIPTS_WITHOUT_SPACES) for c in text), letters
+        ),
+        "code_fraction": ratio(sum(c in "{}[]();=<>_" for c in text), len(text)),
+        "command_word_ratio": ratio(len(re.findall(r"\\(?=[A-Za-z])", text)), n_words),
+        "replacement_fraction": ratio(text.count("\ufffd"), len(text)),
+        "control_fraction": ratio(sum(unicodedata.category(c) == "Cc" and not c.isspace() for c in text), len(text)),
+        "english_fraction": ratio(sum(token in english for token in of), len(of)),
+        "other_language_fraction": ratio(sum(token in other - english for token in of), len(of)),
+        "dsir_length": len(of),
+        "dsir_repeating": ratio(commonest, len(of)),
+        "dsir_informative": ratio(sum(t not in english and t not in set(string.punctuation) for t in of), len(of)),
+        "dsir_numeric": ratio(sum(t not in set("0123456789") for t in of), len(of)),
+    }

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from curate.errors import UsageError
+from curate.errors import UsageError, unknown
+from curate.filters.statistics import STATISTICS, statistics
 from curate.scorers import Dsir, Scorer, load_scorer
 
 
@@ -74,3 +75,21 @@ class CurateExpressions:
     def dsir(self, model: Dsir | str | Path, *, target: str | None = None) -> pl.Expr:
         """As `score`, of a `Dsir`: log importance weights, nats."""
         return self.score(model if isinstance(model, Dsir) else Dsir.load(model), target=target)
+
+    def statistics(self, *names: str) -> pl.Expr:
+        """A struct of what filter rules are made of, see `curate.filters.STATISTICS`; all of them, or those named.
+
+        A null text has those of an empty one.
+        """
+        for name in names:
+            if name not in STATISTICS:
+                raise unknown("statistic", name, STATISTICS)
+        wanted = names or tuple(STATISTICS)
+
+        def of(texts: pl.Series) -> pl.Series:
+            if texts.dtype not in (pl.String, pl.Null):
+                raise UsageError(f"column {texts.name!r} is {texts.dtype}, not text")
+            return statistics(texts.cast(pl.String).to_arrow(), wanted).to_struct(texts.name)
+
+        dtype = pl.Struct({name: pl.Int64 if STATISTICS[name].bottom is None else pl.Float64 for name in wanted})
+        return self._expression.map_batches(of, return_dtype=dtype, is_elementwise=True)

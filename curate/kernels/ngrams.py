@@ -126,7 +126,7 @@ def lane_sum(table, buckets, start, stop):
 
 
 @kernel
-def _segment_end(data, start, stop):
+def segment_end(data, start, stop):
     """Where a long document can be cut: white space ends every token, and every context of `str.lower`."""
     i = start + SEGMENT_BYTES
     while i < stop and not (9 <= data[i] <= 13 or 28 <= data[i] <= 32):
@@ -141,7 +141,7 @@ def room(data, offsets, cut):
     for doc in range(len(offsets) - 1):
         position, stop = offsets[doc], offsets[doc + 1]
         while position < stop:
-            end = _segment_end(data, position, stop) if cut else stop
+            end = segment_end(data, position, stop) if cut else stop
             longest = max(longest, end - position)
             position = end
     return capacity(longest)
@@ -154,7 +154,7 @@ def hashed_stream(data, offsets, tables, n, n_buckets, state, work, buckets, end
     for doc in range(len(offsets) - 1):
         position, stop, seen, last = offsets[doc], offsets[doc + 1], 0, ZERO
         while position < stop:
-            end = _segment_end(data, position, stop)
+            end = segment_end(data, position, stop)
             size = fold(data, position, end, tables, work.folded, work.classes, work.tail)
             if n == 2:
                 last, at, count = bigram_buckets(

@@ -119,6 +119,67 @@ def _ends_run(builder: Any, v: Any) -> Any:
 
 
 json_mask = _mask(_ends_run)  # what a string in JSON cannot hold as it is: quotes, backslashes, controls
+letter_mask = _mask(lambda b, v: _in_range(b, b.or_(v, _splat(32)), ord("a"), 26))  # ASCII letters
+digit_mask = _mask(lambda b, v: _in_range(b, v, ord("0"), 10))
+printed_mask = _mask(lambda b, v: _in_range(b, v, 33, 94))  # what ASCII prints but the space
+continuation_mask = _mask(lambda b, v: b.icmp_signed("<", v, _splat(0xC0 - 256)))  # UTF-8: inside a character
+
+
+def _is_one_of(characters: str) -> Any:
+    def test(builder: Any, v: Any) -> Any:
+        found = builder.icmp_unsigned("==", v, _splat(ord(characters[0])))
+        for character in characters[1:]:
+            found = builder.or_(found, builder.icmp_unsigned("==", v, _splat(ord(character))))
+        return found
+
+    return test
+
+
+hash_mask, braces_mask, code_mask = _mask(_is_one_of("#")), _mask(_is_one_of("{}")), _mask(_is_one_of("{}[]();=<>_"))
+
+
+def _pattern(text: str) -> Any:
+    """An intrinsic ``(bytes, i) -> uint64`` whose bit j is: byte i + j begins ``text``, which is in lower case.
+
+    ASCII letters match in either case. Reads ``len(text) - 1`` bytes beyond the 64.
+    """
+
+    @intrinsic
+    def mask(typing_context: Any, data: Any, i: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            found = ir.Constant(ir.VectorType(ir.IntType(1), WIDTH), [1] * WIDTH)
+            for k, character in enumerate(text):
+                at = builder.add(args[1], ir.Constant(_I64, k))
+                v = _load(context, builder, signature.args[0], args[0], at, _VECTOR)
+                if character.isalpha():
+                    v = builder.or_(v, _splat(32))
+                found = builder.and_(found, builder.icmp_unsigned("==", v, _splat(ord(character))))
+            return builder.bitcast(found, _I64)
+
+        return types.uint64(data, types.int64), codegen
+
+    return mask
+
+
+ellipsis_mask, jav_mask, m_i_mask, coo_mask, pol_mask, f_u_mask = map(
+    _pattern, ("...", "jav", "m i", "coo", "pol", "f u")
+)
+
+
+@intrinsic
+def pair_mask(typing_context: Any, data: Any, i: Any) -> Any:
+    """Bit j set: bytes i + j and i + j + 1 are equal. Reads 65 bytes."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        first, second = (
+            _load(context, builder, signature.args[0], args[0], builder.add(args[1], ir.Constant(_I64, k)), _VECTOR)
+            for k in range(2)
+        )
+        return builder.bitcast(builder.icmp_unsigned("==", first, second), _I64)
+
+    return types.uint64(data, types.int64), codegen
+
+
 lead2_mask, lead3_mask, lead4_mask = (  # UTF-8: bytes that begin a character of at least 2, 3, 4 bytes
     _mask(lambda b, v, low=low: b.icmp_unsigned(">=", v, _splat(low))) for low in (0xC0, 0xE0, 0xF0)
 )
@@ -213,6 +274,16 @@ def trailing_zeros(typing_context: Any, mask: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.uint64), codegen
+
+
+@intrinsic
+def leading_zeros(typing_context: Any, mask: Any) -> Any:
+    """How many bits of a uint64 are above its highest set one; 64 for zero."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ctlz(args[0], ir.Constant(ir.IntType(1), 0))
 
     return types.int64(types.uint64), codegen
 

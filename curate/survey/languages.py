@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping
@@ -11,10 +10,9 @@ from functools import cache
 from typing import Any
 
 from curate._optional import installed
+from curate.filters.language import detect
 
 N_CHARACTERS = 1_000  # of each text, its beginning
-_NONCHARACTERS = "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
-_REFUSED = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufdd0-\ufdef{_NONCHARACTERS}]")  # by CLD2
 _NAMES = {"ChineseT": "Chinese (traditional)", "Unknown": "unknown", "TG_UNKNOWN_LANGUAGE": "unknown"}
 
 
@@ -38,9 +36,7 @@ def languages(texts: Any) -> Languages:
 
 
 def _language(text: str) -> str:
-    import pycld2
-
-    reliable, _, details = pycld2.detect(_REFUSED.sub(" ", text))
+    reliable, _, details = detect(text.encode())
     name = str(details[0][0]) if reliable else "Unknown"
     return _NAMES.get(name) or name.removeprefix("X_").replace("_", " ").title()
 
