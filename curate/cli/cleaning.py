@@ -37,7 +37,7 @@ filtering = options(
         "rules",
         multiple=True,
         metavar="NAME",
-        help="Rules that documents must pass: gopher_quality, gopher_repetition, c4, fineweb, ... or a single one; "
+        help="Rules that documents must pass: gopher, gopher_repetition, c4, fineweb, ... or a single one; "
         "curate filter --list explains all.",
     ),
     click.option("--language", "languages", multiple=True, metavar="CODE", help="Keep documents in it, such as en."),
@@ -137,7 +137,8 @@ def _clean(raw: tuple[str, ...], given: dict[str, Any], step: str, settings: dic
     if (shares := max_removed_of(given.pop("max_removed"))) is not None:
         given["max_removed"] = shares
     given |= engine_of(given)
-    result = clean(raw, progress=bars(quiet), **{step: settings}, **given)
+    given[step] = settings
+    result = clean(raw, progress=bars(quiet), **given)
     if as_json:
         print_json({"out": str(result.out), "seconds": result.seconds, **result.manifest})
         return
@@ -212,7 +213,7 @@ def filter(raw: tuple[str, ...], out: str | None, as_list: bool, **rest: Any) ->
 
     \b
     Example:
-      curate filter samples/raw --rule gopher_quality --mask email --out filtered
+      curate filter samples/raw --rule gopher --mask email --out filtered
     """
     if as_list:
         from curate.filters import explain_rules

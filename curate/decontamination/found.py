@@ -139,8 +139,13 @@ class Summary:
         """Count what was found in a batch."""
         self.n_documents += len(found.texts)
         self.n_contaminated += int(found.contaminated().sum())
-        rows = found.table.select(["doc", "benchmark", "item", "kind"]).to_pylist()
-        self._docs.update(benchmark for benchmark, _ in {(row["benchmark"], row["doc"]) for row in rows})
+        self.add_rows(found.table, ["doc"])
+
+    def add_rows(self, table: pa.Table, document: Sequence[str]) -> None:
+        """Count rows of `FOUND`, whose documents some columns name; all rows of a document are in one table."""
+        rows = table.select([*document, "benchmark", "item", "kind"]).to_pylist()
+        docs = {(row["benchmark"], *(row[name] for name in document)) for row in rows}
+        self._docs.update(benchmark for benchmark, *_ in docs)
         for row in rows:
             self._items.setdefault(row["benchmark"], {}).setdefault(row["kind"], set()).add(row["item"])
 

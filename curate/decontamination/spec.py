@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -102,10 +101,9 @@ class DecontaminationSpec:
         return {"": paths} if paths else {}
 
     def as_dict(self) -> dict[str, Any]:
-        """All that the result depends on beside what is in the files, in plain values."""
+        """All settings, in plain values."""
         settings = {field.name: getattr(self, field.name) for field in fields(self)}
-        about = {"against": self.benchmarks(), "fields": list(self.fields), "unicode": unicodedata.unidata_version}
-        return settings | about
+        return settings | {"against": self.benchmarks(), "fields": list(self.fields)}
 
 
 def benchmark_name(path: str | os.PathLike[str]) -> str:

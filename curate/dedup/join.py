@@ -230,7 +230,8 @@ class Join:
     def _duplicates(self) -> str:
         names = pa.table({"part": range(len(self._number)), "path": [part.file.name for part in self._ranks.parts]})
         pq.write_table(names, self._tables.path("parts"))
-        docs = f"(SELECT * FROM {self._ranks.docs('part, row, doc_id, source')} JOIN {self._tables.scan('parts')} USING (part))"
+        docs, parts = self._ranks.docs("part, row, doc_id, source"), self._tables.scan("parts")
+        docs = f"(SELECT * FROM {docs} JOIN {parts} USING (part))"
         reasons = ", ".join(f"'{reason}'" for reason in REASONS)
         return (
             f"SELECT a.doc_id, a.path, a.row, a.source, [{reasons}][reason + 1] AS reason, b.doc_id AS matched_id, "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -84,12 +83,25 @@ class FilterSpec:
         }
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything that the result depends on, of plain data."""
+        """All settings, of plain data.
+
+        Raises
+        ------
+        UsageError : a rule of the user is no text, which a file can hold.
+        """
+        for name, condition in self.where.items():
+            if not isinstance(condition, str):
+                raise UsageError(
+                    f"filter rule {name!r}: write it as text, in SQL or as 'pl.col(...) < 3': it must be possible to "
+                    "do a run again"
+                )
         found = {f.name: getattr(self, f.name) for f in fields(self)}
         found |= {name: list(found[name]) for name in ("rules", "languages", "mask")}
-        found["settings"] = dict(self.settings)
-        found["where"] = {name: _plain(condition) for name, condition in self.where.items()}
-        found["bounds"] = [asdict(rule) for rule in self.chosen()]
+        return found | {"settings": dict(self.settings), "where": dict(self.where)}
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that the result depends on."""
+        found = self.as_dict() | {"bounds": [asdict(rule) for rule in self.chosen()]}
         if self.kinds == "auto" and not self.kind_column:
             found["kind_conditions"] = dict(KINDS)
         if self.languages:
@@ -126,12 +138,6 @@ def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
         near = difflib.get_close_matches(str(value), choices, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise UsageError(f"{name} is {value!r}{hint} (there are: {', '.join(choices)})")
-
-
-def _plain(condition: Any) -> Any:
-    if isinstance(condition, str):
-        return condition
-    return {"polars": str(condition), "sha256": hashlib.sha256(condition.meta.serialize()).hexdigest()}
 
 
 def _version(package: str) -> str | None:

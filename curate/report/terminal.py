@@ -245,8 +245,17 @@ def _duplicates(of: Mapping[str, int]) -> str:
 
 
 def rules_text(rules: Sequence[Mapping[str, Any]]) -> str:
-    """The rules of filters, by group."""
-    raise NotImplementedError
+    """The rules of filters, by group: what is kept, with which bounds, of which kinds of text, by whom."""
+    lines: list[str] = []
+    for group in dict.fromkeys(rule["group"] for rule in rules):
+        of = [rule for rule in rules if rule["group"] == group]
+        rows = [(f"{group}", "keeps", "kinds of text")]
+        for rule in of:
+            bounds = f"  ({', '.join(f'{k} {v:g}' for k, v in rule['bounds'].items())})" if rule["bounds"] else ""
+            rows.append((f"  {rule['name']}", rule["keep"] + bounds, ", ".join(rule["kinds"])))
+        lines += [table(rows), f"  source: {of[0]['source']}", ""]
+    lines.append("a rule by itself or a group: --rule NAME; another bound: --set filters.NAME.BOUND=VALUE")
+    return "\n".join(lines)
 
 
 def _update(of: Mapping[str, int]) -> str:

@@ -145,14 +145,13 @@ def clean(
     ------
     RemovalError : that would be more than ``max_removed``. CurateError : as of `select`.
     """
-    steps = {"filters": filters, "dedup": dedup, "decontaminate": decontaminate}
-    asked = {name: asking for name, asking in steps.items() if asking not in (None, False)}
+    steps: dict[str, Any] = {"filters": filters, "dedup": dedup, "decontaminate": decontaminate}
+    asked = [name for name, asking in steps.items() if asking not in (None, False)]
     if not asked:
         raise UsageError("nothing to clean by: pass filters, dedup or decontaminate")
     name = options.pop("name", None) or "+".join(asked)
-    return select(
-        raw, out=out, method="all", budget=None, draw="threshold", threshold=0.0, name=name, **asked, **options
-    )
+    usual: dict[str, Any] = {"method": "all", "budget": None, "draw": "threshold", "threshold": 0.0, "name": name}
+    return select(raw, out=out, **usual, **steps, **options)
 
 
 def score(

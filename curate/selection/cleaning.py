@@ -22,13 +22,14 @@ from curate.engines import Engine
 from curate.engines.allocator import BASE_BYTES
 from curate.engines.resources import Resources
 from curate.errors import RemovalError, UsageError, unknown
+from curate.filters import Filters
 from curate.io.cleaned import CLEANED, VERDICTS, Cleaned, Verdicts
 from curate.io.corpus import Corpus, hash_file, scan
 from curate.io.paths import find, is_remote, remove_tree
 from curate.io.run import CONTAMINATION, DUPLICATES, RunFolder, digest, of_run, read_json, write_json
 from curate.io.scratch import scratch_folder
 from curate.io.tables import TableWriter, batches, write_table
-from curate.io.targets import Paths, listed_paths
+from curate.io.targets import listed_paths
 from curate.progress import Progress
 from curate.selection.asked import ScoringSpec
 from curate.steps.clean import FORMAT, SOURCE, CleanJob, CleanSpec, Sources, look_partition
@@ -62,6 +63,8 @@ class Cleaning:
         spec = job.cleaning
         if not spec:
             return corpus
+        if spec.filters is not None:
+            Filters(spec.filters, columns)
         for column in _columns(spec):
             if column not in columns:
                 raise unknown("column to clean by", column, columns)
@@ -78,7 +81,7 @@ class Cleaning:
                 for name, paths in spec.decontaminate.benchmarks().items()
             }
         if spec.dedup is not None:
-            files = (find(listed_paths(of_run(path, None)[1]))[0] for path in spec.dedup.against)
+            files = (find(_files_of(path))[0] for path in spec.dedup.against)
             found["existing"] = [[hash_file(source.path)[1] for source in some] for some in files]
         return found
 
@@ -192,8 +195,7 @@ class Cleaning:
 
     def _other(self, path: str, raw: Corpus) -> Corpus:
         """A corpus that raw is compared with; text and ids are in columns of the same names."""
-        files: Paths = of_run(path, None)[1]
-        return scan(files, text_column=raw.text_column, id_column=raw.id_column, over=self.engine.map)
+        return scan(_files_of(path), text_column=raw.text_column, id_column=raw.id_column, over=self.engine.map)
 
     def _gone(self, index: int) -> Path:
         """Of the rows of a partition that go as duplicates."""
@@ -226,6 +228,11 @@ class Cleaning:
         remove_tree(self.work, ignore_errors=True)
 
 
+def _files_of(path: str) -> list[str]:
+    """The files of a corpus, or of what a run has kept."""
+    return listed_paths(of_run(path, None)[1])
+
+
 def settle(looked: Path, gone: Path, out: Path) -> None:
     """Write the verdicts of one partition: what was found of each document, and which are duplicates."""
     found = pa.concat_tables([VERDICTS.empty_table(), *batches(looked)]).combine_chunks()
@@ -240,8 +247,6 @@ def settle(looked: Path, gone: Path, out: Path) -> None:
 
 def _columns(spec: CleanSpec) -> tuple[str, ...]:
     """The columns of raw that rules and preferences go by."""
-    from curate.filters import Filters
-
     found = [] if spec.filters is None else list(Filters(spec.filters).columns)
     if spec.dedup is not None and spec.dedup.prefer not in ("doc_id", "longest", "shortest"):
         found.append(spec.dedup.prefer)

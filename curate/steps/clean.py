@@ -75,7 +75,8 @@ class CleanSpec:
 
     def identity(self) -> dict[str, Any]:
         """What the result depends on beside files."""
-        return self.as_dict() | {"unicode": unicodedata.unidata_version}
+        filters = {} if self.filters is None else {"filters": self.filters.identity()}
+        return self.as_dict() | filters | {"unicode": unicodedata.unidata_version}
 
     def changed(self) -> dict[str, dict[str, Any]]:
         """The settings that are not as they are by default, by step."""
@@ -211,7 +212,7 @@ class Looking:
             filtered = self.filters.look(docs.texts, docs.typed)
             reasons = pc.coalesce(reasons, filtered.reason)
             edits.append(filtered.edits)
-            masked = filtered.counts
+            masked = filtered.masked
         lists = merged(edits).lists(n)
         if self.signer is not None:
             stays = pc.is_null(reasons).to_numpy(zero_copy_only=False)
