@@ -199,7 +199,10 @@ def _decide_cluster(
     stay_ranks, stay = [np.zeros(0, np.int64)], [np.zeros((0, vectors.shape[1]), np.float32)]
     for start in range(0, len(ranks), BLOCK):
         block, x = ranks[start : start + BLOCK], np.asarray(vectors[places[start : start + BLOCK]])
-        edges = [_edges(block, x, r, s, cosine) for r, s in zip([*stay_ranks, block], [*stay, x], strict=True)]
+        edges = [_edges(block, x, r, s, cosine) for r, s in zip(stay_ranks, stay, strict=True)]
+        gone = np.concatenate([later for later, _, _ in edges])
+        may_stay = (block < n_against) | ~np.isin(block, gone)
+        edges.append(_edges(block, x, block[may_stay], x[may_stay], cosine))
         later, earlier, cosines = (np.concatenate(column) for column in zip(*edges, strict=True))
         new = later >= n_against
         order = np.lexsort((earlier[new], later[new]))
