@@ -84,8 +84,9 @@ class Join:
     asked for; `write`. A partition is named by its place in ``files``. What is found depends on the documents, their
     ids and the names of partitions, and not on the order of files or the threads.
 
-    Memory: half of the limit is DuckDB's, a quarter is for bits of keys (4 bytes a document, or what there is), and a
-    bit or two a document beside it. The folder takes about as much as the signature files, and what is spilled.
+    Memory: half of the limit is DuckDB's, an eighth is for bits of keys (4 bytes a document and thread at most), and
+    two bits a document are beside it. Ranks (4 bytes a document) and shingle sets are mapped from files, of which the
+    system keeps in memory what it has room for. The folder takes about as much as the signature files.
 
     Parameters
     ----------

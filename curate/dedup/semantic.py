@@ -21,7 +21,9 @@ from curate.kernels.clustering import Bits, Centres, Removed
 
 LoadVectors = Callable[[int], tuple[np.ndarray, np.ndarray]]
 
-PER_CLUSTER = 1_000  # documents at least, on average: with fewer than twice as many all are compared with all
+# Documents at least, on average: with fewer than twice as many all are compared with all. Of what goes of 35,000
+# documents when all are compared with all (by hashed words, in 8.7 s), 7 clusters find 98.9% (in 3.7 s), 35 find 95.8%.
+PER_CLUSTER = 5_000
 FITTED = 64  # documents of a cluster that its centre is made of, on average
 MOST_FITTED = 65_536
 N_ITER = 10

@@ -10,6 +10,7 @@ kept.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import resource
 import shutil
@@ -97,12 +98,11 @@ def join(n_docs: int, signed: Path, folder: Path, memory_limit: int, workers: in
     paths = sorted(signed.glob("*.parquet"))
     files = [SignatureFile(path, path.stem) for path in paths]
     started = time.perf_counter()
-    seconds, disk = {}, 0
+    seconds = {}
 
     def lap(step: str) -> None:
-        nonlocal started, disk
+        nonlocal started
         seconds[step] = round(time.perf_counter() - started, 1)
-        disk = max(disk, sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()))
         started = time.perf_counter()
 
     found = Join(files, folder, DedupSpec(), memory_limit, workers)
@@ -125,12 +125,31 @@ def join(n_docs: int, signed: Path, folder: Path, memory_limit: int, workers: in
         "seconds": round(sum(seconds.values()), 1),
         "seconds_by_step": seconds,
         "signatures_mb": round(sum(path.stat().st_size for path in paths) / 1e6),
-        "disk_mb": round(disk / 1e6),
         "exact": summary.exact,
         "near": summary.near,
         "candidate_pairs": summary.candidate_pairs,
         "verified_pairs": summary.verified_pairs,
     }
+
+
+def measured(command: list[str], folder: Path) -> dict:
+    """What a process says, and the largest size of its folder while it was at work."""
+    disk = 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            disk = max(disk, size_of(folder))
+            time.sleep(0.5)
+        assert process.returncode == 0
+        return {**json.loads(process.stdout.read()), "disk_mb": round(disk / 1e6)}
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of the files in a folder, some of which may vanish meanwhile."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
 
 
 def main() -> None:
@@ -153,7 +172,7 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
         options = ["--one", str(n_docs), "--memory-limit", str(args.memory_limit), "--workers", str(args.workers)]
         command = [sys.executable, __file__, "--work", str(args.work), *options]
-        run = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        run = measured(command, folder)
         runs.append(run)
         cost = f"{run['seconds']:7.1f} s, peak {run['peak_mb']:5,} MB, {run['disk_mb']:6,} MB on disk"
         print(f"{n_docs:>11,} documents: {cost}", flush=True)
