@@ -867,16 +867,65 @@ def mds_shards(samples, columns, limit):
     return files, {"version": 2, "shards": entries}
 
 
+# ---- shingles, digests, MinHash
+
+
+UNSPACED = [
+    (0x0E00, 0x0FFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x1950, 0x19FF), (0x1A20, 0x1AAF), (0x1B00, 0x1B7F),
+    (0x2E80, 0x2FDF), (0x3005, 0x3007), (0x3021, 0x3029), (0x3031, 0x312F), (0x31A0, 0x31FF), (0x3400, 0x4DBF),
+    (0x4E00, 0xA4CF), (0xA980, 0xA9FF), (0xAA60, 0xAADF), (0xF900, 0xFAFF), (0xFF66, 0xFF9F), (0x1AFF0, 0x1B2FF),
+    (0x20000, 0x3FFFF),
+]  # fmt: skip
+
+
+def shingle_words(text):
+    """What white space leaves; a character of a script without spaces is a word."""
+    is_word = [any(low <= ord(c) <= high for low, high in UNSPACED) for c in text]
+    return "".join(f" {c} " if alone else c for c, alone in zip(text, is_word, strict=True)).split()
+
+
+def shingles(text, n):
+    words = shingle_words(text)
+    return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
+
+
+def shingle_hashes(text, n, seed):
+    return sorted({hash_gram([hash_bytes(word.encode(), seed) for word in shingle]) for shingle in shingles(text, n)})
+
+
+def jaccard(a, b):
+    return len(a & b) / len(a | b) if a | b else 0.0
+
+
+def normal_form(text, name):
+    spaced = re.sub(r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200d\u2060\ufeff]+", " ", text).strip(" ")
+    letters = "".join(c for c in text.lower() if c.isalnum() or unicodedata.category(c)[0] == "M")
+    return {"none": text, "whitespace": spaced, "letters": letters or spaced}[name]
+
+
+def digest(text, name, seed):
+    data = normal_form(text, name).encode()
+    return b"".join(hash_bytes(data, 2 * seed + i).to_bytes(8, "little") for i in range(2))
+
+
+def signature(hashes, factors, terms):
+    """The least of each permutation of the high halves."""
+    pairs = zip(map(int, factors), map(int, terms), strict=True)
+    return [min(((a * (h >> 32) + b) % 2**32 for h in hashes), default=2**32 - 1) for a, b in pairs]
+
+
+def near_pairs(texts, n, threshold):
+    sets = [shingles(text, n) for text in texts]
+    similar = {pair: jaccard(sets[pair[0]], sets[pair[1]]) for pair in itertools.combinations(range(len(texts)), 2)}
+    return {pair: value for pair, value in similar.items() if value >= threshold}
+
+
 # ---- duplicates, of documents {"id", "path", "row", "digest", "set", "keys", "prefer", "against"}, quadratic
 
 
 def rank_of(doc):
     prefer = doc["prefer"]
     return (not doc["against"], prefer is None, -(prefer or 0.0), doc["id"].encode(), doc["path"], doc["row"])
-
-
-def jaccard(a, b):
-    return len(a & b) / len(a | b) if a | b else 0.0
 
 
 def duplicates(docs, threshold, short="exact", candidate=lambda a, b: True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,8 +84,9 @@ class Join:
     asked for; `write`. A partition is named by its place in ``files``. What is found depends on the documents, their
     ids and the names of partitions, and not on the order of files or the threads.
 
-    Memory: half of the limit is DuckDB's, a quarter is for bits of keys (4 bytes a document, or what there is), and a
-    bit or two a document beside it. The folder takes about as much as the signature files, and what is spilled.
+    Memory: half of the limit is DuckDB's, an eighth is for bits of keys (4 bytes a document and thread at most), and
+    two bits a document are beside it. Ranks (4 bytes a document) and shingle sets are mapped from files, of which the
+    system keeps in memory what it has room for. The folder takes about as much as the signature files.
 
     Parameters
     ----------
@@ -104,7 +104,8 @@ class Join:
         self.spec = spec
         folder.mkdir(parents=True, exist_ok=True)
         self._tables = Tables(folder, memory_limit // 2, workers)
-        self._ranks = Ranks(files, self._tables)
+        with self._tables.connected():
+            self._ranks = Ranks(files, self._tables)
         self._number = {part.index: number for number, part in enumerate(self._ranks.parts)}
         self._kept = self._first = Bits(self._ranks.n_docs)
         self._buckets: Buckets | None = None
@@ -113,10 +114,12 @@ class Join:
     def find(self) -> None:
         """Find exact duplicates and candidates for near ones."""
         if self.spec.exact:
-            self._counts["exact_groups"] = find_exact(self._ranks, self._first, keep_short=self._keep_short)
+            with self._tables.connected():
+                self._counts["exact_groups"] = find_exact(self._ranks, self._first, keep_short=self._keep_short)
         if self.spec.near:
             self._buckets = Buckets(self._ranks, self.spec.max_bucket)
-            self._buckets.find(self._first)
+            with self._tables.connected():
+                self._buckets.find(self._first)
 
     @property
     def _keep_short(self) -> bool:
@@ -130,17 +133,23 @@ class Join:
         """Compare candidates and decide who is a near duplicate; ``sets_of``: opens the sets of a partition."""
         if self._buckets is None:
             return
-        buckets, counts, parts = self._buckets, Counter[str](), self._ranks.parts
-        more = True
+        with self._tables.connected():
+            self._counts |= self._verify(self._buckets, sets_of)
+
+    def _verify(self, buckets: Buckets, sets_of: Callable[[int], StoredSets]) -> dict[str, int]:
+        """Go through the rounds; what there is to be told."""
+        parts, n_pairs, n_edges, more = self._ranks.parts, 0, 0, True
         while more:
             pairs, edges = verify_pairs(
                 self._tables, buckets.n_rounds - 1, lambda n: sets_of(parts[n].index), self.spec.threshold
             )
-            counts.update(candidate_pairs=pairs, verified_pairs=edges)
+            n_pairs, n_edges = n_pairs + pairs, n_edges + edges
             self._kept, n_near = decide_near(self._tables, buckets.n_rounds, self._first)
             more = buckets.next_round(self._kept)
-        self._counts |= counts | {
+        return {
             "near": n_near,
+            "candidate_pairs": n_pairs,
+            "verified_pairs": n_edges,
             "large_buckets": buckets.n_large,
             "rounds": buckets.n_rounds,
             "not_compared": buckets.n_not_compared(),
@@ -172,8 +181,9 @@ class Join:
         ``matched_id`` is the document that ``similarity`` was measured with, and ``cluster`` the one that stays: they
         differ where the first went as a near or semantic duplicate itself.
         """
-        self._write_removed()
-        self._tables.write("duplicates", self._duplicates())
+        with self._tables.connected():
+            self._write_removed()
+            self._tables.write("duplicates", self._duplicates())
         write_table(
             path, SCHEMA, (table.select(SCHEMA.names).cast(SCHEMA) for table in self._tables.read("duplicates"))
         )
@@ -230,8 +240,8 @@ class Join:
     def _duplicates(self) -> str:
         names = pa.table({"part": range(len(self._number)), "path": [part.file.name for part in self._ranks.parts]})
         pq.write_table(names, self._tables.path("parts"))
-        docs, parts = self._ranks.docs("part, row, doc_id, source"), self._tables.scan("parts")
-        docs = f"(SELECT * FROM {docs} JOIN {parts} USING (part))"
+        docs = self._ranks.docs("part, row, doc_id, source")
+        docs = f"(SELECT * FROM {docs} JOIN {self._tables.scan('parts')} USING (part))"
         reasons = ", ".join(f"'{reason}'" for reason in REASONS)
         return (
             f"SELECT a.doc_id, a.path, a.row, a.source, [{reasons}][reason + 1] AS reason, b.doc_id AS matched_id, "

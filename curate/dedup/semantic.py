@@ -21,7 +21,9 @@ from curate.kernels.clustering import Bits, Centres, Removed
 
 LoadVectors = Callable[[int], tuple[np.ndarray, np.ndarray]]
 
-PER_CLUSTER = 1_000  # documents at least, on average: with fewer than twice as many all are compared with all
+# Documents at least, on average: with fewer than twice as many all are compared with all. Of what goes of 35,000
+# documents when all are compared with all (by hashed words, in 8.7 s), 7 clusters find 98.9% (in 3.7 s), 35 find 95.8%.
+PER_CLUSTER = 5_000
 FITTED = 64  # documents of a cluster that its centre is made of, on average
 MOST_FITTED = 65_536
 N_ITER = 10
@@ -199,7 +201,10 @@ def _decide_cluster(
     stay_ranks, stay = [np.zeros(0, np.int64)], [np.zeros((0, vectors.shape[1]), np.float32)]
     for start in range(0, len(ranks), BLOCK):
         block, x = ranks[start : start + BLOCK], np.asarray(vectors[places[start : start + BLOCK]])
-        edges = [_edges(block, x, r, s, cosine) for r, s in zip([*stay_ranks, block], [*stay, x], strict=True)]
+        edges = [_edges(block, x, r, s, cosine) for r, s in zip(stay_ranks, stay, strict=True)]
+        gone = np.concatenate([later for later, _, _ in edges])
+        may_stay = (block < n_against) | ~np.isin(block, gone)
+        edges.append(_edges(block, x, block[may_stay], x[may_stay], cosine))
         later, earlier, cosines = (np.concatenate(column) for column in zip(*edges, strict=True))
         new = later >= n_against
         order = np.lexsort((earlier[new], later[new]))

@@ -107,7 +107,7 @@ def bucket_pairs(packed, low, band, keys, hubs, out):
 @kernel
 def _met(a, b, low, band, keys, hubs):
     """Whether ``a``, the smaller, met ``b`` as a hub in an earlier band."""
-    for earlier in range(band):  # noqa: SIM110 (a kernel has no generators)
-        if (keys[a, earlier] ^ keys[b, earlier]) & ~low == ZERO and hubs[a, earlier]:
-            return True
-    return False
+    earlier = 0
+    while earlier < band and not ((keys[a, earlier] ^ keys[b, earlier]) & ~low == ZERO and hubs[a, earlier]):
+        earlier += 1
+    return earlier < band
