@@ -15,7 +15,7 @@ from curate.progress import Progress
 from curate.sampling.budget import Budget, parse_bytes
 from curate.scorers import scorer
 from curate.selection.asked import Asked, ScoringSpec, draw_spec, resources_of
-from curate.selection.cleaning import MAX_REMOVED, MaxRemoved
+from curate.selection.cleaning import MAX_REMOVED, MaxRemoved, checked_share
 from curate.selection.lineage import lineage as telling
 from curate.selection.outcome import Scoring, Selection, log_end
 from curate.selection.scored import adopt_scores
@@ -113,6 +113,7 @@ def select(
     cleaning = CleanSpec.of(filters, dedup, decontaminate)
     job = ScoringSpec.asked(raw, target, method, settings, columns, on_bad_row, per, holdout, domains, cleaning)
     asked = Asked(job, spec, writing, name)
+    checked_share(max_removed)
     with telling(lineage, job, name or method, out) as ended:
         done = _select(
             out, resources, Progress(progress), asked, scores_from, overwrite, steps, max_removed=max_removed
