@@ -63,6 +63,12 @@ def test_chunks_and_slices_of_arrow_do_not_matter(documents, chunk_bytes):
             assert content_digests(same).equals(digests)
 
 
+@pytest.mark.parametrize("unit", ["a", "漢", "a漢", "a b", "x " * 30 + "y"])
+def test_many_small_texts_have_room(unit):
+    sizes = shingle_sets(strings([unit] * 100_000), 1).sizes
+    assert set(sizes.tolist()) == {len(reference.shingles(unit, 1))}
+
+
 def test_a_null_is_the_empty_string():
     assert as_lists(shingle_sets(strings(["a b", None]), 1))[1] == []
     digests = content_digests(strings([None, "", " \n"]))

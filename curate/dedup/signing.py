@@ -11,6 +11,7 @@ from curate.dedup.spec import DedupSpec
 from curate.features.digests import content_digests
 from curate.features.minhash import MinHash, band_keys
 from curate.features.shingles import ShingleSets, shingle_chunks, shingle_sets
+from curate.kernels.text import one_chunk
 
 
 class Signed(NamedTuple):
@@ -37,6 +38,7 @@ class Signer:
 
     def sign(self, texts: Any) -> Signed:
         """The digests, sizes and keys of texts, Arrow strings; a null is the empty string."""
+        texts = one_chunk(texts)
         digest = content_digests(texts, self.spec.normal, self.spec.seed)
         bands, rows = self.spec.banding if self.spec.near else (0, 0)
         n_shingles, keys = np.full(len(texts), -1, np.int32), np.empty((len(texts), bands), np.uint64)

@@ -64,8 +64,8 @@ def shingle_chunks(texts: Any, ngram: int = 5, seed: int = 1) -> Iterator[Shingl
     counts = np.empty(0, np.int32)
     flags, state = unicode_tables().flags, start_state(seed)
     for data, offsets in text_chunks(*string_buffers(texts)):
-        room = (int(offsets[-1] - offsets[0]) + 1) // 2 + 1  # a word takes at least two bytes
-        longest = (int(_longest(offsets)) + 1) // 2 + 1
+        room = (int(offsets[-1] - offsets[0]) + len(offsets)) // 2  # words take two bytes, the last of a text one
+        longest = (int(_longest(offsets)) + 1) // 2
         if len(hashes) < room:
             hashes = np.empty(room, np.uint64)
         if len(scratch) < longest:
