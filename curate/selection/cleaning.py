@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,16 @@ from curate.engines.resources import Resources
 from curate.errors import RemovalError, UsageError, unknown
 from curate.filters import Filters
 from curate.io.cleaned import CLEANED, VERDICTS, Cleaned, Verdicts
-from curate.io.corpus import Corpus, hash_file, scan
-from curate.io.paths import find, is_remote, remove_tree
+from curate.io.corpus import Corpus, Partition, hash_file, scan
+from curate.io.paths import find, is_remote, linked, remove_tree
 from curate.io.run import CONTAMINATION, DUPLICATES, RunFolder, digest, of_run, read_json, write_json
 from curate.io.scratch import scratch_folder
-from curate.io.tables import TableWriter, batches, write_table
+from curate.io.tables import TableWriter, batches, schema_of, write_table
 from curate.io.targets import listed_paths
 from curate.progress import Progress
 from curate.selection.asked import ScoringSpec
 from curate.steps.clean import FORMAT, SOURCE, CleanJob, CleanSpec, Sources, look_partition
-from curate.steps.dedupe import Dedup, Member, Wanted
+from curate.steps.dedupe import Dedup, Member, Wanted, write_kept
 
 MAX_REMOVED = 0.5
 MaxRemoved = float | Mapping[str, float]
@@ -87,49 +87,79 @@ class Cleaning:
 
     # ---- doing it
 
-    def clean(self, spec: CleanSpec, corpus: Corpus, max_removed: MaxRemoved) -> dict[str, Any]:
-        """Find what is to be removed of a corpus, or put otherwise, unless that is done; returns how much it is.
+    def clean(self, spec: CleanSpec, corpus: Corpus, max_removed: MaxRemoved) -> None:
+        """Find what is to be removed of a corpus, or put otherwise, unless that is done.
 
         Raises
         ------
         RemovalError : more than it may be; what was found is kept for the next try.
         """
-        assert corpus.cleaned is not None
-        key = digest([corpus.cleaned.key, [corpus.identity(partition) for partition in corpus.partitions]])
-        done = read_json(self.there / CLEANED / "cleaned.json")
-        if done is None or done["key"] != key:
-            found = self._found(spec, corpus, key)
-            guard(found, max_removed, str(self.folder.path))
-            self._settle(corpus, key, found)
-        else:
-            guard(done["found"], max_removed, str(self.folder.path))
-        return self.done(corpus)
+        key, noted = _key_of(corpus), read_json(self._noted)
+        done = noted is not None and noted["key"] == key
+        found = noted["found"] if done else self._found(spec, corpus, key, Place(self.there))
+        guard(found, max_removed, str(self.folder.path))
+        if not done:
+            self._settle(corpus, corpus.partitions)
+            self._note(key, found, max_removed)
 
-    def done(self, corpus: Corpus) -> dict[str, Any]:
+    def clean_new(self, spec: CleanSpec, corpus: Corpus, since: int, former: Path, found: Mapping[str, Any]) -> Any:
+        """The same for partitions from number ``since`` on, which came to those that are cleaned.
+
+        What is new is compared with what was kept of the others, which stays. It stands apart until `install`; returns
+        how much there is to remove of all.
+
+        Parameters
+        ----------
+        former : folder with what was found of the others, which is ``found`` in numbers.
+
+        Raises
+        ------
+        RemovalError : more than might be removed of the others.
+        """
+        grown = self._found(spec, corpus, _key_of(corpus), Place(self.work / "grown", since, former, found))
+        guard(grown, read_json(self._noted)["max_removed"], str(self.folder.path))
+        self._settle(corpus, corpus.partitions[since:])
+        return grown
+
+    def install(self, corpus: Corpus, found: Mapping[str, Any]) -> None:
+        """Put what `clean_new` has found in its place."""
+        for name in (DUPLICATES, CONTAMINATION):
+            if (self.work / "grown" / name).exists():
+                linked(self.work / "grown" / name, self.there / name)
+        self._note(_key_of(corpus), found, read_json(self._noted)["max_removed"])
+
+    def noted(self) -> dict[str, Any]:
         """What is noted of a corpus that is cleaned."""
-        noted = read_json(self.there / CLEANED / "cleaned.json")
-        found: dict[str, Any] = noted["found"]
+        found: dict[str, Any] = read_json(self._noted)["found"]
         return found
 
-    def _found(self, spec: CleanSpec, corpus: Corpus, key: str) -> dict[str, Any]:
+    @property
+    def _noted(self) -> Path:
+        return self.there / CLEANED / "cleaned.json"
+
+    def _note(self, key: str, found: Mapping[str, Any], max_removed: MaxRemoved) -> None:
+        write_json(self._noted, {"key": key, "found": found, "max_removed": max_removed})
+        remove_tree(self.work, ignore_errors=True)
+
+    def _found(self, spec: CleanSpec, corpus: Corpus, key: str, place: Place) -> dict[str, Any]:
         """What there is to remove, in numbers; what it is is in files then."""
         marker = self.work / "found.json"
         noted = read_json(marker)
         if noted is not None and noted["key"] == key:
             return dict(noted["found"])
-        job = self._job(spec, corpus)
+        job, partitions = self._job(spec, corpus), corpus.partitions[place.since :]
         found: dict[str, Any] = {}
         index = None if spec.decontaminate is None else self._index(job)
-        looked = self._each("clean", partial(look_partition, job), corpus.partitions, job.alone)
-        sources = Sources()
+        looked = self._each("clean", partial(look_partition, job), partitions, job.alone)
+        sources = Sources(place.found.get("sources", {}))
         for part in looked:
             sources.merge(part["sources"])
         if index is not None:
-            found["contamination"] = self._matches(job, index)
+            found["contamination"] = self._matches(job, index, place)
         if spec.filters is not None and spec.filters.mask:
-            found["masked"] = _added(part["masked"] for part in looked)
+            found["masked"] = _added([place.found.get("masked", {}), *(part["masked"] for part in looked)])
         if spec.dedup is not None:
-            found["duplicates"] = self._duplicates(job, sources)
+            found["duplicates"] = self._duplicates(job, sources, place)
         found = {"sources": sources.as_dict(), **found}
         write_json(marker, {"key": key, "found": found})
         return found
@@ -160,31 +190,50 @@ class Cleaning:
         index.save(job.index)
         return index
 
-    def _matches(self, job: CleanJob, index: Index) -> dict[str, Any]:
+    def _matches(self, job: CleanJob, index: Index, place: Place) -> dict[str, Any]:
         """Gather the matches of all partitions into one file; returns what was found of each benchmark."""
         summary = Summary(index)
-        with TableWriter(self.there / CONTAMINATION) as writer:
-            for path in map(job.matches, job.corpus.partitions):
+        new = map(job.matches, job.corpus.partitions[place.since :])
+        with TableWriter(place.folder / CONTAMINATION) as writer:
+            for path in [*place.before(CONTAMINATION), *new]:
                 for table in batches(path) if path.exists() else ():
                     writer.add(table)
                     summary.add_rows(table, ["path", "row"])
-        return summary.as_dict()["benchmarks"]
+        return dict(summary.as_dict()["benchmarks"])
 
-    def _duplicates(self, job: CleanJob, sources: Sources) -> dict[str, Any]:
+    def _duplicates(self, job: CleanJob, sources: Sources, place: Place) -> dict[str, Any]:
         """Find duplicates; what goes for that is added to what goes already."""
-        members = [Member(job, partition) for partition in job.corpus.partitions]
         assert job.spec.dedup is not None
+        members = [Member(job, partition) for partition in job.corpus.partitions[place.since :]]
+        members += self._kept(job, place.since)
         for i, path in enumerate(job.spec.dedup.against):
             members += self._existing(job, path, self.work / f"against-{i}")
+        new = self.work / "duplicates.parquet"
         with self._local() as folder:
             dedup = Dedup(members, folder, self.resources.memory_limit - BASE_BYTES, self.engine.here.workers, self._on)
-            found = dedup.find(self.there / DUPLICATES)
+            found = dedup.find(new)
         for index, (rows, reasons) in found.removed.items():
             write_table(self._gone(index), GONE, [pa.table([rows, reasons], schema=GONE)])
-        for table in batches(self.there / DUPLICATES, ["source", "reason"]):
+        for table in batches(new, ["source", "reason"]):
             for row in table.group_by(["source", "reason"]).aggregate([([], "count_all")]).to_pylist():
                 sources.count(row["source"], row["reason"], row["count_all"], new=False)
-        return found.summary
+        files = [*place.before(DUPLICATES), new]
+        write_table(place.folder / DUPLICATES, schema_of(new), (table for path in files for table in batches(path)))
+        return _counted(place.found.get("duplicates", {}), found.summary)
+
+    def _kept(self, job: CleanJob, since: int) -> list[Member]:
+        """What was kept of the partitions before number ``since``, as a corpus that stays as it is."""
+        folder = self.work / "kept"
+        old = replace(job, folder=folder, signatures=folder / "signatures")
+        members = []
+        for partition in job.corpus.partitions[:since]:
+            if not job.signature(partition).exists():
+                continue
+            verdicts = self.there / CLEANED / f"part-{partition.index:05d}.parquet"
+            linked(verdicts, old.path(partition))
+            write_kept(job.signature(partition), verdicts, old.signature(partition))
+            members.append(Member(old, partition, against=True))
+        return members
 
     def _existing(self, job: CleanJob, path: str, folder: Path) -> list[Member]:
         """The partitions of a corpus that stays as it is, signed; of a run that is what it kept."""
@@ -218,14 +267,45 @@ class Cleaning:
             for one, _ in engine.each(work, wanted, alone=lambda one: partial(work, one.alone())):
                 stage.advance(one.member.partition.n_bytes)
 
-    def _settle(self, corpus: Corpus, key: str, found: dict[str, Any]) -> None:
+    def _settle(self, corpus: Corpus, partitions: Sequence[Partition]) -> None:
         """Write down what is done with which row of each partition; from then on raw is read that way."""
         assert corpus.cleaned is not None
-        for partition in corpus.partitions:
+        for partition in partitions:
             looked = self.work / "looked" / f"part-{partition.index:05d}.parquet"
             settle(looked, self._gone(partition.index), corpus.cleaned.path(partition.index))
-        write_json(self.there / CLEANED / "cleaned.json", {"key": key, "found": found})
-        remove_tree(self.work, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where what is found is written. Of an update: from which partition on, and what was found of those before.
+
+    ``former``: folder of the files that tell it, ``found`` has it in numbers.
+    """
+
+    folder: Path
+    since: int = 0
+    former: Path | None = None
+    found: Mapping[str, Any] = field(default_factory=dict)
+
+    def before(self, name: str) -> list[Path]:
+        """The file of that name that tells what was found before."""
+        return [] if self.former is None else [self.former / name]
+
+
+def _key_of(corpus: Corpus) -> str:
+    """What a corpus is cleaned by, and what it was before."""
+    assert corpus.cleaned is not None
+    return digest([corpus.cleaned.key, [corpus.identity(partition) for partition in corpus.partitions]])
+
+
+def _counted(before: Mapping[str, int], new: Mapping[str, int]) -> dict[str, int]:
+    """The numbers of a dedup and of another one later, of what came."""
+    if not before:
+        return dict(new)
+    found = {name: before.get(name, 0) + n for name, n in new.items()}
+    largest = max(before["largest_cluster"], new["largest_cluster"])
+    return found | {"against": before["against"], "documents": before["documents"] + new["documents"] - new["against"],
+                    "largest_cluster": largest}  # fmt: skip
 
 
 def _files_of(path: str) -> list[str]:

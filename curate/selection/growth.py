@@ -12,7 +12,19 @@ from curate.errors import InputError, RunError
 from curate.io.corpus import Corpus, InputFile, hash_file
 from curate.io.credentials import refuse_credentials
 from curate.io.paths import Source, find, linked, size_of
-from curate.io.run import LEDGER, MANIFEST, QUARANTINE, SCORES_COMMIT, UPDATE, WORK, RunFolder, read_json, write_json
+from curate.io.run import (
+    CONTAMINATION,
+    DUPLICATES,
+    LEDGER,
+    MANIFEST,
+    QUARANTINE,
+    SCORES_COMMIT,
+    UPDATE,
+    WORK,
+    RunFolder,
+    read_json,
+    write_json,
+)
 from curate.io.targets import Paths, listed_paths
 
 KEPT_ASIDE = f"{WORK}/former"
@@ -67,7 +79,7 @@ class Former:
         """
         aside = folder.path / KEPT_ASIDE
         if self.root != aside:
-            for name in (MANIFEST, SCORES_COMMIT, LEDGER, QUARANTINE):
+            for name in (MANIFEST, SCORES_COMMIT, LEDGER, QUARANTINE, DUPLICATES, CONTAMINATION):
                 (aside / name).unlink(missing_ok=True)
                 if (self.root / name).exists():
                     linked(self.root / name, aside / name)

@@ -125,13 +125,13 @@ class Session:
             )
             targets = self._targets(job)
             there = columns_of(corpus)
+            corpus = self.cleaning.named(job, corpus, there)
         if updated is not None:
             order = {file["source"]["name"]: i for i, file in enumerate(updated["corpus"]["files"])}
             corpus = corpus.with_files(sorted(corpus.files, key=lambda f: order.get(f.source.name, len(order))))
             came = len(corpus.files) - len(order)
             generations = [*generations_of(updated), *([came] if came else [])]
             return self._grown(job, corpus, targets, tuple(updated["carry"]), generations)
-        corpus = self.cleaning.named(job, corpus, there)
         domains = None if job.domains is None else Domains.load(job.domains)
         carry = _carried(job, model, there, domains)
         return Scanned(job, corpus, targets, carry, domains, scoring_key(job, corpus, targets, model, carry, domains))
@@ -150,6 +150,7 @@ class Session:
         with self._timed("scan"):
             came = inspect_all(new, job.text_column, self.engine.map)
             corpus = Corpus.from_dict(commit["corpus"], self.folder.path).with_files(known)
+            corpus = self.cleaning.named(job, corpus, columns_of(corpus)) if corpus.cleaned else corpus
             targets = self._targets(job)
         carry, generations = tuple(commit["carry"]), generations_of(commit)
         if self._grown(job, corpus, targets, carry, generations).key != commit["key"]:
@@ -399,16 +400,25 @@ class Session:
             n = len(scanned.corpus.partitions)
             with self._timed("fuse"):
                 self._fuse(scanned, model, Parts(self._apart, n), Parts(self.folder.scores, n))
-        commit = self.noted(scanned, model, fitted["fit"], fitted["n_bad_rows"])
+        cleaning = None if scanned.corpus.cleaned is None else self.cleaning.noted()
+        commit = self.noted(scanned, model, fitted["fit"], fitted["n_bad_rows"], cleaning)
         write_json(self.folder.path / SCORES_COMMIT, commit)
         for done in (self.folder.work / "fit", self._apart):
             remove_tree(done, ignore_errors=True)
         return commit
 
     def noted(
-        self, scanned: Scanned, model: Scorer | Fusion, fit: Mapping[str, Any], n_bad_rows: int
+        self,
+        scanned: Scanned,
+        model: Scorer | Fusion,
+        fit: Mapping[str, Any],
+        n_bad_rows: int,
+        cleaning: Mapping[str, Any] | None,
     ) -> dict[str, Any]:
-        """What is noted of a score table that is complete. ``fit``: to what its scorer was fitted."""
+        """What is noted of a score table that is complete.
+
+        ``fit``: to what its scorer was fitted. ``cleaning``: what was found to remove.
+        """
         commit = {
             "key": scanned.key,
             "spec": scanned.job.as_dict(model),
@@ -417,8 +427,8 @@ class Session:
             "fit": fit,
             "n_bad_rows": n_bad_rows,
         }
-        if scanned.corpus.cleaned is not None:
-            commit["cleaning"] = self.cleaning.done(scanned.corpus)
+        if cleaning is not None:
+            commit["cleaning"] = cleaning
         return commit | ({"generations": list(scanned.generations)} if scanned.generations else {})
 
     def _fuse(self, scanned: Scanned, model: Fusion, parts: Parts, out: Parts) -> None:

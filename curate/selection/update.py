@@ -123,7 +123,8 @@ class _Update:
         scanned = session.scan_new(job, self.former.commit, self.grown.known, self.grown.new)
         scanned = replace(scanned, corpus=replace(scanned.corpus, passed_over=self.grown.passed_over))
         model = load_scorer(session.folder.scorer)
-        scored = self._scored(scanned, model)
+        cleaning = self._cleaned(scanned)
+        scored = self._scored(scanned, model, cleaning)
         drawn = session.number(session.decide(scored, recipe, draw_spec_of(recipe)))
         drawn, shards, schema, scale = self._compared(drawn, writing)
         return self._written(scanned, drawn, recipe, writing, shards, schema, scale)
@@ -133,11 +134,20 @@ class _Update:
         """The number of the first partition that is new."""
         return len(self.former.commit["corpus"]["partitions"])
 
-    def _scored(self, scanned: Scanned, model: Scorer | Fusion) -> Scored:
+    def _cleaned(self, scanned: Scanned) -> dict[str, Any] | None:
+        """What there is to remove of all, where the run cleans; of the new partitions that is found now."""
+        if scanned.corpus.cleaned is None:
+            return None
+        found = self.former.commit["cleaning"]
+        job, cleaning = scanned.job.cleaning, self.session.cleaning
+        grown: dict[str, Any] = cleaning.clean_new(job, scanned.corpus, self.since, self.former.root, found)
+        return grown
+
+    def _scored(self, scanned: Scanned, model: Scorer | Fusion, cleaning: dict[str, Any] | None) -> Scored:
         """The score table of all, which stands apart so far, and what is to be noted of it."""
         table = self.session.score_new(scanned, model, self.since)
         n_bad = self.former.commit["n_bad_rows"] + sum(len(found["bad"]) for found in self._bad(scanned))
-        commit = self.session.noted(scanned, model, self.former.commit["fit"], n_bad)
+        commit = self.session.noted(scanned, model, self.former.commit["fit"], n_bad, cleaning)
         return Scored(scanned.corpus, scanned.targets, model, table, commit)
 
     def _bad(self, scanned: Scanned) -> list[dict[str, Any]]:
@@ -230,6 +240,8 @@ class _Update:
             if shard_number(str(path)) >= len(parts):  # of an update that took in more and did not end
                 path.unlink()
         write_quarantine(folder.path / QUARANTINE, self._bad(scanned), former.quarantine)
+        if "cleaning" in scored.commit:
+            self.session.cleaning.install(scanned.corpus, scored.commit["cleaning"])
 
 
 def _partitions(shards: Redrawn) -> list[int]:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate.dedup import Signer
 from curate.dedup.join import REASONS, SCHEMA, Join
@@ -18,8 +20,8 @@ from curate.features.vectors import EncoderVectors, HashedVectors
 from curate.io.corpus import Partition
 from curate.io.paths import atomic, is_remote, opened
 from curate.io.run import digest
-from curate.io.tables import write_table
-from curate.steps.clean import CleanJob
+from curate.io.tables import batches, schema_of, write_table
+from curate.steps.clean import SIGNATURES, CleanJob
 from curate.steps.documents import Documents, documents, raw_batches
 
 
@@ -96,6 +98,14 @@ def write_vectors(wanted: Wanted) -> None:
     for name, array in (("rows", np.concatenate(rows)), ("vectors", _stacked(vectors))):
         with atomic(wanted.path.with_suffix(f".{name}.npy")) as part, open(part, "wb") as file:
             np.save(file, array, allow_pickle=False)
+
+
+def write_kept(signatures: Path, verdicts: Path, out: Path) -> None:
+    """Those signatures of a partition whose documents were kept."""
+    gone = [table.filter(pc.is_valid(table["reason"]))["row"] for table in batches(verdicts, ["row", "reason"])]
+    removed = np.concatenate([np.zeros(0, np.int64), *(rows.to_numpy() for rows in gone)])
+    tables = (table.filter(pa.array(~np.isin(table["row"].to_numpy(), removed))) for table in batches(signatures))
+    write_table(out, schema_of(signatures), tables, unique=SIGNATURES)
 
 
 def _stacked(vectors: list[np.ndarray]) -> np.ndarray:
