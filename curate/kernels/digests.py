@@ -18,7 +18,7 @@ from curate.kernels.vector import (
     fold_product,
     high_mask,
     lead2_mask,
-    letter_mask,
+    alnum_mask,
     load_u64,
     trailing_zeros,
 )
@@ -94,7 +94,7 @@ def letters(folded, classes, n_bytes, out):
     at = 0
     for base in range(0, n_bytes, 64):
         valid = ~ZERO if n_bytes - base >= 64 else (ONE << np.uint64(n_bytes - base)) - ONE
-        keep, high = letter_mask(folded, base), high_mask(folded, base)
+        keep, high = alnum_mask(folded, base), high_mask(folded, base)
         if high:
             keep |= high & (bit0_mask(classes, base) | high_mask(classes, base))
         at = _move(folded, base, keep & valid, ZERO, out, at)

@@ -21,7 +21,7 @@ from curate.kernels.vector import (
     fold_ascii,
     fold_product,
     high_mask,
-    letter_mask,
+    alnum_mask,
     trailing_zeros,
 )
 
@@ -109,7 +109,7 @@ def _spans(folded, classes, n_bytes, starts, stops, n, first):
     n_stops = n
     word_before = alone_before = ZERO
     for base in range(0, n_bytes, 64):
-        word, high = letter_mask(folded, base), high_mask(folded, base)
+        word, high = alnum_mask(folded, base), high_mask(folded, base)
         begins = alone = ZERO
         if high:
             word |= bit0_mask(classes, base) & high

@@ -98,7 +98,7 @@ def _is_folded_word(builder: Any, v: Any) -> Any:
 
 
 word_mask = _mask(_is_folded_word)  # ASCII \w of text that is lowered already
-letter_mask = _mask(_is_folded_letter_or_digit)  # the same without the underscore
+alnum_mask = _mask(_is_folded_letter_or_digit)  # the same without the underscore
 space_mask = _mask(lambda b, v: b.or_(_in_range(b, v, 9, 5), _in_range(b, v, 28, 5)))  # ASCII \s of `re`
 blank_mask = _mask(  # space and controls
     lambda b, v: b.or_(b.icmp_unsigned("<", v, _splat(33)), b.icmp_unsigned("==", v, _splat(127)))

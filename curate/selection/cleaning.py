@@ -26,7 +26,7 @@ from curate.filters import Filters
 from curate.io.cleaned import CLEANED, VERDICTS, Cleaned, Verdicts
 from curate.io.corpus import Corpus, Partition, hash_file, scan
 from curate.io.paths import find, is_remote, linked, remove_tree
-from curate.io.run import CONTAMINATION, DUPLICATES, RunFolder, digest, of_run, read_json, write_json
+from curate.io.run import CONTAMINATION, DUPLICATES, WORK, RunFolder, digest, of_run, read_json, write_json
 from curate.io.scratch import scratch_folder
 from curate.io.tables import TableWriter, batches, schema_of, write_table
 from curate.io.targets import listed_paths
@@ -412,4 +412,4 @@ def _told(what: str, of: Mapping[str, Any]) -> str:
 def _evidence(found: Mapping[str, Any]) -> str:
     """The files that say what would be removed."""
     files = {"duplicates": DUPLICATES, "contamination": CONTAMINATION}
-    return " and ".join(file for name, file in files.items() if name in found) or f"{CLEANED}/found"
+    return " and ".join(file for name, file in files.items() if name in found) or f"{WORK}/clean/looked"
