@@ -202,6 +202,9 @@ COMMANDS = {
     "domains": lambda d: ["domains", d / "raw", "--out", d / "new", "--k", "2"],
     "align": lambda d: ["align", vectors(d / "old.parquet", 0), vectors(d / "new.parquet", 1), "--out", d / "new"],
     "verify": lambda d: ["verify", d / "out"],
+    "dedup": lambda d: ["dedup", d / "raw", "--out", d / "new"],
+    "filter": lambda d: ["filter", d / "raw", "--out", d / "new", "--where", "short=n_words < 2"],
+    "decontaminate": lambda d: ["decontaminate", d / "raw", "--out", d / "new", "--against", d / "target.jsonl"],
     "methods": lambda d: ["methods"],
     "doctor": lambda d: ["doctor"],
 }

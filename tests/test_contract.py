@@ -23,6 +23,7 @@ SETTINGS = {
     "classifier": {"n_buckets": 4096, "max_documents": 30},
     "bytegrams": {"sample_bytes": 4_000},
     "leverage": {"dim": 32},
+    "all": {"min_tokens": 20},
     "dsir+primed": {"dsir.num_tokens_to_fit": 600},
 }
 ROWS = rows(120)

@@ -242,9 +242,9 @@ def test_a_large_bucket_of_unlike_documents_is_left_when_the_rounds_are_over_and
     assert summary.candidate_pairs <= n * 64 * summary.rounds
 
 
-def test_two_partitions_of_one_name_are_refused(tmp_path):
+def test_two_partitions_that_begin_at_one_row_of_a_file_are_refused(tmp_path):
     write_signatures(tmp_path / "s.parquet", [doc(0, [1])])
-    with pytest.raises(UsageError, match="two partitions have this name"):
+    with pytest.raises(UsageError, match="two partitions begin at row 0 of it"):
         Join([SignatureFile(tmp_path / "s.parquet", "a")] * 2, tmp_path / "join", DedupSpec(), 10**9, 1)
 
 

@@ -29,8 +29,9 @@ from curate.kernels.measures import ENGLISH_WORDS, OTHER_WORDS
 ENGLISH, OTHER = set(ENGLISH_WORDS.split()), set(OTHER_WORDS.split())
 PIECES = [
     *"abZ .,'\n\n\n\t\r\0\x1c\x7f\x85\xa0#{}()=_1٣éß漢ひก😀\u2028\ufffd\ufeff-•*\"”…。！\\",
-    " the ", "Of ", "with\n", " javaScript", "Lorem Ipsum", "use cookies", "privacy policy.", "...", "....", "aaaa",
-    "word " * 11, "one two three four five.\n", " one two three four five six seven eight nine ten eleven ", "\n\n",
+    " the ", "Of ", "with\n", " javaScript", "Lorem Ipsum", "use cookies", "privacy policy.", "...", "....",
+    "word " * 11, "one two three four five.\n",
+    " one two three four five six seven eight nine ten eleven ", "\n\n", "aaaa",
     "ééé",
     "a line that is much longer than thirty characters, and ends!\n", "x" * 70,
     "\\alpha", "der die das",

@@ -21,7 +21,7 @@ from curate.cli import main
 from curate.errors import CurateError, InputError, UsageError
 from curate.io.credentials import credentials_in
 from curate.recipe import Recipe
-from curate.recipe.keys import COMING, NOT_PASSED, PASSED_AS, SECTIONS, SELECTING, WEIGHTS, OneOf, Section
+from curate.recipe.keys import NOT_PASSED, PASSED_AS, SECTIONS, SELECTING, WEIGHTS, OneOf, Section
 from curate.recipe.values import numbers, settings, targets
 
 GOLDEN = ROOT / "tests" / "golden" / "recipes"
@@ -122,12 +122,6 @@ def test_a_recipe_is_refused_in_one_line_that_says_where_and_how_to_go_on(name, 
     assert result.stderr.count("\n") == 1
     assert result.exit_code in (1, 2)
     assert not (tmp_path / "out" / "manifest.json").exists()
-
-
-@pytest.mark.parametrize("name", COMING)
-def test_steps_that_are_not_there_yet_are_refused_and_not_passed_over(name):
-    with pytest.raises(UsageError, match="does not have it yet"):
-        Recipe.from_dict(small(**{name: {}}))
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "classifier": {"n_buckets": 4096},
     "bytegrams": {"sample_bytes": 4_000},
     "leverage": {"dim": 32},
+    "all": {},
     "dsir+primed": {"dsir.n_buckets": 500},
     "dsir+zipfit": {"fusion": "reciprocal", "dsir.n_buckets": 500, "group": "source"},
 }

@@ -12,13 +12,13 @@ from curate.kernels.hashing import EIGHT, K1, K2, K4
 from curate.kernels.tokens import ONE, SIXTY_THREE, ZERO, decode, fold
 from curate.kernels.unicode import BLANK, MARK, WORD
 from curate.kernels.vector import (
+    alnum_mask,
     bit0_mask,
     blank_mask,
     copy_spaced,
     fold_product,
     high_mask,
     lead2_mask,
-    alnum_mask,
     load_u64,
     trailing_zeros,
 )

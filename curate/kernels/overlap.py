@@ -15,13 +15,13 @@ from curate.kernels.hashing import K2, K3, hash_bytes
 from curate.kernels.tokens import ONE, SIXTY_THREE, ZERO, decode, emit
 from curate.kernels.unicode import CHANGES, EXPANDS, WORD
 from curate.kernels.vector import (
+    alnum_mask,
     bit0_mask,
     bit1_mask,
     bit2_mask,
     fold_ascii,
     fold_product,
     high_mask,
-    alnum_mask,
     trailing_zeros,
 )
 
