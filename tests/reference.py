@@ -1067,6 +1067,11 @@ def repeated_ngram_characters(words, n):
     return characters
 
 
+def _is_letter(character):
+    """A letter, or a mark that combines with one."""
+    return character.isalpha() or unicodedata.category(character)[0] == "M"
+
+
 def document_statistics(text, english, other):
     """All of `curate.filters.STATISTICS`; ``english`` and ``other`` are sets of function words."""
     words, rows = text.split(), text.split("\n")
@@ -1076,7 +1081,7 @@ def document_statistics(text, english, other):
     paragraph_characters = [len(p.replace("\n", "")) for p in paragraphs]
     total, n_words, n_lines = sum(map(len, words)), len(words), len(lines)
     whole = sum(map(len, lines))
-    spaces, letters = sum(map(str.isspace, text)), sum(map(str.isalpha, text))
+    spaces, letters = sum(map(str.isspace, text)), sum(map(_is_letter, text))
     is_sign = [unicodedata.category(c)[0] in "PS" for c in text]
     of = tokens(text)
     commonest = max(Counter(of).values(), default=0)
@@ -1093,7 +1098,7 @@ def document_statistics(text, english, other):
         "longest_run": max((len(list(g)) for c, g in itertools.groupby(text) if not c.isspace()), default=0),
         "hash_word_ratio": ratio(text.count("#"), n_words),
         "ellipsis_word_ratio": ratio(text.count("...") + text.count("…"), n_words),
-        "alpha_word_fraction": ratio(sum(any(map(str.isalpha, word)) for word in words), n_words),
+        "alpha_word_fraction": ratio(sum(any(map(_is_letter, word)) for word in words), n_words),
         "n_stop_words": len(STOP_WORDS_OF_GOPHER & set(map(ascii_lower, words))),
         "bullet_line_fraction": ratio(sum(line[0] in BULLET_CHARACTERS for line in lines), n_lines),
         "ellipsis_line_fraction": ratio(sum(line.endswith(("...", "…")) for line in lines), n_lines),
@@ -1119,6 +1124,7 @@ def document_statistics(text, english, other):
         "n_braces": text.count("{") + text.count("}"),
         "lorem_ipsum": int("lorem ipsum" in ascii_lower(text)),
         "letter_fraction": ratio(letters, len(text)),
+        "printed_letter_fraction": ratio(letters, total),
         "digit_fraction": ratio(sum(c.isdecimal() for c in text), len(text)),
         "space_fraction": ratio(spaces, len(text)),
         "punctuation_fraction": ratio(sum(is_sign), len(text)),

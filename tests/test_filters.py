@@ -32,7 +32,7 @@ PIECES = [
     " the ", "Of ", "with\n", " javaScript", "Lorem Ipsum", "use cookies", "privacy policy.", "...", "....",
     "word " * 11, "one two three four five.\n",
     " one two three four five six seven eight nine ten eleven ", "\n\n", "aaaa",
-    "ééé",
+    "ééé", "שִׁמְ", "हिन्दी",
     "a line that is much longer than thirty characters, and ends!\n", "x" * 70,
     "\\alpha", "der die das",
 ]  # fmt: skip

@@ -96,7 +96,7 @@ def _table() -> Iterator[Rule]:
     yield Rule("symbols.replacement", "replacement_fraction", {"max": 0.01}, HERE)
     yield Rule("symbols.control", "control_fraction", {"max": 0.02}, HERE)
     yield Rule("symbols.run", "longest_run", {"max": 1000}, HERE)
-    yield Rule("symbols.letters", "letter_fraction", {"min": 0.5}, HERE, (*SPACED, "unspaced"))
+    yield Rule("symbols.letters", "printed_letter_fraction", {"min": 0.5}, HERE, (*SPACED, "unspaced"))
 
     yield Rule("gopher.n_words", "n_words", {"min": 50, "max": 100_000}, RAE, SPACED)
     yield Rule("gopher.word_length", "mean_word_length", {"min": 3, "max": 10}, RAE, SPACED)

@@ -86,7 +86,10 @@ STATISTICS: dict[str, Statistic] = {
     "c4_line_fraction": Statistic("share of lines that C4 would keep", C.C4_LINES, C.LINES),
     "n_braces": Statistic("curly brackets", C.BRACES),
     "lorem_ipsum": Statistic('1 where the text says "lorem ipsum"', C.LOREM),
-    "letter_fraction": Statistic("share of characters that are letters", C.LETTERS, C.CHARACTERS),
+    "letter_fraction": Statistic("share of characters that are letters, or marks on them", C.LETTERS, C.CHARACTERS),
+    "printed_letter_fraction": Statistic(
+        "share of letters, or marks on them, of characters that are no white space", C.LETTERS, C.WORD_CHARACTERS
+    ),
     "digit_fraction": Statistic("share of characters that are digits", C.DIGITS, C.CHARACTERS),
     "space_fraction": Statistic("share of characters that are white space", C.SPACES, C.CHARACTERS),
     "punctuation_fraction": Statistic("share of punctuation and symbols", C.PUNCTUATION, C.CHARACTERS),

@@ -169,6 +169,8 @@ def _character_kinds() -> np.ndarray:
             category = unicodedata.category(character)
             if category[0] in "PS":
                 kinds[point] |= PUNCTUATION
+            elif category[0] == "M":  # vowels of Hebrew and Devanagari are marks on letters
+                kinds[point] |= ALPHA
             elif category == "Cc":
                 kinds[point] |= CONTROL
     space = unicode_tables().flags & PYTHON_SPACE != 0

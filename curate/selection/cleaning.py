@@ -6,6 +6,7 @@ that is no more than may be removed, files say what is done with which row: all 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -377,11 +378,12 @@ def guard(found: Mapping[str, Any], max_removed: MaxRemoved, place: str) -> None
     if _is_over(whole, shares[""], 1):
         told.insert(0, _told("the corpus", whole))
     more = f"; and {len(told) - SHOWN:,} more sources" if len(told) > SHOWN else ""
-    way = f"--max-removed {over[0]}=1" if over else "--max-removed 1"
+    way = "--max-removed 1"
+    if over:
+        way = f"--max-removed {shlex.quote(over[0])}=1 ({way}: whatever it is)"
     raise RemovalError(
         f"{place}: cleaning would remove more than {shares['']:.0%} of {'; of '.join(told[:SHOWN])}{more}. Nothing is "
-        f"removed yet; look at {_evidence(found)} there, then change the rules, or allow it with {way} "
-        "(--max-removed 1: whatever it is)"
+        f"removed yet; look at {_evidence(found)} there, then change what is cleaned by, or allow it with {way}"
     )
 
 
