@@ -67,7 +67,14 @@ def build(items: Items, benchmark: np.ndarray, min_words: int, boilerplate: floa
     kept, dropped = _kept(grams, alike[item[places]], benchmark[item[places]], limits)
     own = _own(words, places, kept)
     n_own = np.bincount(item, own > 0, minlength=len(items)).astype(np.int64)
-    made = [words, own, ends, *parts, *_numbers(words, item, ends), *_table(grams, places, item, kept)]
+    made = [
+        words,
+        own,
+        ends,
+        *parts,
+        *_numbers(words, item, ends),
+        *_table(grams, places, item, kept & _telling(words, places)),
+    ]
     return Built(Arrays._make(made), dropped, n_own)
 
 
@@ -157,6 +164,17 @@ def _own(words: np.ndarray, places: np.ndarray, kept: np.ndarray) -> np.ndarray:
     around, good = np.cumsum(around)[:-1], np.cumsum(good)[:-1]
     weight = np.where(words & _LIGHT, 1, 2)
     return np.where((around > 0) & (2 * good >= around), weight, 0).astype(np.uint8)
+
+
+def _telling(words: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """bool[n_grams]: which have two different words, and one that is no number or letter; rows of zeros do not."""
+    first = words[places]
+    different, heavy = np.zeros(len(places), bool), (first & _LIGHT) == 0
+    for i in range(1, ANCHOR):
+        word = words[places + i]
+        different |= word != first
+        heavy |= (word & _LIGHT) == 0
+    return different & heavy
 
 
 def _numbers(words: np.ndarray, item: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

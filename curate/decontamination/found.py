@@ -14,7 +14,7 @@ from curate.decontamination.arrays import word_hashes
 from curate.decontamination.memory import Rows
 from curate.decontamination.spec import DecontaminationSpec
 from curate.features.edits import Edits, edited
-from curate.kernels.text import one_chunk
+from curate.kernels.text import one_chunk, string_buffers
 
 if TYPE_CHECKING:
     from curate.decontamination.index import Index
@@ -117,13 +117,11 @@ def merged(texts: Any, rows: Rows, ids: Sequence[str], benchmarks: Sequence[str]
 
 def _excerpts(texts: Any, docs: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> list[str]:
     """How each place begins."""
-    there = one_chunk(texts).take(pa.array(np.unique(docs))).cast(pa.large_binary()) if len(docs) else []
-    rows = np.searchsorted(np.unique(docs), docs)
-    found = []
-    for row, start, stop in zip(rows.tolist(), starts.tolist(), stops.tolist(), strict=True):
-        some = memoryview(there[row].as_buffer())[start : min(stop, start + 4 * EXCERPT)]
-        found.append(bytes(some).decode(errors="ignore")[:EXCERPT])
-    return found
+    data, offsets = string_buffers(texts)
+    firsts = offsets[docs] + starts
+    lasts = firsts + np.minimum(stops - starts, 4 * EXCERPT)
+    places = zip(firsts.tolist(), lasts.tolist(), strict=True)
+    return [data[first:last].tobytes().decode(errors="ignore")[:EXCERPT] for first, last in places]
 
 
 class Summary:

@@ -105,7 +105,7 @@ class Index:
             if missing == _MORE_SEGMENTS:
                 n_segments *= 4
             else:
-                rows = Rows._make(np.concatenate([column, np.zeros_like(column)]) for column in rows)
+                rows = Rows._make(np.tile(column, 4) for column in rows)
         return merged(texts, Rows._make(column[: at[1]] for column in rows), self.ids, self.benchmarks)
 
     @property

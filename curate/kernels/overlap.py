@@ -535,23 +535,43 @@ def _judge(doc, item, index, limits, work, out, n):
     half = size + size // 4 + 8
     segment = work.head[item]
     while segment >= 0:
-        for p in range(size):
-            work.marks[p] = 0
-        verbatim, following, start = False, -1, work.begin[segment]
+        start, following, n_words = work.begin[segment], -1, 0
         last = s = segment
         while s >= 0 and work.begin[s] < start + 2 * half:
-            verbatim |= _mark(s, item, index, limits, work)
+            n_words += work.length[s]
             if following < 0 and work.begin[s] >= start + half:
                 following = s
             last, s = s, work.next[s]
-        there = verbatim or _edited(item, index, limits, work)
-        if there and not _other_numbers(item, segment, last, index, limits, work):
-            kind = VERBATIM if verbatim else EDITED
-            n = _write_spans(doc, item, kind, segment, last, index, limits, work, out, n)
+        if n_words >= limits.shortest:  # most are a phrase of five or six words
+            kind = _kind(item, segment, last, index, limits, work)
+            if kind and not _other_numbers(item, segment, last, index, limits, work):
+                n = _write_spans(doc, item, kind, segment, last, index, limits, work, out, n)
+            _unmark(segment, last, work)
             if n < 0:
                 return n
         segment = following if following >= 0 else s
     return n
+
+
+@kernel
+def _kind(item, first, last, index, limits, work):
+    """Mark what segments have of an item; whether that is VERBATIM, EDITED or, as 0, neither."""
+    verbatim, segment = _mark(first, item, index, limits, work), first
+    while segment != last:
+        segment = work.next[segment]
+        verbatim |= _mark(segment, item, index, limits, work)
+    return VERBATIM if verbatim else EDITED if _edited(item, index, limits, work) else 0
+
+
+@kernel
+def _unmark(first, last, work):
+    segment = first
+    while True:
+        for p in range(work.place[segment], work.place[segment] + work.length[segment]):
+            work.marks[p] = 0
+        if segment == last:
+            break
+        segment = work.next[segment]
 
 
 @kernel
