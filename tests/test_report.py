@@ -26,22 +26,30 @@ from curate.io.curriculum import Curriculum, write_curriculum
 from curate.io.run import RunFolder
 from curate.report.card import plain
 from curate.report.charts import distribution_chart, nearness_chart, stages_chart, svg, weights_chart
+from curate.report.removed import choose_removed, first_difference
 from curate.report.safe import escape, visible
 from curate.report.sections import PREDICTS, Table, number, sections
 from curate.report.summary import (
     Amount,
     Arm,
+    Benchmark,
+    Cleaning,
     DistanceRow,
     Distribution,
     DocumentWeights,
+    Duplicates,
     Example,
     Examples,
     Fact,
     FileHash,
     GroupWeight,
+    Match,
     Metric,
     Nearness,
     Ngram,
+    Pair,
+    Passage,
+    Removals,
     ScoreHistogram,
     Series,
     Share,
@@ -89,7 +97,21 @@ def example(text: str = "some text") -> Summary:
         gained=(Ngram(text, 1.5, 2.5, 345.6),),
         lost=(Ngram(text, 345.6, None, 0.0),),
         documents=Examples((one,), (one,), (one,), text),
-        duplicates=(Fact("exact", text),),
+        cleaning=Cleaning(
+            (Fact("rules", text),),
+            Removals("", 1000, 250, 0.25, {text: 200, "few": 50}),
+            (Removals(text, 500, 200, 0.4, {text: 200}), Removals("other", 500, 50, 0.1, {"few": 50})),
+            {text: 17},
+            Duplicates(11, 12, 13, 14, 15, 16, 17, 18),
+            (Benchmark(text, 1319, 24, 23, 2, 28, 3),),
+            (
+                Pair(text, 0.9375, Passage(text, text, text, 5, text, text, text, 6), Passage("other", known=False)),
+                Pair(text, 1.0, Passage(text, text, before=text), Passage(text, text, before=text), True, text),
+                Pair(text, 0.75, Passage(text, text, before=text, difference=""), Passage(text, difference=text)),
+            ),
+            (Match(text, text, text, "edited", 0.875, 43, text),),
+            text,
+        ),
         curriculum=Weighing(
             text,
             1,
@@ -165,7 +187,8 @@ def test_all_numbers_stand_in_the_page_without_scripts_and_in_markdown(bundle):
     shown = " ".join(_Parsed(without_scripts(page(example(), bundle))).texts)
     written = markdown(example()).replace("\\", "")
     for text in ("1,234", "5.0 MB", "1.812", "-0.119", "-0.131 to -0.107", "0.321 nats", "75.0%", "0.4321", "345.6",
-                 "1.25 nats", "62.5%", "9.875", "12.3%", "7 more characters", "ab" * 32):  # fmt: skip
+                 "1.25 nats", "62.5%", "9.875", "12.3%", "25.0%", "1,319", "0.9375",
+                 "43 words, 88%", "7 more characters", "ab" * 32):  # fmt: skip
         assert text in shown
         assert text in written
 
@@ -505,6 +528,151 @@ def test_a_run_that_another_process_writes_to_is_left_alone(joined, tmp_path):
     assert result.exit_code == 1
     assert "another run is writing here" in result.output
     assert (copy / "README.md").read_bytes() == before
+
+
+# ---- of a run that cleans
+
+WORDS = [f"word{n}" for n in range(60)]
+EVIL = "<script>alert(1)</script><b>\u202e|```"
+QUESTION = "how many of the forty two red apples that grew in the old garden were eaten by someone@example.org in May"
+
+
+def near(text: str, at: int, word: str) -> str:
+    """A text with another word."""
+    words = text.split()
+    return " ".join([*words[:at], word, *words[at + 1 :]])
+
+
+@pytest.fixture(scope="module")
+def cleaned(tmp_path_factory):
+    """A run that cleans, and what is reported of it: an equal pair, a hostile near one, a short text and an item."""
+    folder = tmp_path_factory.mktemp("cleaned")
+    text = " ".join(WORDS)
+    more = [
+        {"id": "a1", "text": text, "source": "web"},
+        {"id": "a2", "text": text, "source": "web"},
+        {"id": "a3", "text": near(text, 50, EVIL), "source": "<i>evil</i>"},
+        {"id": "a4", "text": "too short", "source": "web"},
+        {"id": "a5", "text": f"{rows(1)[0]['text']} {QUESTION} {rows(9)[8]['text']}", "source": "web"},
+    ]
+    raw = sharded(folder / "raw", [*rows(60), *more], 3)
+    quiz = write(folder / "quiz.jsonl", [{"id": "q1", "text": QUESTION}])
+    curate.clean(
+        raw, out=folder / "out", dedup=True, filters={"where": {"few_words": "n_words < 5"}, "mask": ["email"]},
+        decontaminate={"against": {"quiz": [str(quiz)]}},
+    )  # fmt: skip
+    return folder, as_found(folder / "r.json", folder / "out")
+
+
+def test_what_cleaning_removed_is_told_by_source_and_reason(cleaned, tmp_path):
+    folder, found = cleaned
+    noted = json.loads((folder / "out" / "manifest.json").read_text())["stats"]["cleaning"]
+    told = found["cleaning"]
+    assert told["whole"]["reasons"] == {"contaminated": 1, "exact_duplicate": 1, "few_words": 1, "near_duplicate": 1}
+    assert {s["source"]: s["reasons"] for s in told["sources"]} == {
+        s: n["removed"] for s, n in noted["sources"].items()
+    }
+    assert [s["source"] for s in told["sources"]][:2] == ["<i>evil</i>", "web"]
+    assert (told["sources"][1]["documents"], told["sources"][1]["share"]) == (4, 0.75)
+    assert (told["duplicates"]["exact"], told["duplicates"]["near"], told["duplicates"]["largest"]) == (1, 1, 3)
+    assert told["benchmarks"] == [{"name": "quiz", "items": 1, "found": 1, "verbatim": 1, "edited": 0, "documents": 1,
+                                   "undecidable": 0}]  # fmt: skip
+    report(folder / "out", "--format", "md", "--out", tmp_path / "r.md")
+    written = (tmp_path / "r.md").read_text().replace("\\", "")
+    assert "Cleaning removed 4 of 65 documents (6.2%)." in written
+    assert "| web | 4 | 3 | 75.0% |" in written
+    assert "| quiz | 1 | 1 | 1 | 0 | 1 | 0 |" in written
+
+
+def test_pairs_that_were_removed_are_shown_with_where_they_differ_and_harmless(cleaned):
+    folder, found = cleaned
+    exact, one = found["cleaning"]["pairs"]
+    assert (exact["reason"], exact["equal"], exact["removed"]["doc_id"]) == ("exact_duplicate", True, "a2")
+    assert (one["reason"], one["removed"]["doc_id"], one["matched"]["doc_id"]) == ("near_duplicate", "a3", "a1")
+    assert one["removed"]["before"] == one["matched"]["before"]
+    assert one["removed"]["before"].endswith("word49 ")
+    assert (one["removed"]["difference"], one["matched"]["difference"]) == ("<", "word50")
+    assert one["removed"]["beginning"] == " ".join(WORDS)[:200]
+    assert one["removed"]["n_between"] == len(" ".join(WORDS[:50])) + 1 - 80 - 200
+    report(folder / "out")
+    page = without_scripts((folder / "out" / "report.html").read_text())
+    assert "<mark>&lt;</mark>script&gt;" in page
+    assert not {"i", "script"} & _Parsed(page).tags.keys()
+    assert "<mark>word50</mark> word51" in page
+
+
+def test_what_is_masked_is_masked_in_the_report_too(cleaned):
+    _, found = cleaned
+    (match,) = found["cleaning"]["matches"]
+    assert match["excerpt"].endswith("were eaten by <EMAIL> in May")
+    assert "someone@" not in json.dumps(found)
+    assert (match["benchmark"], match["item"], match["kind"], match["doc_id"]) == ("quiz", "q1", "verbatim", "a5")
+
+
+def test_a_run_that_only_cleans_is_no_selection_that_could_beat_another(cleaned):
+    _, found = cleaned
+    assert (found["verdict_hint"], found["scores"], found["metrics"]) == ("", [], [])
+    assert [fact["label"] for fact in found["asked"]] == ["raw", "selection"]
+    assert found["documents"]["borderline"] == found["documents"]["worst"] == []
+    assert {one["score"] for one in found["documents"]["best"]} == {None}
+
+
+def test_the_card_says_what_was_removed_and_by_what(cleaned):
+    card = (cleaned[0] / "out" / "README.md").read_text().replace("\\", "")
+    assert "Cleaning removed 4 of 65 documents (6.2%): 1 contaminated, 1 exact_duplicate, " in card
+    assert "- decontaminated against: quiz\n" in card
+    assert "13 words in a row of an item, or 50% of its words; documents that have some are removed" in card
+    assert "- contamination: 1 of 1 items of quiz found in 1 documents, 1 word for word, 0 edited" in card
+    assert "near: of a Jaccard similarity of 0.7 or more" in card
+    assert "- own rules: few_words where n_words < 5\n" in card
+    assert "| web | 4 | 3 | 75.0% | 1 contaminated, 1 exact_duplicate, 1 few_words |" in card
+    assert "<i>" not in (cleaned[0] / "out" / "README.md").read_text()
+
+
+def test_a_run_without_cleaning_says_nothing_of_it(joined):
+    folder, found = joined
+    assert found["cleaning"] is None
+    assert "leaning" not in (folder / "out" / "README.md").read_text()
+    assert not any("cleaning" in section.anchor for section in sections(replace(example(), cleaning=None)))
+
+
+def test_of_a_match_in_another_corpus_only_the_id_is_shown(cleaned, tmp_path):
+    old = [{"id": "part-000.jsonl#0", "text": " ".join(WORDS)}]  # which may be called as one of raw is
+    write(tmp_path / "old" / "part-000.jsonl", old)
+    write(tmp_path / "new" / "part-000.jsonl", [*({"text": row["text"]} for row in rows(5)), {"text": old[0]["text"]}])
+    against = {"against": [str(tmp_path / "old")]}
+    curate.clean(tmp_path / "new", out=tmp_path / "out", dedup=against)
+    (pair,) = as_found(tmp_path / "r.json", tmp_path / "out")["cleaning"]["pairs"]
+    assert (pair["removed"]["known"], pair["matched"]["known"]) == (True, False)
+    assert pair["matched"]["doc_id"] == "part-000.jsonl#0"
+    gone = as_found(tmp_path / "r.json", copied(cleaned[0], tmp_path / "copy", "raw", tmp_path / "gone"))
+    assert not any(one["known"] for pair in gone["cleaning"]["pairs"] for one in (pair["removed"], pair["matched"]))
+    assert gone["cleaning"]["note"] == "2 pairs are shown without texts: the raw files are gone or changed."
+
+
+def test_pairs_are_drawn_from_all_bands_alike_whatever_the_order(tmp_path):
+    made = [
+        {"doc_id": f"d{i}", "path": "raw", "row": i, "reason": reason, "matched_id": "m", "matched_path": "raw",
+         "matched_row": 0, "cluster": "m", "cluster_path": "raw", "cluster_row": 0, "similarity": similarity,
+         "against": False}
+        for i, (reason, similarity) in enumerate(
+            [("exact_duplicate", 1.0)] * 900 + [("near_duplicate", 0.95)] * 50 + [("near_duplicate", 0.85)] * 2
+            + [("near_duplicate", 0.75)] * 50 + [("semantic_duplicate", 0.97)] * 50
+        )
+    ]  # fmt: skip
+    drawn = []
+    for name, of in (("a", made), ("b", made[::-1])):
+        (tmp_path / name).mkdir()
+        pq.write_table(pa.Table.from_pylist(of), tmp_path / name / "duplicates.parquet", row_group_size=70)
+        drawn.append([(row["doc_id"], row["similarity"]) for row in choose_removed(RunFolder(tmp_path / name)).pairs])
+    assert drawn[0] == drawn[1]
+    assert [s for _, s in drawn[0]] == [1.0] * 4 + [0.95] * 5 + [0.85] * 2 + [0.75] * 5 + [0.97] * 4
+
+
+@given(st.text("ab"), st.text("ab"), st.sampled_from([0, 4_095, 4_096, 9_000]))
+def test_the_first_difference_is_the_first(one, other, before):
+    common = next((i for i, (x, y) in enumerate(zip(one, other, strict=False)) if x != y), min(len(one), len(other)))
+    assert first_difference("x" * before + one, "x" * before + other) == before + common
 
 
 # ---- of a corpus

@@ -38,6 +38,7 @@ SCHEMA = pa.schema(
         ("cluster_path", pa.large_string()),
         ("cluster_row", pa.int64()),
         ("similarity", pa.float64()),
+        ("against", pa.bool_()),
     ]
 )
 _FOUND = (("exact", "1.0"), ("near", "similarity"), ("semantic", "similarity"))  # tables, in the order of REASONS
@@ -179,7 +180,8 @@ class Join:
         """Write who goes to ``path``: the columns of `SCHEMA`, ordered by cluster, then doc_id, path and row.
 
         ``matched_id`` is the document that ``similarity`` was measured with, and ``cluster`` the one that stays: they
-        differ where the first went as a near or semantic duplicate itself.
+        differ where the first went as a near or semantic duplicate itself. ``against``: the match is of the existing
+        set, whose paths may be called as others are.
         """
         with self._tables.connected():
             self._write_removed()
@@ -246,7 +248,8 @@ class Join:
         return (
             f"SELECT a.doc_id, a.path, a.row, a.source, [{reasons}][reason + 1] AS reason, b.doc_id AS matched_id, "
             "b.path AS matched_path, b.row AS matched_row, c.doc_id AS cluster, c.path AS cluster_path, "
-            f"c.row AS cluster_row, similarity FROM {self._tables.scan('links')} AS links "
+            f"c.row AS cluster_row, similarity, matched < {self._ranks.n_against} AS against "
+            f"FROM {self._tables.scan('links')} AS links "
             f"JOIN {docs} AS a ON a.rank = links.rank JOIN {docs} AS b ON b.rank = matched "
             f"JOIN {docs} AS c ON c.rank = stays "
             "ORDER BY cluster, cluster_path, cluster_row, a.doc_id, a.path, a.row"

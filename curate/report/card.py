@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow as pa
 
 from curate.metrics.spending import weights_text
+from curate.report.cleaning import cleaning_of, contamination_line, duplicates_line, in_words, only_cleans
 from curate.report.safe import visible
-from curate.report.summary import Summary
+from curate.report.summary import Cleaning, Summary
 from curate.sampling.budget import Budget
 from curate.sampling.draws import BY_CHANCE
 
@@ -93,7 +94,7 @@ def with_measured(card: str, summary: Summary) -> str:
 def dataset_card(manifest: Mapping[str, Any]) -> str:
     """README.md with the ``configs`` block that ``datasets.load_dataset`` reads, and room for what is measured."""
     stats, drawing = manifest["stats"], manifest["recipe"]["draw"]
-    budget = str(Budget(**drawing["budget"])) if drawing["budget"] else f"scores from {drawing['threshold']}"
+    cleaning = cleaning_of(manifest)
     pattern = "shards/*.parquet" if manifest["shards"][0]["path"].endswith("parquet") else "shards/*.jsonl.zst"
     lines = [
         "---",
@@ -111,15 +112,13 @@ def dataset_card(manifest: Mapping[str, Any]) -> str:
         f"# {plain(manifest['name'])}",
         "",
         f"{stats['n_selected']:,} of {stats['n_documents']:,} documents "
-        f"({stats['n_bytes_selected']:,} bytes of text, {stats['n_tokens_selected']:,} tokens), selected by "
+        f"({stats['n_bytes_selected']:,} bytes of text, {stats['n_tokens_selected']:,} tokens), "
+        f"{'cleaned' if only_cleans(manifest['recipe']) else 'selected'} by "
         f"[curate](https://pypi.org/project/curate-data/) {manifest['tool_version']}.",
         "",
         "| | |",
         "| --- | --- |",
-        f"| method | {plain(manifest['recipe']['method'])} |",
-        f"| target | {plain(', '.join(t['name'] for t in manifest['targets']) or 'none')} |",
-        f"| draw | {plain(drawing['draw'] + weights_text(drawing.get('weights', {})))}, seed {manifest['seed']} |",
-        f"| budget | {plain(budget)} |",
+        *([] if only_cleans(manifest["recipe"]) else _selected_by(manifest)),
         f"| tokens | {plain(manifest['tokenizer'])} |",
         f"| recipe | `{manifest['recipe_sha256'][:16]}` |",
         "",
@@ -127,6 +126,7 @@ def dataset_card(manifest: Mapping[str, Any]) -> str:
         "",
         *_length_table(stats["diagnostics"]),
         *_source_table(stats["diagnostics"]),
+        *(_cleaning(cleaning) if cleaning else []),
         *_warnings(stats["warnings"]),
         "`curate_score` is the document's score (higher is better), `curate_weight` its sampling weight. "
         f"{_about_weights(drawing['draw'])}The licence of each document is that of its origin. `manifest.json` has "
@@ -134,6 +134,43 @@ def dataset_card(manifest: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _selected_by(manifest: Mapping[str, Any]) -> list[str]:
+    """Rows that say how a selection was made."""
+    drawing = manifest["recipe"]["draw"]
+    budget = str(Budget(**drawing["budget"])) if drawing["budget"] else f"scores from {drawing['threshold']}"
+    return [
+        f"| method | {plain(manifest['recipe']['method'])} |",
+        f"| target | {plain(', '.join(t['name'] for t in manifest['targets']) or 'none')} |",
+        f"| draw | {plain(drawing['draw'] + weights_text(drawing.get('weights', {})))}, seed {manifest['seed']} |",
+        f"| budget | {plain(budget)} |",
+    ]
+
+
+def _cleaning(of: Cleaning) -> list[str]:
+    """What cleaning removed, by what rules, and of which sources."""
+    why = f": {in_words(of.whole, 6)}" if of.whole.removed else ""
+    found = [f"{fact.label}: {fact.value}" for fact in of.asked]
+    found += [f"duplicates found: {duplicates_line(of.duplicates)}"] if of.duplicates else []
+    found += [f"contamination: {contamination_line(benchmark)}" for benchmark in of.benchmarks]
+    found += [f"masked in texts: {', '.join(f'{n:,} {kind}' for kind, n in of.masked.items())}"] * bool(of.masked)
+    rows = [
+        f"| {plain(s.source) or '(none)'} | {s.documents:,} | {s.removed:,} | {s.share:.1%} | {plain(in_words(s))} |"
+        for s in of.sources
+        if s.removed
+    ]
+    head = ["| source | documents | removed | share | why |", "| --- | ---: | ---: | ---: | --- |"]
+    return [
+        "## Cleaning",
+        "",
+        f"Cleaning removed {of.whole.removed:,} of {of.whole.documents:,} documents "
+        f"({of.whole.share:.1%}){plain_long(why)}.",
+        "",
+        *(f"- {plain_long(text)}" for text in found),
+        "",
+        *([*head, *rows, ""] if rows else []),
+    ]
 
 
 def _about_weights(draw: str) -> str:
@@ -221,10 +258,8 @@ def croissant(manifest: Mapping[str, Any], schema: pa.Schema) -> dict[str, Any]:
 
 
 def _description(manifest: Mapping[str, Any]) -> str:
-    stats = manifest["stats"]
-    return (
-        f"{stats['n_selected']:,} of {stats['n_documents']:,} documents, selected by curate {manifest['tool_version']}."
-    )
+    stats, how = manifest["stats"], "cleaned" if only_cleans(manifest["recipe"]) else "selected"
+    return f"{stats['n_selected']:,} of {stats['n_documents']:,} documents, {how} by curate {manifest['tool_version']}."
 
 
 def described(of: dict[str, Any], manifest: Mapping[str, Any], summary: Summary) -> dict[str, Any]:

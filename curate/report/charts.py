@@ -23,6 +23,7 @@ from curate.report.summary import (
     Metric,
     Nearness,
     Ngram,
+    Removals,
     ScoreHistogram,
     Series,
     Share,
@@ -162,6 +163,14 @@ def shares_chart(kind: str, items: Sequence[Share]) -> Chart:
     """Shares of each source, or whatever ``kind`` is, in raw, target and selected."""
     alt = f"Shares of documents by {kind} in {', '.join(shown(items))}; the numbers are in the table."
     return _dots([item.name for item in items], items, "share of documents", alt, {"zero": True}, ".1%")
+
+
+def removed_chart(items: Sequence[Removals]) -> Chart:
+    """How much of each source was removed."""
+    most = max(items, key=lambda item: item.share)
+    alt = f"Share removed of {len(items)} sources; the most is {most.share:.1%} of {label(most.source) or '(none)'}."
+    names, values = [item.source for item in items], [item.share for item in items]
+    return _bars(names, values, "share of documents removed", alt, ".1%", "var(--raw)")
 
 
 def ngrams_chart(items: Sequence[Ngram], change: str) -> Chart:

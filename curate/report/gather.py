@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
@@ -19,6 +20,7 @@ from curate.io.tables import batches, numpy, regrouped
 from curate.kernels.text import one_chunk
 from curate.metrics.spending import spent_text, weights_text
 from curate.metrics.weights import LengthHistogram
+from curate.report.cleaning import cleaning_of, only_cleans
 from curate.report.safe import excerpt
 from curate.report.summary import (
     Amount,
@@ -38,6 +40,7 @@ from curate.sampling.budget import Budget
 from curate.sampling.noise import TIE, keyed_hashes
 from curate.survey import Survey
 
+Texts = Mapping[tuple[str, int], tuple[str, str]]
 FILES_SHOWN, EXAMPLES = 200, 4
 BINS, FINE_BINS = 50, 20_000
 
@@ -48,7 +51,9 @@ def selection_summary(folder: RunFolder, counted: Counted) -> Summary:
     stats = manifest["stats"]
     first = stats["diagnostics"][0]
     verdict, stale = _evidence(folder.path, manifest)
-    holdout = manifest["recipe"].get("holdout")
+    recipe, cleaning = manifest["recipe"], cleaning_of(manifest)
+    heldout = "" if recipe.get("holdout") else " --heldout HELDOUT"
+    all_stay = only_cleans(recipe)  # hence there is no verdict to come, and no score says anything
     return Summary(
         title=manifest["name"],
         kind="selection",
@@ -56,13 +61,15 @@ def selection_summary(folder: RunFolder, counted: Counted) -> Summary:
         done=_done(manifest),
         amounts=(
             Amount("raw", stats["n_documents"], stats["n_bytes"], stats["n_tokens"]),
+            *([Amount("cleaned", stats["n_documents"] - cleaning.whole.removed)] if cleaning and not all_stay else []),
             Amount("selected", stats["n_selected"], stats["n_bytes_selected"], stats["n_tokens_selected"]),
         ),
         verdict=verdict,
-        verdict_hint="" if verdict else f"curate evaluate OUT{'' if holdout else ' --heldout HELDOUT'}",
+        verdict_hint="" if verdict or all_stay else f"curate evaluate OUT{heldout}",
         sources=listed_shares({"raw": first["sources_raw"], "selected": first["sources_selected"]}, SOURCES_SHOWN),
-        scores=tuple(h.histogram() for h in counted.scores),
+        scores=() if all_stay else tuple(h.histogram() for h in counted.scores),
         distributions=tuple(d for d in (lengths.distribution() for lengths in counted.lengths) if d is not None),
+        cleaning=cleaning,
         warnings=(*stats["warnings"], *stale),
         command=manifest["command"],
         versions=(Fact("curate", manifest["tool_version"]), Fact("made", manifest["creation_date"])),
@@ -99,9 +106,12 @@ def corpus_summary(corpus: Corpus, columns: Sequence[str], found: Survey) -> Sum
 
 def _asked(manifest: Mapping[str, Any]) -> tuple[Fact, ...]:
     recipe, drawing = manifest["recipe"], manifest["recipe"]["draw"]
+    raw = Fact("raw", ", ".join(recipe["raw"]), code=True)
+    if only_cleans(recipe):
+        return raw, Fact("selection", "none: all that cleaning leaves is kept")
     budget = str(Budget(**drawing["budget"])) if drawing["budget"] else f"scores from {drawing['threshold']}"
     found = [
-        Fact("raw", ", ".join(recipe["raw"]), code=True),
+        raw,
         Fact("target", ", ".join(dict.fromkeys(t["name"] for t in manifest["targets"])) or "none"),
         *([Fact("held out of the target", f"{recipe['holdout']:.0%}")] if recipe.get("holdout") else []),
         Fact("method", recipe["method"]),
@@ -117,14 +127,19 @@ def _asked(manifest: Mapping[str, Any]) -> tuple[Fact, ...]:
 
 def _done(manifest: Mapping[str, Any]) -> tuple[Fact, ...]:
     stats = manifest["stats"]
-    left_out = ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in stats["reasons"].items())
+    cleaning = cleaning_of(manifest)
+    reasons = Counter(stats["reasons"]) - Counter(cleaning.whole.reasons if cleaning else {})
+    left_out = ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in reasons.items())
     found = [
         Fact("selected", f"{stats['n_selected']:,} of {stats['n_documents']:,} documents"),
+        *([Fact("removed by cleaning", f"{cleaning.whole.removed:,} documents")] if cleaning else []),
         Fact("without a score", left_out or "none"),
         Fact("rows that could not be read", f"{stats['n_bad_rows']:,}"),
         Fact("tokens", manifest["tokenizer"]),
         Fact("recipe", manifest["recipe_sha256"], code=True),
     ]
+    if only_cleans(manifest["recipe"]):
+        return tuple(found)
     for one in stats["diagnostics"]:
         of = f" for {one['target']}" if one["target"] else ""
         if one["effective_sample_size"] is not None:
@@ -293,7 +308,7 @@ class Chosen:
 
 def choose(folder: RunFolder, cut: float | None) -> Chosen:
     """The best of the selection, those on both sides of the cut where there is one, and the worst of raw."""
-    best, worst, inside, outside = (_Few(EXAMPLES), _Few(EXAMPLES), _Few(EXAMPLES // 2), _Few(EXAMPLES // 2))
+    best, worst, inside, outside = (Few(EXAMPLES), Few(EXAMPLES), Few(EXAMPLES // 2), Few(EXAMPLES // 2))
     for rows in batches(folder.path / "ledger.parquet", ["doc_id", "path", "row", "kept", "score"]):
         scores, kept = numpy(rows["score"]), numpy(rows["kept"])
         best.add(rows, np.where(kept, -scores, np.nan))
@@ -305,7 +320,7 @@ def choose(folder: RunFolder, cut: float | None) -> Chosen:
     return Chosen(best.rows, between, worst.rows)
 
 
-class _Few:
+class Few:
     """The rows with the smallest keys; of equal ones those that a hash of the id puts first, whatever the order."""
 
     def __init__(self, n: int) -> None:
@@ -347,16 +362,23 @@ def _stop(corpus: Corpus, partition: Partition) -> int:
     return following[0].first_row if following and following[0].file == partition.file else 1 << 62
 
 
-def with_documents(summary: Summary, chosen: Chosen, corpus: Corpus, raw: Survey | None) -> Summary:
-    """A summary with the texts of chosen documents, as far as the survey of raw found them."""
-    texts: dict[tuple[str, int], tuple[str, str]] = {}
-    for (index, row), text in (raw or Survey("")).found.items():
-        source = raw.found_sources.get((index, row), "") if raw else ""
-        texts[corpus.source(corpus.partitions[index]).name, row] = (text, source)
+def texts_at(corpus: Corpus, raw: Survey | None) -> Texts:
+    """Texts and sources of the documents that the survey of raw was asked for, by the name of their file and row."""
+    if raw is None:
+        return {}
+    return {
+        (corpus.source(corpus.partitions[index]).name, row): (text, raw.found_sources.get((index, row), ""))
+        for (index, row), text in raw.found.items()
+    }
 
-    def shown(rows: Iterable[Mapping[str, Any]]) -> tuple[Example, ...]:
+
+def with_documents(summary: Summary, chosen: Chosen, texts: Texts) -> Summary:
+    """A summary with the texts of chosen documents, as far as they are there."""
+
+    def shown(rows: Iterable[dict[str, Any]]) -> tuple[Example, ...]:
+        known = (row if summary.scores else row | {"score": None} for row in rows)
         return tuple(
-            _example(row, *texts[row["path"], row["row"]]) for row in rows if (row["path"], row["row"]) in texts
+            _example(row, *texts[row["path"], row["row"]]) for row in known if (row["path"], row["row"]) in texts
         )
 
     missing = len({(r["path"], r["row"]) for r in chosen.rows()} - texts.keys())

@@ -22,15 +22,18 @@ from curate.report.sections import (
     Bullets,
     Code,
     Facts,
+    Pairs,
     Paragraph,
     Reading,
     Section,
     Table,
     about,
+    about_pair,
+    about_passage,
     amount,
     sections,
 )
-from curate.report.summary import Example, Fact, Summary
+from curate.report.summary import Example, Fact, Pair, Passage, Summary
 
 STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--panel:#f5f6f8;--ink:#1b212b;--muted:#59636f;--rule:#dce0e5;
@@ -73,7 +76,8 @@ align-items:start;margin-bottom:1.8rem}
 .beside caption{display:none}
 .beside table{width:100%}
 .reading{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:0 2.2rem}
-.reading article{min-width:0}
+.reading>*{min-width:0}
+mark{background:none;color:var(--target);text-decoration:underline;font-weight:600;white-space:pre-wrap}
 figure{margin:0;min-width:0}
 .figures figure{display:grid;grid-template:subgrid/minmax(0,1fr);grid-row:span 3;gap:0}
 figcaption b{display:block}
@@ -286,6 +290,28 @@ def _example(item: Example) -> str:
     return f'<article>{head}<pre dir="auto" tabindex="0"><bdi>{escape(item.excerpt)}</bdi></pre>{cut}</article>\n'
 
 
+def _pairs(block: Pairs) -> str:
+    return f"<h3>{escape(block.title)}</h3>\n{''.join(map(_pair, block.items))}"
+
+
+def _pair(item: Pair) -> str:
+    texts = f"{_passage('removed', item.removed)}{_passage('like', item.matched, again=item.equal)}"
+    return f"<article><h4><bdi>{escape(about_pair(item))}</bdi></h4><div class=reading>{texts}</div></article>\n"
+
+
+def _passage(role: str, of: Passage, again: bool = False) -> str:
+    """A text of a pair; ``again``: it is that of the other."""
+    head = f'<p class="muted">{role} <bdi>{escape(about_passage(of))}</bdi></p>'
+    if again or not of.known:
+        why = "The same text." if again else "The text is not at hand."
+        return f'<div>{head}<p class="muted">{why}</p></div>'
+    between = f'<span class="muted"> ({of.n_between:,} more characters) </span>' if of.n_between else ""
+    mark = "" if of.difference is None else f"<mark>{escape(of.difference) or '(ends here)'}</mark>"
+    cut = f'<p class="muted">{of.n_cut:,} more characters</p>' if of.n_cut else ""
+    text = f"{escape(of.beginning)}{between}{escape(of.before)}{mark}{escape(of.after)}"
+    return f'<div>{head}<pre dir="auto" tabindex="0"><bdi>{text}</bdi></pre>{cut}</div>'
+
+
 def _note(text: str) -> str:
     return f'<p class="muted">{escape(text)}</p>\n' if text else ""
 
@@ -326,4 +352,5 @@ _RENDERERS: dict[type, Callable[..., str]] = {
     Code: _code,
     Amounts: _tiles,
     Reading: _reading,
+    Pairs: _pairs,
 }

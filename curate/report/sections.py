@@ -7,14 +7,20 @@ from dataclasses import dataclass
 
 from curate.report import charts
 from curate.report.charts import Chart
+from curate.report.safe import label
 from curate.report.summary import (
     Amount,
+    Cleaning,
     Distribution,
     DocumentWeights,
     Example,
     Fact,
+    Match,
     Metric,
     Nearness,
+    Pair,
+    Passage,
+    Removals,
     ScoreHistogram,
     Share,
     Summary,
@@ -28,6 +34,9 @@ PREDICTS = (
     "over 180 selections for ten targets the rank correlation of KL reduction with the gain in bits per byte was 0.41, "
     "and 0.07 among the aimed ones; total variation did best with 0.51 and 0.20. curate evaluate measures the gain."
 )
+
+
+REASONS_SHOWN = 6  # in a table
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,15 @@ class Reading:
     items: tuple[Example, ...]
 
 
-Block = Paragraph | Facts | Bullets | Code | Table | Amounts | Reading
+@dataclass(frozen=True)
+class Pairs:
+    """Texts to read beside each other."""
+
+    title: str
+    items: tuple[Pair, ...]
+
+
+Block = Paragraph | Facts | Bullets | Code | Table | Amounts | Reading | Pairs
 
 
 @dataclass(frozen=True)
@@ -110,6 +127,7 @@ def sections(of: Summary) -> list[Section]:
         Section("task", "What was asked and done" if of.asked else "What is there", tuple(_task(of))),
         Section("verdict", "Verdict", tuple(_verdict(of))),
         Section("warnings", "Warnings", (Bullets(of.warnings),) if of.warnings else ()),
+        Section("cleaning", "Cleaning", tuple(_cleaning(of.cleaning)) if of.cleaning else ()),
         Section("measures", "Nearness to the target", tuple(_nearnesses(of))),
         Section("sources", _titled("Sources", of.sources, "languages", of.languages), tuple(_shares_of(of))),
         Section(
@@ -118,8 +136,8 @@ def sections(of: Summary) -> list[Section]:
             (*map(_scores, of.scores), *map(_distribution, of.distributions)),
         ),
         Section("ngrams", "N-grams", tuple(_ngrams(of))),
-        Section("duplicates", "Duplicates and contamination", (Facts(of.duplicates),) if of.duplicates else ()),
         Section("curriculum", "Curriculum", tuple(_curriculum(of))),
+        Section("removed", "What was removed, to read", tuple(_removed(of.cleaning)) if of.cleaning else ()),
         Section("documents", "Documents to read", tuple(_documents(of))),
         Section("again", "To do it again" if of.command else "Versions and files", tuple(_again(of))),
     ]
@@ -167,6 +185,100 @@ def _verdict(of: Summary) -> Iterator[Block]:
         )
         head = ("arm", "bits per byte", "from sample to sample", "less random", f"{of.verdict.level:.0%} interval")
         yield Table("Bits per byte of held-out text", head, rows, charts.arms_chart(of.verdict.arms), beside=True)
+
+
+def _cleaning(of: Cleaning) -> Iterator[Block]:
+    whole = of.whole
+    told = f"Cleaning removed {whole.removed:,} of {whole.documents:,} documents ({share(whole.share)})."
+    yield Paragraph(told, strong=True)
+    yield Facts(of.asked)
+    yield Facts(tuple(_found_of(of)))
+    several = len(of.sources) > 1
+    if several:
+        yield _removed_shares(of.sources)
+    if whole.reasons:
+        yield _removed_reasons((whole, *(of.sources if several else ())), list(whole.reasons))
+    if of.benchmarks:
+        rows = tuple(
+            (b.name, *map(number, (b.items, b.found, b.verbatim, b.edited, b.documents, b.undecidable)))
+            for b in of.benchmarks
+        )
+        head = ("benchmark", "items", "found", "word for word", "edited", "in documents", "not looked for")
+        yield Table("Evaluation items in raw, by benchmark", head, rows)
+        yield Paragraph(
+            "An item may be in one document word for word and in another edited. Items that are too short, or nothing "
+            "but boilerplate, are not looked for."
+        )
+
+
+def _found_of(of: Cleaning) -> Iterator[Fact]:
+    """What was found, but for reasons and benchmarks, of which there are tables."""
+    if (found := of.duplicates) is not None:
+        kinds = ((found.exact, "exact"), (found.near, "near"), (found.semantic, "semantic"))
+        yield Fact("duplicates removed", ", ".join(f"{n:,} {kind}" for n, kind in kinds))
+        if found.clusters:
+            yield Fact("kept for others", f"{found.clusters:,} documents, one of them for {found.largest - 1:,}")
+        yield Fact("pairs compared", number(found.pairs))
+        if found.not_compared:
+            yield Fact("not compared with all others", f"{found.not_compared:,} documents of very common templates")
+        if found.against:
+            yield Fact("documents of other corpora", number(found.against))
+    if of.masked:
+        yield Fact("masked in texts", ", ".join(f"{n:,} {kind}" for kind, n in of.masked.items()))
+
+
+def _removed_shares(sources: Sequence[Removals]) -> Table:
+    rows = tuple((s.source or "(none)", number(s.documents), number(s.removed), share(s.share)) for s in sources)
+    head = ("source", "documents", "removed", "share")
+    return Table("Share removed, by source", head, rows, charts.removed_chart(sources), beside=True)
+
+
+def _removed_reasons(items: Sequence[Removals], reasons: Sequence[str]) -> Table:
+    """Documents by source and reason, the commonest `REASONS_SHOWN` reasons by themselves."""
+    rest = reasons[REASONS_SHOWN:]
+    rows = tuple(
+        (
+            "all" if i == 0 else item.source or "(none)",
+            *(number(item.reasons.get(reason, 0)) for reason in reasons[:REASONS_SHOWN]),
+            *([number(sum(item.reasons.get(reason, 0) for reason in rest))] if rest else []),
+        )
+        for i, item in enumerate(items)
+    )
+    names = (
+        *(label(reason, 40) for reason in reasons[:REASONS_SHOWN]),
+        *([f"{len(rest):,} more reasons"] * bool(rest)),
+    )
+    return Table("Documents removed, by source and reason", ("source", *names), rows)
+
+
+def _removed(of: Cleaning) -> Iterator[Block]:
+    if of.pairs:
+        yield Pairs("Duplicates", of.pairs)
+    if of.note:
+        yield Paragraph(of.note)
+    if of.matches:
+        yield Reading("Evaluation items that were found", tuple(map(_match, of.matches)))
+
+
+def _match(of: Match) -> Example:
+    """The place of an evaluation item as a document to read."""
+    kind = {"verbatim": "word for word"}.get(of.kind, of.kind)
+    about = (
+        f"item {label(of.item, 40)} of {label(of.benchmark, 40)}, {kind}, {of.n_words:,} words, {of.coverage:.0%} of it"
+    )
+    return Example(of.doc_id, about, None, None, of.excerpt)
+
+
+def about_pair(of: Pair) -> str:
+    """One line about a pair: why one of it went."""
+    reason = of.reason.replace("_", " ")
+    stays = f"; {label(of.stays)} stays for both" * bool(of.stays)
+    return f"{reason}, similarity {number(of.similarity)}{stays}"
+
+
+def about_passage(of: Passage) -> str:
+    """One line about a text of a pair."""
+    return f"{label(of.doc_id)}{f', {label(of.source, 40)}' * bool(of.source)}"
 
 
 def _metrics(metrics: Sequence[Metric]) -> Iterator[Block]:
@@ -299,8 +411,9 @@ def _document_weights(of: DocumentWeights) -> Table:
 def _documents(of: Summary) -> Iterator[Block]:
     if of.documents is None:
         return
+    best = "Best" if of.scores else "Some that were kept"
     for title, items in (
-        ("Best", of.documents.best), ("Borderline", of.documents.borderline), ("Worst", of.documents.worst)
+        (best, of.documents.best), ("Borderline", of.documents.borderline), ("Worst", of.documents.worst)
     ):  # fmt: skip
         if items:
             yield Reading(title, items)

@@ -206,6 +206,119 @@ class Weighing:
 
 
 @dataclass(frozen=True)
+class Removals:
+    """What cleaning removed of a source, by reason, the most first; ``share``: of its documents, 0 to 1."""
+
+    source: str
+    documents: int
+    removed: int
+    share: float
+    reasons: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Documents that were removed as ``exact``, ``near`` and ``semantic`` duplicates.
+
+    ``clusters``: documents that stay for others, of which one stands for ``largest`` documents, itself among them.
+    ``pairs``: that were compared. ``not_compared``: documents of very common templates, not compared with all others.
+    ``against``: documents of other corpora that raw was compared with.
+    """
+
+    exact: int
+    near: int
+    semantic: int
+    clusters: int
+    largest: int
+    pairs: int
+    not_compared: int
+    against: int
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """How many of the ``items`` of a benchmark raw had, word for word or edited, and in how many documents.
+
+    ``undecidable``: items that are too short to look for.
+    """
+
+    name: str
+    items: int
+    found: int
+    verbatim: int
+    edited: int
+    documents: int
+    undecidable: int
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One text of a pair: its beginning, and what is around the place where it first differs from the other.
+
+    ``n_between``: characters left out after ``beginning``, which is empty when the place is near. ``difference``: None
+    where nothing differs or one of the texts is not at hand, empty where this one ends. ``n_cut``: characters left out
+    at the end. ``known``: the text is at hand.
+    """
+
+    doc_id: str
+    source: str = ""
+    beginning: str = ""
+    n_between: int = 0
+    before: str = ""
+    difference: str | None = None
+    after: str = ""
+    n_cut: int = 0
+    known: bool = True
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A document that was removed, and the one that it was found to be a duplicate of, by ``similarity``.
+
+    ``equal``: their texts are. ``stays``: the document that is kept for both, where it is another one.
+    """
+
+    reason: str
+    similarity: float
+    removed: Passage
+    matched: Passage
+    equal: bool = False
+    stays: str = ""
+
+
+@dataclass(frozen=True)
+class Match:
+    """A place of a document that has an evaluation item: ``n_words`` of it, the share ``coverage``, 0 to 1."""
+
+    doc_id: str
+    benchmark: str
+    item: str
+    kind: str
+    coverage: float
+    n_words: int
+    excerpt: str
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """What was removed of raw before anything was selected: in all, by source, and some of it to read.
+
+    ``asked``: by what. ``whole``: of all sources together; ``sources``: those with most removed, the rest in one.
+    ``masked``: places in texts, by kind. ``note`` says what could not be shown.
+    """
+
+    asked: tuple[Fact, ...]
+    whole: Removals
+    sources: tuple[Removals, ...] = ()
+    masked: dict[str, int] = field(default_factory=dict)
+    duplicates: Duplicates | None = None
+    benchmarks: tuple[Benchmark, ...] = ()
+    pairs: tuple[Pair, ...] = ()
+    matches: tuple[Match, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class FileHash:
     """A file that a run read or wrote. ``role``: input, target, shard."""
 
@@ -238,7 +351,7 @@ class Summary:
     languages: tuple[Share, ...] = ()
     languages_by: str = "language"  # or script
     documents: Examples | None = None
-    duplicates: tuple[Fact, ...] = ()
+    cleaning: Cleaning | None = None
     curriculum: Weighing | None = None
     warnings: tuple[str, ...] = ()
     command: str = ""

@@ -13,14 +13,17 @@ from curate.report.sections import (
     Bullets,
     Code,
     Facts,
+    Pairs,
     Paragraph,
     Reading,
     Table,
     about,
+    about_pair,
+    about_passage,
     amount,
     sections,
 )
-from curate.report.summary import Summary
+from curate.report.summary import Passage, Summary
 
 
 def markdown(summary: Summary) -> str:
@@ -53,6 +56,22 @@ def _block(block: Block) -> Iterator[str]:
             for item in block.items:
                 cut = f" ({item.n_cut:,} more characters)" if item.n_cut else ""
                 yield from ("", f"{plain(label(item.doc_id))}: {_text(about(item))}{cut}", "", *_fenced(item.excerpt))
+        case Pairs():
+            yield f"### {block.title}"
+            for pair in block.items:
+                yield from ("", f"**{_text(about_pair(pair))}**", "")
+                yield from (*_passage("removed:", pair.removed), *_passage("like:", pair.matched, again=pair.equal))
+
+
+def _passage(role: str, of: Passage, again: bool = False) -> Iterator[str]:
+    """A text of a pair, whose difference is in double brackets; ``again``: it is that of the other."""
+    cut = f" ({of.n_cut:,} more characters)" if of.n_cut else ""
+    what = " (the same text)" if again else cut if of.known else " (the text is not at hand)"
+    yield from (f"{role} {_text(about_passage(of))}{what}", "")
+    if of.known and not again:
+        between = f" ({of.n_between:,} more characters) " if of.n_between else ""
+        mark = "" if of.difference is None else f"\u27e6{of.difference}\u27e7"
+        yield from (*_fenced(f"{of.beginning}{between}{of.before}{mark}{of.after}"), "")
 
 
 def _text(text: str) -> str:

@@ -18,8 +18,10 @@ from curate.io.targets import Paths, listed_paths
 from curate.metrics.diagnostics import shares
 from curate.progress import Progress
 from curate.report.card import described, measured, with_measured
-from curate.report.gather import choose, corpus_summary, count, places, selection_summary, with_documents
+from curate.report.cleaning import only_cleans
+from curate.report.gather import choose, corpus_summary, count, places, selection_summary, texts_at, with_documents
 from curate.report.page import Bundle, page
+from curate.report.removed import choose_removed, with_removed
 from curate.report.summary import Summary, as_json
 from curate.report.surveyed import raw_of, survey_run, with_texts
 from curate.report.text import markdown
@@ -109,12 +111,17 @@ def _of_run(
     curriculum: str | os.PathLike[str] | None,
 ) -> Summary:
     counted, raw = count(folder), raw_of(folder)
-    chosen = choose(folder, counted.scores[0].cut)
-    found = survey_run(folder, raw, places(raw, chosen.rows()), engine, sample_bytes, shown)
+    manifest = folder.manifest or {}
+    recipe = manifest["recipe"]
+    chosen = choose(folder, None if only_cleans(recipe) else counted.scores[0].cut)
+    removed = choose_removed(folder)
+    found = survey_run(folder, raw, places(raw, [*chosen.rows(), *removed.rows()]), engine, sample_bytes, shown)
     summary = with_texts(selection_summary(folder, counted), found.corners, found.targets)
     of_raw = found.corners.get("raw")
-    summary = with_documents(summary, chosen, raw, of_raw.survey if of_raw else None)
-    first = (folder.manifest or {})["stats"]["diagnostics"][0]
+    texts = texts_at(raw, of_raw.survey if of_raw else None)
+    summary = with_documents(summary, chosen, texts)
+    summary = with_removed(summary, removed, texts, (recipe.get("filters") or {}).get("mask", ()))
+    first = manifest["stats"]["diagnostics"][0]
     sources = {"raw": first["sources_raw"], "selected": first["sources_selected"]}
     summary = _with_curriculum(summary, curriculum, sources)
     return replace(summary, warnings=(*summary.warnings, *found.left_out))
