@@ -11,11 +11,12 @@ from curate._optional import check_installed
 from curate.errors import InputError, UsageError
 from curate.io.paths import is_url
 from curate.recipe.document import Path
-from curate.recipe.keys import SECTIONS, OneOf
+from curate.recipe.keys import CLEANING, SECTIONS, OneOf
 from curate.recipe.normal import place_of, refused
 
 if TYPE_CHECKING:
     from curate.recipe import Recipe
+    from curate.steps.clean import CleanSpec
 
 _OPTION = re.compile(r"--([a-z][a-z-]*)")
 _VALUE = re.compile(r"\bcalled '([^']+)'")
@@ -42,9 +43,16 @@ def _check_selection(recipe: Recipe) -> None:
     from curate.sampling.budget import parse_budget
     from curate.scorers import scorer
     from curate.selection.asked import check_draw, check_target, draw_spec
+    from curate.selection.cleaning import MAX_REMOVED, checked_share
+    from curate.steps.clean import CleanSpec
     from curate.steps.holdout import checked_fraction
 
     asked = recipe.select_arguments()
+    for name in CLEANING:
+        with blaming(recipe, name, at=(name,)):
+            _check_cleaning(CleanSpec.of(**{step: asked.get(step) if step == name else None for step in CLEANING}))
+    with blaming(recipe, "run", at=("run", "max_removed")):
+        checked_share(asked.get("max_removed", MAX_REMOVED))
     method, settings = asked.get("method", "dsir"), asked.get("settings", {})
     with blaming(recipe, "score", at=("score", "method")):
         scorer(method)
@@ -75,6 +83,22 @@ def _check_selection(recipe: Recipe) -> None:
             member.check_installed()
     _size(recipe, ("write", "shard_size"))
     _size(recipe, ("run", "memory_limit"))
+
+
+def _check_cleaning(spec: CleanSpec) -> None:
+    """Refuse rules, languages and files that there are not.
+
+    Raises
+    ------
+    UsageError, InputError, MissingExtraError : there is no such rule or file, or a package is missing.
+    """
+    from curate.filters import Filters
+    from curate.io.paths import find
+
+    if spec.filters is not None:
+        Filters(spec.filters)
+    for paths in [] if spec.decontaminate is None else spec.decontaminate.benchmarks().values():
+        find(paths)
 
 
 def _setting_at_fault(method: str, settings: Mapping[str, Any]) -> tuple[str, ...]:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from curate.plan import Plan
     from curate.recipe import Recipe
 
+CLEANED_BY = ("decontaminate", "filters", "dedup")  # in the order in which a document is asked
+
 
 @dataclass(frozen=True)
 class RecipePlan:
@@ -53,6 +55,9 @@ def plan(recipe: Recipe) -> RecipePlan:
 def _steps(recipe: Recipe) -> Iterator[tuple[str, str]]:
     if recipe.selects:
         asked = recipe.select_arguments()
+        for name in CLEANED_BY:
+            if name in recipe.values:
+                yield name, _cleaning(name, recipe.section(name))
         how = _words(recipe.section("score").get("settings", {}))
         yield "score", f"{', '.join(asked['raw'])} by {asked.get('method', 'dsir')}{how}{_towards(asked)}"
         drawing = {name: value for name, value in recipe.section("draw").items() if name != "budget"}
@@ -70,6 +75,16 @@ def _steps(recipe: Recipe) -> Iterator[tuple[str, str]]:
         yield "curriculum", f"{where}{_words(_without(asked, 'raw', 'out'))}"
     if "report" in recipe.values:
         yield "report", f"{report_file(recipe)}{_words(_without(recipe.section('report'), 'format', 'out'))}"
+
+
+def _cleaning(name: str, asked: Mapping[str, Any]) -> str:
+    """What a step before the fit does to raw."""
+    if name == "decontaminate":
+        against = _towards({"target": asked["against"]}).replace(" for ", " of ", 1)
+        rest = _words(_without(asked, "against", "mode"))
+        return f"{asked.get('mode', 'remove')} what there is{against}{rest}"
+    what = "exact and near duplicates" if name == "dedup" else "what fails rules"
+    return f"remove {what}{_words(asked)}"
 
 
 def _towards(asked: Mapping[str, Any]) -> str:
