@@ -84,7 +84,7 @@ SECTIONS: dict[str, Section | OneOf] = {
         },
     ),
     "filters": Section(
-        SELECT,
+        "curate.filters:FilterSpec",
         {
             "rules": Key(texts, []),
             "settings": Key(settings, {}),
@@ -103,7 +103,7 @@ SECTIONS: dict[str, Section | OneOf] = {
         is_step=True,
     ),
     "dedup": Section(
-        SELECT,
+        "curate.dedup:DedupSpec",
         {
             "exact": Key(flag, True),
             "near": Key(flag, True),
@@ -127,7 +127,7 @@ SECTIONS: dict[str, Section | OneOf] = {
         is_step=True,
     ),
     "decontaminate": Section(
-        SELECT,
+        "curate.decontamination:DecontaminationSpec",
         {
             "against": Key(targets),
             "mode": Key(choice("remove", "cut", "tag"), "remove"),
@@ -273,7 +273,9 @@ SECTIONS: dict[str, Section | OneOf] = {
 }
 
 CLEANING = ("filters", "dedup", "decontaminate")  # sections that `select` has as one argument each
-SELECTING = tuple(name for name, of in SECTIONS.items() if isinstance(of, Section) and of.takes == SELECT)
+SELECTING = tuple(
+    name for name, of in SECTIONS.items() if isinstance(of, Section) and (of.takes == SELECT or name in CLEANING)
+)
 WEIGHTS = ("transform", "max_kl", "min_ess", "regularise", "calibrate")  # keys of draw that `select` has in one
 NOT_PASSED: Mapping[str, tuple[str, ...]] = {"run": tuple(RAY_OPTIONS), "evaluate": ("fail_unless",)}
 PASSED_AS: Mapping[tuple[str, str], str] = {("report", "sample"): "sample_bytes"}
