@@ -106,8 +106,8 @@ def test_every_byte_is_the_same_with_any_workers_and_batches(tmp_path, monkeypat
 
 
 def test_a_run_killed_at_any_commit_resumes_to_the_same_bytes(tmp_path, method):
-    first = 1 + sorted(SETTINGS).index(method) % 3  # so that methods share the commit points among them
-    killed_at_every_commit(tmp_path, method=method, settings=SETTINGS[method], first=first, every=3)
+    first = 1 + sorted(SETTINGS).index(method) % 5  # so that methods share the commit points among them
+    killed_at_every_commit(tmp_path, method=method, settings=SETTINGS[method], first=first, every=5)
 
 
 def test_a_second_draw_scores_nothing_and_equals_a_run_of_its_own(tmp_path, options):

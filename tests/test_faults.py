@@ -38,8 +38,8 @@ COMMON = {"name": "x", "budget": 30, "shard_size": 1_500}
 
 @pytest.mark.parametrize("spill", ["spill", "reread"])
 def test_a_run_killed_at_any_commit_resumes_to_the_same_bytes(tmp_path, spill):
-    found = killed_at_every_commit(tmp_path, both=True, spill=spill == "spill")
-    assert len(found) > 30
+    found = killed_at_every_commit(tmp_path, both=True, every=4, spill=spill == "spill")
+    assert len(found) > 8
 
 
 def command(raw: Path, out: Path) -> list[str]:
@@ -65,17 +65,17 @@ def test_a_command_killed_at_any_moment_resumes_to_the_same_bytes(tmp_path):
     assert len(wanted) > 25
 
     n_killed = 0
-    for i in range(10):
+    for i in range(6):
         out = tmp_path / f"killed{i}"
         process = start(out)
-        time.sleep(took * (i + 0.5) / 11)
+        time.sleep(took * (i + 0.5) / 7)
         process.send_signal(signal.SIGKILL)
         n_killed += process.wait() == -signal.SIGKILL
         process.stderr.close()
         select(raw, out, target=tmp_path / "target.jsonl", budget="50", shard_size="1kB", name="x")
         assert tree(out) == wanted
         assert leftovers(out) == []
-    assert n_killed > 3
+    assert n_killed > 2
 
 
 def test_a_kill_while_an_old_run_is_overwritten_leaves_nothing_of_it(raw, tmp_path, monkeypatch):

@@ -234,7 +234,7 @@ def test_an_rbf_selection_depends_on_no_way_of_cutting_the_corpus(tmp_path, monk
 
 
 def test_an_rbf_run_killed_at_any_commit_resumes_to_the_same_bytes(tmp_path) -> None:
-    killed_at_every_commit(tmp_path, first=3, every=3, method="leverage", settings=RBF)
+    killed_at_every_commit(tmp_path, first=3, every=7, method="leverage", settings=RBF)
 
 
 @pytest.mark.parametrize(

@@ -386,7 +386,7 @@ CurriculumStream(sys.argv[1], cache=sys.argv[2], progress=False)
 
 def test_a_store_whose_maker_was_killed_is_gone_on_with(raw, tmp_path, stream):
     wanted = ids(stream())
-    for k in (1, 2, 4, 6, 7, 8):
+    for k in (1, 4, 7):
         cache = tmp_path / str(k)
         done = subprocess.run([sys.executable, "-c", KILLED, str(raw), str(cache), str(k)], capture_output=True)
         assert done.returncode == -signal.SIGKILL

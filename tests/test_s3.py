@@ -407,7 +407,7 @@ print(json.dumps(killed))
 
 
 @pytest.mark.parametrize(
-    ("options", "which"), [({}, (1, 10)), ({"draw": "pivotal"}, (8, 17))], ids=["gumbel", "pivotal"]
+    ("options", "which"), [({}, (1, 15)), ({"draw": "pivotal"}, (8, 25))], ids=["gumbel", "pivotal"]
 )
 def test_a_killed_run_on_s3_resumes_to_the_same_bytes(corpus, s3, bucket, options, which):
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])

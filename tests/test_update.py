@@ -558,7 +558,7 @@ print(json.dumps({"kills": found, "update": n_kept}))
 @pytest.mark.parametrize(
     ("options", "every"),
     [
-        ({"draw": "topk"}, stride(2)),
+        ({"draw": "topk"}, stride(4)),
         (
             {"method": "dsir+zipfit", "settings": {"dsir.n_buckets": 200}, "budget": "30%", "shard_size": 3_000},
             stride(5),

@@ -69,9 +69,12 @@ class TableWriter:
             self._n_waiting += table.num_rows
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if kind is None and self._waiting:
-            self._flush()
-        self._stack.__exit__(kind, error, trace)
+        if kind is not None:
+            self._stack.__exit__(kind, error, trace)
+            return
+        with self._stack:  # what fails now leaves no part of the file either
+            if self._waiting:
+                self._flush()
 
     def _open(self, schema: pa.Schema) -> None:
         if self._key:
