@@ -80,6 +80,14 @@ METHODS = (
         "Calandriello et al. 2017 (SQUEAK), arXiv:1803.10172; exact by the Gram matrix for the linear kernel",
     ),
     Method(
+        "all",
+        "no scorer: every document is worth 1",
+        "you only clean (curate dedup, filter and decontaminate use it), or want a random sample: --draw uniform",
+        "300 MB/s a core, to count tokens",
+        "0: it is random",
+        "none",
+    ),
+    Method(
         "bytegrams+primed",
         "any methods joined by +: each one's scores, fused by exact quantile or reciprocal rank over the corpus",
         "you would rather not bet on one method (here none beat its best member on average); with group=source no "
