@@ -22,7 +22,7 @@ from curate.decontamination import Index, Summary, read_items
 from curate.engines import Engine
 from curate.engines.allocator import BASE_BYTES
 from curate.engines.resources import Resources
-from curate.errors import RemovalError, UsageError, unknown
+from curate.errors import RemovalError, RunError, UsageError, unknown
 from curate.filters import Filters
 from curate.io.cleaned import CLEANED, VERDICTS, Cleaned, Verdicts
 from curate.io.corpus import Corpus, Partition, hash_file, scan
@@ -66,7 +66,8 @@ class Cleaning:
             return corpus
         if spec.filters is not None:
             Filters(spec.filters, columns)
-        for column in _columns(spec):
+        vectors = spec.dedup.vectors if spec.dedup is not None else None
+        for column in [*spec.columns, *([vectors] if vectors else [])]:
             if column not in columns:
                 raise unknown("column to clean by", column, columns)
         carry = (SOURCE,) if SOURCE in columns else ()
@@ -175,7 +176,7 @@ class Cleaning:
             replace(corpus, cleaned=None),
             spec,
             carry,
-            _columns(spec),
+            spec.columns,
             self.resources.batch_bytes(inside),
             inside,
             self.work,
@@ -213,8 +214,8 @@ class Cleaning:
         with self._local() as folder:
             dedup = Dedup(members, folder, self.resources.memory_limit - BASE_BYTES, self.engine.here.workers, self._on)
             found = dedup.find(new)
-        for index, (rows, reasons) in found.removed.items():
-            write_table(self._gone(index), GONE, [pa.table([rows, reasons], schema=GONE)])
+            for index, rows, reasons in found.removed:
+                write_table(self._gone(index), GONE, [pa.table([rows, reasons], schema=GONE)])
         for table in batches(new, ["source", "reason"]):
             for row in table.group_by(["source", "reason"]).aggregate([([], "count_all")]).to_pylist():
                 sources.count(row["source"], row["reason"], row["count_all"], new=False)
@@ -229,11 +230,14 @@ class Cleaning:
         members = []
         for partition in job.corpus.partitions[:since]:
             if not job.signature(partition).exists():
-                continue
+                raise RunError(
+                    f"{job.signature(partition)}: the signatures of what was kept are gone, without which what came "
+                    "cannot be compared with it; put them back, or select anew, with --overwrite"
+                )
             verdicts = self.there / CLEANED / f"part-{partition.index:05d}.parquet"
             linked(verdicts, old.path(partition))
             write_kept(job.signature(partition), verdicts, old.signature(partition))
-            members.append(Member(old, partition, against=True))
+            members.append(Member(old, partition, against=True, own=True))
         return members
 
     def _existing(self, job: CleanJob, path: str, folder: Path) -> list[Member]:
@@ -326,14 +330,6 @@ def settle(looked: Path, gone: Path, out: Path) -> None:
     write_table(out, VERDICTS, [pa.table(columns, schema=VERDICTS)])
 
 
-def _columns(spec: CleanSpec) -> tuple[str, ...]:
-    """The columns of raw that rules and preferences go by."""
-    found = [] if spec.filters is None else list(Filters(spec.filters).columns)
-    if spec.dedup is not None and spec.dedup.prefer not in ("doc_id", "longest", "shortest"):
-        found.append(spec.dedup.prefer)
-    return tuple(dict.fromkeys(found))
-
-
 def _added(several: Iterable[Mapping[str, int]]) -> dict[str, int]:
     total: dict[str, int] = {}
     for counts in several:
@@ -374,15 +370,18 @@ def guard(found: Mapping[str, Any], max_removed: MaxRemoved, place: str) -> None
     whole = _together(sources.values())
     if not over and not _is_over(whole, shares[""], 1):
         return
-    told = [_told(f"source {source!r}", sources[source]) for source in sorted(over, key=lambda s: -_share(sources[s]))]
+    told = [
+        _told(f"source {source!r}", sources[source], shares.get(source, shares[""]))
+        for source in sorted(over, key=lambda source: -_share(sources[source]))
+    ]
     if _is_over(whole, shares[""], 1):
-        told.insert(0, _told("the corpus", whole))
+        told.insert(0, _told("the corpus", whole, shares[""]))
     more = f"; and {len(told) - SHOWN:,} more sources" if len(told) > SHOWN else ""
     way = "--max-removed 1"
     if over:
         way = f"--max-removed {shlex.quote(over[0])}=1 ({way}: whatever it is)"
     raise RemovalError(
-        f"{place}: cleaning would remove more than {shares['']:.0%} of {'; of '.join(told[:SHOWN])}{more}. Nothing is "
+        f"{place}: cleaning would remove more than {'; more than '.join(told[:SHOWN])}{more}. Nothing is "
         f"removed yet; look at {_evidence(found)} there, then change what is cleaned by, or allow it with {way}"
     )
 
@@ -405,10 +404,11 @@ def _together(several: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _told(what: str, of: Mapping[str, Any]) -> str:
+def _told(what: str, of: Mapping[str, Any], share: float) -> str:
     reasons = sorted(of["removed"].items(), key=lambda item: (-item[1], item[0]))
     why = ", ".join(f"{n:,} {reason}" for reason, n in reasons[:3])
-    return f"{what}: {sum(of['removed'].values()):,} of {of['n_documents']:,} documents, {_share(of):.1%} ({why})"
+    n = f"{sum(of['removed'].values()):,} of {of['n_documents']:,} documents"
+    return f"{share:.0%} of {what}: {n}, {_share(of):.1%} ({why})"
 
 
 def _evidence(found: Mapping[str, Any]) -> str:
