@@ -7,6 +7,7 @@ that is no more than may be removed, files say what is done with which row: all 
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -78,14 +79,14 @@ class Cleaning:
         """What there is in the files that documents are compared with."""
         found: dict[str, Any] = {}
         if spec.decontaminate is not None:
-            found["benchmarks"] = {
-                name: [hash_file(source.path)[1] for source in find(paths)[0]]
-                for name, paths in spec.decontaminate.benchmarks().items()
-            }
+            found["benchmarks"] = {name: self._hashes(paths) for name, paths in spec.decontaminate.benchmarks().items()}
         if spec.dedup is not None:
-            files = (find(_files_of(path))[0] for path in spec.dedup.against)
-            found["existing"] = [[hash_file(source.path)[1] for source in some] for some in files]
+            found["existing"] = [self._hashes(_files_of(path)) for path in spec.dedup.against]
         return found
+
+    def _hashes(self, paths: Sequence[str]) -> list[str]:
+        files = self.engine.map(hash_file, [source.path for source in find(paths)[0]])
+        return [sha256 for _, sha256 in files]
 
     # ---- doing it
 
@@ -152,14 +153,17 @@ class Cleaning:
         job, partitions = self._job(spec, corpus), corpus.partitions[place.since :]
         found: dict[str, Any] = {}
         index = None if spec.decontaminate is None else self._index(job)
-        looked = self._each("clean", partial(look_partition, job), partitions, job.alone)
-        sources = Sources(place.found.get("sources", {}))
-        for part in looked:
+        sources, masked = Sources(place.found.get("sources", {})), Counter(place.found.get("masked", {}))
+
+        def take(part: Mapping[str, Any]) -> None:
             sources.merge(part["sources"])
+            masked.update(part["masked"])
+
+        self._each("clean", partial(look_partition, job), partitions, job.alone, taking=take)
         if index is not None:
             found["contamination"] = self._matches(job, index, place)
         if spec.filters is not None and spec.filters.mask:
-            found["masked"] = _added([place.found.get("masked", {}), *(part["masked"] for part in looked)])
+            found["masked"] = dict(sorted(masked.items()))
         if spec.dedup is not None:
             found["duplicates"] = self._duplicates(job, sources, place)
         found = {"sources": sources.as_dict(), **found}
@@ -244,7 +248,7 @@ class Cleaning:
         """The partitions of a corpus that stays as it is, signed; of a run that is what it kept."""
         corpus, job = self._other(path, job.corpus), replace(job, spec=CleanSpec(dedup=job.spec.dedup), columns=())
         other = replace(job, corpus=corpus, carry=(), folder=folder, signatures=folder / "signatures")
-        self._each("sign", partial(look_partition, other), corpus.partitions, other.alone)
+        self._each("sign", partial(look_partition, other), corpus.partitions, other.alone, taking=lambda _: None)
         return [Member(other, partition, against=True) for partition in corpus.partitions]
 
     def _other(self, path: str, raw: Corpus) -> Corpus:

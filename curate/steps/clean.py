@@ -252,7 +252,7 @@ def look_partition(job: CleanJob, partition: Partition) -> dict[str, Any]:
 def _look(job: CleanJob, partition: Partition) -> dict[str, Any]:
     index = _index(job.index, job.key) if job.spec.decontaminate is not None else None
     looking, source = Looking.of(job.spec, index), job.corpus.source(partition)
-    counts, masked, n_bad = Sources(), Counter[str](), 0
+    counts, masked = Sources(), Counter[str]()
 
     def work(raw: Any) -> tuple[Documents, Looked]:
         docs = documents(job.corpus, partition, raw, job.carry, typed=job.columns)
@@ -274,12 +274,10 @@ def _look(job: CleanJob, partition: Partition) -> dict[str, Any]:
                 signatures.add(looked.signatures)
             counts.add(docs, looked.reasons)
             masked.update(looked.masked)
-            n_bad += len(docs.bad)
     return {
         "key": job.key_of(partition),
         "sources": counts.as_dict(),
         "masked": dict(sorted(masked.items())),
-        "n_bad_rows": n_bad,
     }
 
 
