@@ -157,10 +157,7 @@ class Join:
         }
 
     def kept(self, part: int) -> np.ndarray:
-        """int64[n], ascending: the rows of a partition that no step before found to be duplicates.
-
-        Of equal documents of the existing set only the first is among them: it stands for the others, which stay too.
-        """
+        """int64[n], ascending: the rows of a partition that no step before found to be duplicates."""
         one = self._ranks.parts[self._number[part]]
         rows = [numpy(table["row"])[self._kept[ranks]] for ranks, table in self._ranks.batches(one, ["row"])]
         return np.sort(np.concatenate([np.zeros(0, np.int64), *rows]))
