@@ -278,10 +278,14 @@ class Cleaning:
 
     def _settle(self, corpus: Corpus, partitions: Sequence[Partition]) -> None:
         """Write down what is done with which row of each partition; from then on raw is read that way."""
-        assert corpus.cleaned is not None
-        for partition in partitions:
+        cleaned = corpus.cleaned
+        assert cleaned is not None
+
+        def work(partition: Partition) -> None:
             looked = self.work / "looked" / f"part-{partition.index:05d}.parquet"
-            settle(looked, self._gone(partition.index), corpus.cleaned.path(partition.index))
+            settle(looked, self._gone(partition.index), cleaned.path(partition.index))
+
+        self.engine.here.map(work, partitions)
 
 
 @dataclass(frozen=True)
