@@ -6,7 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,7 @@ def estimate(
         scan_seconds = time.perf_counter() - start
         limit = parse_bytes(memory_limit)
         batch_bytes = Resources(workers, limit).batch_bytes(engine)
-        found, seen, reading = _sample(corpus, batch_bytes, vector_column(model))
+        found, seen, reading = _sample(corpus, batch_bytes, vector_column(model), cleaning.columns)
         fitting, scoring = _fit_and_score(model, targets, holdout, found, batch_bytes, engine.workers)
         share = seen["disk"] / max(1, sum(p.n_bytes for p in corpus.partitions))
         text = int(seen["text"] / share) if share else 0
@@ -182,17 +182,19 @@ def estimate(
         )  # fmt: skip
 
 
-def _sample(corpus: Corpus, batch_bytes: int, vectors: str | None) -> tuple[list[Documents], dict[str, float], float]:
+def _sample(
+    corpus: Corpus, batch_bytes: int, vectors: str | None, typed: tuple[str, ...]
+) -> tuple[list[Documents], dict[str, float], float]:
     """The first documents of a few partitions, how much of the corpus they are, and the seconds to read them."""
     seen = {"disk": 0.0, "text": 0.0, "documents": 0.0}
     found: list[Documents] = []
     reading = 0.0
-    columns = (vectors,) if vectors else ()
+    columns = (*((vectors,) if vectors else ()), *typed)
     step = max(1, len(corpus.partitions) // SAMPLED_PARTITIONS)
     for partition in corpus.partitions[::step][:SAMPLED_PARTITIONS]:
         start = time.perf_counter()
         here = [
-            documents(corpus, partition, raw, (), vectors)
+            documents(corpus, partition, raw, (), vectors, typed)
             for raw in islice(raw_batches(corpus, partition, columns, batch_bytes), SAMPLED_BATCHES)
         ]
         reading += time.perf_counter() - start
@@ -247,7 +249,7 @@ def _cleaning(
     used = 0.0
     for docs in found:
         start = time.perf_counter()
-        looking.at(replace(docs, typed={}))
+        looking.at(docs)
         used += time.perf_counter() - start
     again = reading if spec.dedup else 0.0
     seconds = reading + again + (used / share / workers if share else 0.0) + n_documents * 3e-5 * bool(spec.dedup)

@@ -161,6 +161,16 @@ def test_items_that_are_too_short_are_named():
     assert (quiz["n_items"], quiz["n_items_found"], quiz["n_items_verbatim"], quiz["undecidable"]) == (6, 1, 1, ["5"])
 
 
+def test_a_document_whose_matches_are_in_two_tables_is_counted_once():
+    index = index_of()
+    found = index.find(pa.array([f"{BREAD} {TRAIN} {BREAD}", TRAIN])).table
+    for size in range(1, len(found) + 1):
+        counts = Summary(index)
+        for start in range(0, len(found), size):
+            counts.add_rows(found.slice(start, size), ["doc"])
+        assert counts.as_dict()["benchmarks"]["quiz"]["n_documents"] == 2
+
+
 def test_what_all_items_share_says_nothing():
     prompt = (
         "You are a careful assistant. Read the question below and answer it in one short sentence without a reason. "

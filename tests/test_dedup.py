@@ -189,6 +189,12 @@ def test_the_existing_set_stays_and_comes_first(tmp_path):
     assert found == {0: ("exact_duplicate", 1, 1, 1.0), 4: ("near_duplicate", 1, 1, 0.9)}
 
 
+def test_equal_documents_of_the_existing_set_are_all_compared_with_what_may_be_near_to_one_only(tmp_path):
+    old = [doc(i, words, digest=1, path="old", against=True) for i, words in enumerate((range(10), range(20, 30)))]
+    found, _ = joined(tmp_path, [*old, doc(2, range(20, 29))])  # equal by letters, say, of other words
+    assert found == {2: ("near_duplicate", 1, 1, 0.9)}
+
+
 def test_two_equal_documents_of_short_text_stay_where_that_is_asked_for(tmp_path):
     docs = [doc(0, [], digest=1), doc(1, [], digest=1)]
     assert joined(tmp_path, docs, short="keep")[0] == {}

@@ -237,6 +237,8 @@ def test_kinds_can_be_given_in_a_column() -> None:
     asked["settings"] = {"gopher.n_words.letters.min": 3}
     assert look(*of, columns=labels, **asked).reason.to_pylist() == ["gopher.n_words", None, "gopher.n_words", None]
     assert Filters(FilterSpec(**asked)).columns == ["kind"]
+    of_mine = look(*of, columns=labels, kind_column="kind", where={"mine": "kind = 'code'"})
+    assert of_mine.reason.to_pylist() == [None, "mine", None, None]
     with pytest.raises(InputError, match="need the column 'kind'"):
         look(*of, **asked)
     with pytest.raises(UsageError, match="leave out kind_column"):

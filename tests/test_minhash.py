@@ -231,6 +231,7 @@ def test_settings_that_make_no_sense_are_told(given, message):
 
 
 def test_a_spec_says_all_that_the_result_depends_on():
-    said = DedupSpec.from_settings({"threshold": 0.8, "against": ["x"]}).as_dict()
-    assert (said["bands"], said["rows"], said["against"]) == (21, 6, ["x"])
+    spec = DedupSpec.from_settings({"threshold": 0.8, "against": ["x"]})
+    assert (spec.identity()["banding"], spec.as_dict()["against"]) == ([21, 6], ["x"])
+    assert DedupSpec.from_settings(spec.as_dict()) == spec
     assert DedupSpec(threshold=0.8).banding == bands_and_rows(0.8)

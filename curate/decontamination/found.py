@@ -131,19 +131,24 @@ class Summary:
         self.index = index
         self.n_documents = self.n_contaminated = 0
         self._docs: Counter[str] = Counter()
+        self._open: set[tuple[Any, ...]] = set()  # what was counted of the last document, of which more may follow
         self._items: dict[str, dict[str, set[str]]] = {}
 
     def add(self, found: Found) -> None:
         """Count what was found in a batch."""
         self.n_documents += len(found.texts)
         self.n_contaminated += int(found.contaminated().sum())
+        self._open = set()
         self.add_rows(found.table, ["doc"])
 
     def add_rows(self, table: pa.Table, document: Sequence[str]) -> None:
-        """Count rows of `FOUND`, whose documents some columns name; all rows of a document are in one table."""
+        """Count rows of `FOUND`, whose documents some columns name; those of one document follow each other."""
         rows = table.select([*document, "benchmark", "item", "kind"]).to_pylist()
         docs = {(row["benchmark"], *(row[name] for name in document)) for row in rows}
-        self._docs.update(benchmark for benchmark, *_ in docs)
+        self._docs.update(benchmark for benchmark, *_ in docs - self._open)
+        if rows:
+            last = tuple(rows[-1][name] for name in document)
+            self._open = {doc for doc in docs | self._open if doc[1:] == last}
         for row in rows:
             self._items.setdefault(row["benchmark"], {}).setdefault(row["kind"], set()).add(row["item"])
 

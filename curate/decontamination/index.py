@@ -65,16 +65,16 @@ class Index:
             raise InputError("no evaluation item in any of the files: there is nothing to look for")
         names, benchmark = np.unique(np.array(items.benchmarks, dtype=np.str_), return_inverse=True)
         built = build(items, benchmark, spec.min_words, spec.boilerplate)
-        undecidable: dict[str, tuple[str, ...]] = {}
+        undecidable: dict[str, list[str]] = {}
         for i in np.flatnonzero(built.n_own < spec.min_words).tolist():
-            undecidable[items.benchmarks[i]] = (*undecidable.get(items.benchmarks[i], ()), items.ids[i])
+            undecidable.setdefault(items.benchmarks[i], []).append(items.ids[i])
         return cls(
             built.arrays,
             tuple(items.ids),
             tuple(items.benchmarks),
             {name: getattr(spec, name) for name in ("ngram", "coverage", "min_words", "boilerplate")},
             {str(name): int(n) for name, n in zip(names, built.n_boilerplate, strict=True)},
-            undecidable,
+            {name: tuple(ids) for name, ids in undecidable.items()},
         )
 
     @classmethod

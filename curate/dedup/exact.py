@@ -19,8 +19,9 @@ _REPEATED = pa.schema([("high", pa.uint64()), ("low", pa.uint64()), ("rank", pa.
 def find_exact(ranks: Ranks, first: Bits, *, keep_short: bool) -> int:
     """Make the table "exact" (rank, matched): documents of one digest but the first, and that one.
 
-    The existing set's are not in it. ``first``: cleared for all that have an equal one before them, of the existing set
-    too. ``keep_short``: documents without shingles are no duplicates. Returns how many texts occur more than once.
+    ``first``: cleared for those that go, which have an equal one before them. Of the existing set all stay, and all are
+    compared further: equal by letters, or but for white space, they need not be near to the same documents.
+    ``keep_short``: documents without shingles are no duplicates. Returns how many texts occur more than once.
     """
     repeats = Repeats(ranks.n_docs, ranks.tables.memory_limit // 4)
     for part in ranks.parts:
@@ -61,5 +62,5 @@ def _write_groups(ranks: Ranks, first: Bits) -> int:
         rank, matched = numpy(table["rank"]), numpy(table["matched"]).astype(np.int64)
         groups += int((np.diff(matched, prepend=before) != 0).sum())
         before = int(matched[-1])
-        first.clear(rank[rank != matched])
+        first.clear(rank[(rank != matched) & (rank >= ranks.n_against)])
     return groups

@@ -157,10 +157,7 @@ class Join:
         }
 
     def kept(self, part: int) -> np.ndarray:
-        """int64[n], ascending: the rows of a partition that no step before found to be duplicates.
-
-        Of equal documents of the existing set only the first is among them: it stands for the others, which stay too.
-        """
+        """int64[n], ascending: the rows of a partition that no step before found to be duplicates."""
         one = self._ranks.parts[self._number[part]]
         rows = [numpy(table["row"])[self._kept[ranks]] for ranks, table in self._ranks.batches(one, ["row"])]
         return np.sort(np.concatenate([np.zeros(0, np.int64), *rows]))
@@ -181,7 +178,7 @@ class Join:
 
         ``matched_id`` is the document that ``similarity`` was measured with, and ``cluster`` the one that stays: they
         differ where the first went as a near or semantic duplicate itself. ``against``: the match is of the existing
-        set, whose paths may be called as others are.
+        set, and not of what was kept of the same corpus before.
         """
         with self._tables.connected():
             self._write_removed()
@@ -240,15 +237,17 @@ class Join:
         return {name for name, is_on in on.items() if is_on}
 
     def _duplicates(self) -> str:
-        names = pa.table({"part": range(len(self._number)), "path": [part.file.name for part in self._ranks.parts]})
-        pq.write_table(names, self._tables.path("parts"))
+        files = [part.file for part in self._ranks.parts]
+        elsewhere = pa.array([file.against and not file.own for file in files], pa.bool_())
+        names = {"part": range(len(files)), "path": [file.name for file in files], "elsewhere": elsewhere}
+        pq.write_table(pa.table(names), self._tables.path("parts"))
         docs = self._ranks.docs("part, row, doc_id, source")
         docs = f"(SELECT * FROM {docs} JOIN {self._tables.scan('parts')} USING (part))"
         reasons = ", ".join(f"'{reason}'" for reason in REASONS)
         return (
             f"SELECT a.doc_id, a.path, a.row, a.source, [{reasons}][reason + 1] AS reason, b.doc_id AS matched_id, "
             "b.path AS matched_path, b.row AS matched_row, c.doc_id AS cluster, c.path AS cluster_path, "
-            f"c.row AS cluster_row, similarity, matched < {self._ranks.n_against} AS against "
+            "c.row AS cluster_row, similarity, b.elsewhere AS against "
             f"FROM {self._tables.scan('links')} AS links "
             f"JOIN {docs} AS a ON a.rank = links.rank JOIN {docs} AS b ON b.rank = matched "
             f"JOIN {docs} AS c ON c.rank = stays "

@@ -28,12 +28,14 @@ class SignatureFile:
     name : what its file is called in results, and ordered by where ids are equal.
     start : its first row in that file.
     against : of the existing set, whose documents come first and always stay.
+    own : of the existing set, and of the same corpus as the others: what was kept of it before.
     """
 
     path: Path
     name: str
     against: bool = False
     start: int = 0
+    own: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Ranks:
         order = sorted(range(len(files)), key=lambda i: (not files[i].against, files[i].name, files[i].start))
         ordered = [files[i] for i in order]
         for one, other in pairwise(ordered):
-            if (one.name, one.against, one.start) == (other.name, other.against, other.start):
+            if not one.against and (one.name, one.against, one.start) == (other.name, other.against, other.start):
                 raise UsageError(
                     f"{one.name}: two partitions begin at row {one.start:,} of it; give each its own start"
                 )

@@ -13,6 +13,9 @@ from curate.features.shingles import MAX_NGRAM
 
 SHORT = ("exact", "keep")
 PREFER = ("doc_id", "longest", "shortest")  # or the name of a column
+_OF_KIND = dict.fromkeys(("threshold", "num_perm", "bands", "rows", "max_bucket"), "near") | dict.fromkeys(
+    ("cosine", "encoder", "vectors", "clusters"), "semantic"
+)
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,17 @@ class DedupSpec:
             )
         if self.encoder and self.vectors:
             raise UsageError("encoder and vectors: vectors are made or read from a column; pass one of them")
+        self._check_idle()
+
+    def _check_idle(self) -> None:
+        """Refuse settings of what is not looked for: nobody would be told that they did nothing."""
+        for field in fields(self):
+            kind, value = _OF_KIND.get(field.name), getattr(self, field.name)
+            if kind and not getattr(self, kind) and value != field.default:
+                raise UsageError(
+                    f"{field.name}={value!r} is a setting of {kind} duplicates, which are not looked for; leave it "
+                    f"out, or pass {kind}=true"
+                )
 
     def _check_kinds(self) -> None:
         for name, kinds, what in (
@@ -138,6 +152,9 @@ class DedupSpec:
         return bands_and_rows(self.threshold, self.num_perm)
 
     def as_dict(self) -> dict[str, Any]:
-        """All settings, in plain values."""
-        bands, rows = self.banding
-        return asdict(self) | {"bands": bands, "rows": rows, "against": list(self.against)}
+        """All settings, in plain values; bands and rows as they were given, so that another threshold has its own."""
+        return asdict(self) | {"against": list(self.against)}
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that the result depends on."""
+        return self.as_dict() | {"banding": list(self.banding)}

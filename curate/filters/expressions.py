@@ -114,15 +114,25 @@ def evaluated(rule: str, condition: Any, found: pl.Expr, frame: pl.DataFrame) ->
         values = frame.select(found.alias("value"))["value"]
     except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
         shown = str(error).partition("\n")[0]
-        raise UsageError(f"filter rule {rule!r}: {_shown(condition)}: {shown}") from error
+        raise UsageError(f"filter rule {rule!r}: {_shown(condition)}: {shown}{_hint(found, frame)}") from error
     if values.dtype == pl.Null:
         values = values.cast(pl.Boolean)
     if values.dtype != pl.Boolean:
         raise UsageError(
             f"filter rule {rule!r}: {_shown(condition)} is {values.dtype}, not true or false for each document; "
-            "compare it with something"
+            f"compare it with something{_hint(found, frame)}"
         )
     return values.fill_null(value=False)
+
+
+def _hint(found: pl.Expr, frame: pl.DataFrame) -> str:
+    """What to do about columns that are text, as all of JSON lines and CSV are."""
+    import polars as pl
+
+    texts = [name for name in columns_of(found) if name != "text" and frame.schema.get(name) == pl.String]
+    if not texts:
+        return ""
+    return f"; {texts[0]!r} is text here, as columns of JSON lines and CSV are: TRY_CAST({texts[0]} AS DOUBLE)"
 
 
 def _shown(condition: Any) -> str:

@@ -89,12 +89,13 @@ class Filters:
         for name, condition, found in self._where:
             check_columns(name, condition, found, sorted({*STATISTICS, *OWN, *known}))
 
-    def look(self, texts: Any, columns: Mapping[str, Any] | None = None) -> Filtered:
+    def look(self, texts: Any, columns: Mapping[str, Any] | None = None, *, uncut: Any = None) -> Filtered:
         """What becomes of documents.
 
         Parameters
         ----------
         texts : Arrow array of strings; a null is the empty string. columns : arrays as long, those of `columns`.
+        uncut : the texts as the files have them, in which masks are found, where something is cut out of ``texts``.
 
         Raises
         ------
@@ -110,7 +111,7 @@ class Filters:
         tests = self._tests(texts, frame, columns)
         for name, failed in tests:
             reason = reason.zip_with(reason.is_not_null() | ~failed, pl.Series([name]))
-        edits, n_masked = self._masks(texts, reason)
+        edits, n_masked = self._masks(texts if uncut is None else one_chunk(uncut), reason)
         counts = Counter(reason.drop_nulls().to_list())
         return Filtered(
             reason.to_arrow().cast(pa.string()), edits, frame, {n: counts[n] for n, _ in tests if counts[n]}, n_masked
@@ -122,7 +123,7 @@ class Filters:
         frame = statistics(texts, self._statistics)
         if self.spec.kind_column:
             labels = pl.Series("kind", columns[self.spec.kind_column]).cast(pl.String)
-            frame = frame.with_columns(labels)
+            frame = frame.with_columns(labels) if frame.width else labels.to_frame()
         elif self._finds_kind:
             frame = frame.with_columns(kind())
         return pl.concat([frame, languages(texts)], how="horizontal") if self._finds_language else frame

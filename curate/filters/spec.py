@@ -13,6 +13,9 @@ from curate.filters.language import BEGINNING
 from curate.filters.pii import check_masks
 from curate.filters.rules import KINDS, Rule, check_settings, chosen, overridden
 
+TAKEN = ("kept", "not_drawn", "below_threshold", "too_short", "no_text", "contaminated", "exact_duplicate",
+         "near_duplicate", "semantic_duplicate", "language.other", "language.share", "language.unknown")  # fmt: skip
+"""Reasons that the ledger has for something else than a rule of the user."""
 KIND_MODES = ("auto", "all")
 UNKNOWN_LANGUAGE = ("keep", "remove")
 
@@ -55,8 +58,12 @@ class FilterSpec:
         check_masks(self.mask)
         _check_choice("kinds", self.kinds, KIND_MODES)
         _check_choice("unknown_language", self.unknown_language, UNKNOWN_LANGUAGE)
-        if not 0 <= self.min_language_share <= 1:
-            raise UsageError(f"min_language_share is {self.min_language_share}, not between 0 and 1")
+        share = self.min_language_share
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
+            raise UsageError(f"min_language_share is {share!r}, not between 0 and 1")
+        if not self.languages and (share or self.unknown_language != "keep"):
+            name = "min_language_share" if share else "unknown_language"
+            raise UsageError(f"{name} is set, but no language is asked for; name some in languages")
         if self.kinds == "all" and self.kind_column:
             raise UsageError('kinds="all" applies every rule to every text: leave out kind_column')
         names = {rule.name for rule in self.chosen()}
@@ -64,8 +71,8 @@ class FilterSpec:
             if not any(key.startswith(f"{name}.") for name in names):
                 raise UsageError(f"{key} is set, but the rule is not chosen; add it to rules")
         for name, condition in self.where.items():
-            if not name or name in names:
-                raise UsageError(f"filter rule {name!r}: the name is taken by a rule of curate; choose another")
+            if not name or name in names or name in TAKEN:
+                raise UsageError(f"filter rule {name!r}: the name is taken by a rule or a reason here; choose another")
             expression(name, condition)
 
     def chosen(self) -> list[Rule]:
@@ -126,7 +133,10 @@ class FilterSpec:
                 raise UsageError(f"{name} is {value!r}; give a list of names")
             if name.startswith(("min_w", "min_c", "max_")) and not (value is None or type(value) is int):
                 raise UsageError(f"{name} is {value!r}, no whole number")
-        return cls(**settings)
+        found = cls(**settings)
+        if not (found.rules or found.languages or found.mask or found.where or found.lengths()):
+            raise UsageError("filters by nothing: name rules, languages, mask, where, or a length such as min_words")
+        return found
 
 
 def _is_names(value: Any) -> bool:

@@ -23,7 +23,7 @@ VERDICTS = pa.schema(
     [("row", pa.int64()), ("reason", pa.string()), ("edits", pa.large_list(EDIT)), ("tags", pa.list_(pa.string()))]
 )
 CLEANED = "cleaned"  # in the folder of a run
-_HELD = 8  # partitions whose verdicts are held
+_HELD = 4 + 2 * (os.cpu_count() or 1)  # partitions whose verdicts are held: more than are worked on at a time
 
 
 class Verdicts:
@@ -65,11 +65,11 @@ class Cleaned:
     def of(self, partition: Partition) -> Verdicts:
         """The verdicts of one partition."""
         with self._lock:
-            found = self._held.get(partition.index)
+            found = self._held.pop(partition.index, None)
             if found is None:
                 tables = list(batches(self.path(partition.index)))
                 found = Verdicts(pa.concat_tables([VERDICTS.empty_table(), *tables]))
                 while len(self._held) >= _HELD:
                     self._held.pop(next(iter(self._held)))
-                self._held[partition.index] = found
+            self._held[partition.index] = found  # the last in order
             return found

@@ -7,6 +7,7 @@ that is no more than may be removed, files say what is done with which row: all 
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from curate.decontamination import Index, Summary, read_items
 from curate.engines import Engine
 from curate.engines.allocator import BASE_BYTES
 from curate.engines.resources import Resources
-from curate.errors import RemovalError, UsageError, unknown
+from curate.errors import RemovalError, RunError, UsageError, unknown
 from curate.filters import Filters
 from curate.io.cleaned import CLEANED, VERDICTS, Cleaned, Verdicts
 from curate.io.corpus import Corpus, Partition, hash_file, scan
@@ -66,7 +67,8 @@ class Cleaning:
             return corpus
         if spec.filters is not None:
             Filters(spec.filters, columns)
-        for column in _columns(spec):
+        vectors = spec.dedup.vectors if spec.dedup is not None else None
+        for column in [*spec.columns, *([vectors] if vectors else [])]:
             if column not in columns:
                 raise unknown("column to clean by", column, columns)
         carry = (SOURCE,) if SOURCE in columns else ()
@@ -77,14 +79,14 @@ class Cleaning:
         """What there is in the files that documents are compared with."""
         found: dict[str, Any] = {}
         if spec.decontaminate is not None:
-            found["benchmarks"] = {
-                name: [hash_file(source.path)[1] for source in find(paths)[0]]
-                for name, paths in spec.decontaminate.benchmarks().items()
-            }
+            found["benchmarks"] = {name: self._hashes(paths) for name, paths in spec.decontaminate.benchmarks().items()}
         if spec.dedup is not None:
-            files = (find(_files_of(path))[0] for path in spec.dedup.against)
-            found["existing"] = [[hash_file(source.path)[1] for source in some] for some in files]
+            found["existing"] = [self._hashes(_files_of(path)) for path in spec.dedup.against]
         return found
+
+    def _hashes(self, paths: Sequence[str]) -> list[str]:
+        files = self.engine.map(hash_file, [source.path for source in find(paths)[0]])
+        return [sha256 for _, sha256 in files]
 
     # ---- doing it
 
@@ -151,14 +153,17 @@ class Cleaning:
         job, partitions = self._job(spec, corpus), corpus.partitions[place.since :]
         found: dict[str, Any] = {}
         index = None if spec.decontaminate is None else self._index(job)
-        looked = self._each("clean", partial(look_partition, job), partitions, job.alone)
-        sources = Sources(place.found.get("sources", {}))
-        for part in looked:
+        sources, masked = Sources(place.found.get("sources", {})), Counter(place.found.get("masked", {}))
+
+        def take(part: Mapping[str, Any]) -> None:
             sources.merge(part["sources"])
+            masked.update(part["masked"])
+
+        self._each("clean", partial(look_partition, job), partitions, job.alone, taking=take)
         if index is not None:
             found["contamination"] = self._matches(job, index, place)
         if spec.filters is not None and spec.filters.mask:
-            found["masked"] = _added([place.found.get("masked", {}), *(part["masked"] for part in looked)])
+            found["masked"] = dict(sorted(masked.items()))
         if spec.dedup is not None:
             found["duplicates"] = self._duplicates(job, sources, place)
         found = {"sources": sources.as_dict(), **found}
@@ -175,7 +180,7 @@ class Cleaning:
             replace(corpus, cleaned=None),
             spec,
             carry,
-            _columns(spec),
+            spec.columns,
             self.resources.batch_bytes(inside),
             inside,
             self.work,
@@ -213,8 +218,8 @@ class Cleaning:
         with self._local() as folder:
             dedup = Dedup(members, folder, self.resources.memory_limit - BASE_BYTES, self.engine.here.workers, self._on)
             found = dedup.find(new)
-        for index, (rows, reasons) in found.removed.items():
-            write_table(self._gone(index), GONE, [pa.table([rows, reasons], schema=GONE)])
+            for index, rows, reasons in found.removed:
+                write_table(self._gone(index), GONE, [pa.table([rows, reasons], schema=GONE)])
         for table in batches(new, ["source", "reason"]):
             for row in table.group_by(["source", "reason"]).aggregate([([], "count_all")]).to_pylist():
                 sources.count(row["source"], row["reason"], row["count_all"], new=False)
@@ -229,18 +234,21 @@ class Cleaning:
         members = []
         for partition in job.corpus.partitions[:since]:
             if not job.signature(partition).exists():
-                continue
+                raise RunError(
+                    f"{job.signature(partition)}: the signatures of what was kept are gone, without which what came "
+                    "cannot be compared with it; put them back, or select anew, with --overwrite"
+                )
             verdicts = self.there / CLEANED / f"part-{partition.index:05d}.parquet"
             linked(verdicts, old.path(partition))
             write_kept(job.signature(partition), verdicts, old.signature(partition))
-            members.append(Member(old, partition, against=True))
+            members.append(Member(old, partition, against=True, own=True))
         return members
 
     def _existing(self, job: CleanJob, path: str, folder: Path) -> list[Member]:
         """The partitions of a corpus that stays as it is, signed; of a run that is what it kept."""
         corpus, job = self._other(path, job.corpus), replace(job, spec=CleanSpec(dedup=job.spec.dedup), columns=())
         other = replace(job, corpus=corpus, carry=(), folder=folder, signatures=folder / "signatures")
-        self._each("sign", partial(look_partition, other), corpus.partitions, other.alone)
+        self._each("sign", partial(look_partition, other), corpus.partitions, other.alone, taking=lambda _: None)
         return [Member(other, partition, against=True) for partition in corpus.partitions]
 
     def _other(self, path: str, raw: Corpus) -> Corpus:
@@ -270,10 +278,14 @@ class Cleaning:
 
     def _settle(self, corpus: Corpus, partitions: Sequence[Partition]) -> None:
         """Write down what is done with which row of each partition; from then on raw is read that way."""
-        assert corpus.cleaned is not None
-        for partition in partitions:
+        cleaned = corpus.cleaned
+        assert cleaned is not None
+
+        def work(partition: Partition) -> None:
             looked = self.work / "looked" / f"part-{partition.index:05d}.parquet"
-            settle(looked, self._gone(partition.index), corpus.cleaned.path(partition.index))
+            settle(looked, self._gone(partition.index), cleaned.path(partition.index))
+
+        self.engine.here.map(work, partitions)
 
 
 @dataclass(frozen=True)
@@ -326,14 +338,6 @@ def settle(looked: Path, gone: Path, out: Path) -> None:
     write_table(out, VERDICTS, [pa.table(columns, schema=VERDICTS)])
 
 
-def _columns(spec: CleanSpec) -> tuple[str, ...]:
-    """The columns of raw that rules and preferences go by."""
-    found = [] if spec.filters is None else list(Filters(spec.filters).columns)
-    if spec.dedup is not None and spec.dedup.prefer not in ("doc_id", "longest", "shortest"):
-        found.append(spec.dedup.prefer)
-    return tuple(dict.fromkeys(found))
-
-
 def _added(several: Iterable[Mapping[str, int]]) -> dict[str, int]:
     total: dict[str, int] = {}
     for counts in several:
@@ -374,15 +378,18 @@ def guard(found: Mapping[str, Any], max_removed: MaxRemoved, place: str) -> None
     whole = _together(sources.values())
     if not over and not _is_over(whole, shares[""], 1):
         return
-    told = [_told(f"source {source!r}", sources[source]) for source in sorted(over, key=lambda s: -_share(sources[s]))]
+    told = [
+        _told(f"source {source!r}", sources[source], shares.get(source, shares[""]))
+        for source in sorted(over, key=lambda source: -_share(sources[source]))
+    ]
     if _is_over(whole, shares[""], 1):
-        told.insert(0, _told("the corpus", whole))
+        told.insert(0, _told("the corpus", whole, shares[""]))
     more = f"; and {len(told) - SHOWN:,} more sources" if len(told) > SHOWN else ""
     way = "--max-removed 1"
     if over:
         way = f"--max-removed {shlex.quote(over[0])}=1 ({way}: whatever it is)"
     raise RemovalError(
-        f"{place}: cleaning would remove more than {shares['']:.0%} of {'; of '.join(told[:SHOWN])}{more}. Nothing is "
+        f"{place}: cleaning would remove more than {'; more than '.join(told[:SHOWN])}{more}. Nothing is "
         f"removed yet; look at {_evidence(found)} there, then change what is cleaned by, or allow it with {way}"
     )
 
@@ -405,10 +412,11 @@ def _together(several: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _told(what: str, of: Mapping[str, Any]) -> str:
+def _told(what: str, of: Mapping[str, Any], share: float) -> str:
     reasons = sorted(of["removed"].items(), key=lambda item: (-item[1], item[0]))
     why = ", ".join(f"{n:,} {reason}" for reason, n in reasons[:3])
-    return f"{what}: {sum(of['removed'].values()):,} of {of['n_documents']:,} documents, {_share(of):.1%} ({why})"
+    n = f"{sum(of['removed'].values()):,} of {of['n_documents']:,} documents"
+    return f"{share:.0%} of {what}: {n}, {_share(of):.1%} ({why})"
 
 
 def _evidence(found: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -676,20 +676,30 @@ class Session:
     # ---- helpers
 
     def _each(
-        self, name: str, work: Any, partitions: Sequence[Partition], alone: Alone, noting: FitJob | None = None
+        self,
+        name: str,
+        work: Any,
+        partitions: Sequence[Partition],
+        alone: Alone,
+        noting: FitJob | None = None,
+        taking: Callable[[Any], None] | None = None,
     ) -> list[Any]:
         """Results of a step over partitions, in their order, with a bar in bytes.
 
-        ``noting`` is told of results that were found elsewhere.
+        ``noting`` is told of results that were found elsewhere. ``taking`` takes each as it comes, in any order, and
+        none is held then: of a million partitions they would fill the memory.
         """
         done: dict[int, Any] = {}
         with self.progress.stage(name, sum(p.n_bytes for p in partitions)) as stage:
             for partition, result in self.engine.each(work, partitions, alone=alone):
-                done[partition.index] = result
+                if taking is not None:
+                    taking(result)
+                else:
+                    done[partition.index] = result
                 if noting is not None and not self.engine.shares_memory:
                     noting.note(result)
                 stage.advance(partition.n_bytes)
-        return [done[p.index] for p in partitions]
+        return [done[p.index] for p in partitions] if taking is None else []
 
     def _timed(self, name: str) -> _Timer:
         return _Timer(self.seconds, name)

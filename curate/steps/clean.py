@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from bisect import insort
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -18,8 +19,10 @@ import pyarrow.compute as pc
 
 from curate.decontamination import DecontaminationSpec, Index, read_items
 from curate.dedup import DedupSpec, Signer
+from curate.dedup.spec import PREFER
 from curate.engines.base import BatchEngine
 from curate.errors import InputError, UsageError
+from curate.features.digests import DIGEST
 from curate.features.edits import Edits, edited
 from curate.features.minhash import MAX_PERM
 from curate.filters import Filters, FilterSpec
@@ -69,14 +72,22 @@ class CleanSpec:
         steps = {"filters": self.filters, "dedup": self.dedup, "decontaminate": self.decontaminate}
         return {name: spec for name, spec in steps.items() if spec is not None}
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of raw that rules and preferences go by."""
+        found = [] if self.filters is None else list(Filters(self.filters).columns)
+        if self.dedup is not None and self.dedup.prefer not in PREFER:
+            found.append(self.dedup.prefer)
+        return tuple(dict.fromkeys(found))
+
     def as_dict(self) -> dict[str, Any]:
         """All settings, by step."""
         return {name: spec.as_dict() for name, spec in self.steps.items()}
 
     def identity(self) -> dict[str, Any]:
         """What the result depends on beside files."""
-        filters = {} if self.filters is None else {"filters": self.filters.identity()}
-        return self.as_dict() | filters | {"unicode": unicodedata.unidata_version}
+        found = self.as_dict() | {"unicode": unicodedata.unidata_version}
+        return found | {name: spec.identity() for name, spec in self.steps.items() if name != "decontaminate"}
 
     def changed(self) -> dict[str, dict[str, Any]]:
         """The settings that are not as they are by default, by step."""
@@ -198,6 +209,7 @@ class Looking:
         edits: list[Edits] = []
         matches, signatures = None, None
         masked: Mapping[str, int] = {}
+        texts = docs.texts
         if self.index is not None:
             spec = self.spec.decontaminate
             assert spec is not None
@@ -205,11 +217,12 @@ class Looking:
             reasons, matches = found.verdicts(spec), found.table
             if spec.mode == "cut":
                 edits.append(found.cuts())
+                texts = edited(texts, edits[0].lists(n))
             elif spec.mode == "tag":
                 names = found.tags()
                 tags = pc.if_else(pc.greater(pc.list_value_length(names), 0), names, None)
         if self.filters is not None:
-            filtered = self.filters.look(docs.texts, docs.typed)
+            filtered = self.filters.look(texts, docs.typed, uncut=docs.texts)
             reasons = pc.coalesce(reasons, filtered.reason)
             edits.append(filtered.edits)
             masked = filtered.masked
@@ -239,7 +252,7 @@ def look_partition(job: CleanJob, partition: Partition) -> dict[str, Any]:
 def _look(job: CleanJob, partition: Partition) -> dict[str, Any]:
     index = _index(job.index, job.key) if job.spec.decontaminate is not None else None
     looking, source = Looking.of(job.spec, index), job.corpus.source(partition)
-    counts, masked, n_bad = Sources(), Counter[str](), 0
+    counts, masked = Sources(), Counter[str]()
 
     def work(raw: Any) -> tuple[Documents, Looked]:
         docs = documents(job.corpus, partition, raw, job.carry, typed=job.columns)
@@ -248,22 +261,23 @@ def _look(job: CleanJob, partition: Partition) -> dict[str, Any]:
     with ExitStack() as stack:
         verdicts = stack.enter_context(TableWriter(job.path(partition), VERDICTS))
         matches = stack.enter_context(TableWriter(job.matches(partition)))
-        signatures = stack.enter_context(TableWriter(job.signature(partition), unique=SIGNATURES))
+        signatures = None
+        if job.spec.dedup is not None:  # a partition without documents has a file too: one that is missing was lost
+            schema = signature_schema(job.spec.dedup)
+            signatures = stack.enter_context(TableWriter(job.signature(partition), schema, unique=SIGNATURES))
         raw = raw_batches(job.corpus, partition, [*job.carry, *job.columns], job.batch_bytes)
         for docs, looked in job.engine.pipeline(work, raw):
             verdicts.add(_verdicts(docs, looked))
             if looked.matches is not None:
                 matches.add(_named(looked.matches, docs, source.name))
-            if looked.signatures is not None:
+            if signatures is not None and looked.signatures is not None:
                 signatures.add(looked.signatures)
             counts.add(docs, looked.reasons)
             masked.update(looked.masked)
-            n_bad += len(docs.bad)
     return {
         "key": job.key_of(partition),
         "sources": counts.as_dict(),
         "masked": dict(sorted(masked.items())),
-        "n_bad_rows": n_bad,
     }
 
 
@@ -293,6 +307,19 @@ def _named(found: pa.Table, docs: Documents, name: str) -> pa.Table:
     )
 
 
+def signature_schema(spec: DedupSpec) -> pa.Schema:
+    """The columns of `signed`."""
+    columns = [
+        ("doc_id", pa.large_string()),
+        ("row", pa.int64()),
+        ("prefer", pa.float64()),
+        ("source", pa.large_string()),
+        ("digest", DIGEST),
+        ("n_shingles", pa.int32()),
+    ]
+    return pa.schema([*columns, *((f"band_{i:02d}", pa.uint64()) for i in range(spec.banding[0] if spec.near else 0))])
+
+
 def signed(docs: Documents, signer: Signer, path: str) -> pa.Table:
     """The signatures of documents, and what they are put in order by."""
     found = signer.sign(docs.texts)
@@ -305,11 +332,11 @@ def signed(docs: Documents, signer: Signer, path: str) -> pa.Table:
         "n_shingles": found.n_shingles,
     }
     columns |= {f"band_{i:02d}": np.ascontiguousarray(found.keys[:, i]) for i in range(found.keys.shape[1])}
-    return pa.table(columns)
+    return pa.table(columns, schema=signature_schema(signer.spec))
 
 
 def _preference(prefer: str, docs: Documents, path: str) -> pa.Array:
-    """float64[n_docs], of duplicates the one with most of it stays; null where nothing says.
+    """float64[n_docs], of duplicates the one with most of it stays; null where nothing says, as a blank cell of CSV.
 
     Raises
     ------
@@ -319,17 +346,25 @@ def _preference(prefer: str, docs: Documents, path: str) -> pa.Array:
         return pa.array(docs.n_bytes * (1.0 if prefer == "longest" else -1.0))
     if prefer not in docs.typed:
         return pa.nulls(len(docs), pa.float64())
+    column = docs.typed[prefer]
+    column = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        column = pc.if_else(pc.equal(pc.utf8_trim_whitespace(column), ""), None, column)
     try:
-        return docs.typed[prefer].cast(pa.float64())
+        return column.cast(pa.float64())
     except pa.ArrowInvalid as error:
         raise InputError(f"{path}: column {prefer!r} has no numbers to prefer documents by ({error})") from error
 
 
 class Sources:
-    """Documents, bytes and removals by source; beyond `MAX_SOURCES` the rest together."""
+    """Documents, bytes and removals by source: of the first `MAX_SOURCES` by name, and of the rest together.
+
+    So they are the same in whatever order, and in whatever parts, documents are counted.
+    """
 
     def __init__(self, found: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> None:
         self._found: dict[str, dict[str, Any]] = {}
+        self._names: list[str] = []  # sorted, those that are told apart
         self.merge(found)
 
     def add(self, docs: Documents, removed: pa.Array) -> None:
@@ -352,16 +387,16 @@ class Sources:
     def merge(self, found: Mapping[str, Mapping[str, Any]]) -> Sources:
         """Add what was counted elsewhere."""
         for source, sizes in found.items():
-            of = self._of(source)
-            of["n_documents"] += sizes["n_documents"]
-            of["n_bytes"] += sizes["n_bytes"]
-            for reason, n in sizes["removed"].items():
-                of["removed"][reason] = of["removed"].get(reason, 0) + n
+            _add(self._of(source), sizes)
         return self
 
     def _of(self, source: str) -> dict[str, Any]:
-        if source not in self._found and len(self._found) >= MAX_SOURCES:
-            source = OTHER
+        if source != OTHER and source not in self._found:
+            if len(self._names) >= MAX_SOURCES and source > self._names[-1]:
+                return self._of(OTHER)
+            insort(self._names, source)
+            if len(self._names) > MAX_SOURCES:
+                _add(self._of(OTHER), self._found.pop(self._names.pop()))
         return self._found.setdefault(source, {"n_documents": 0, "n_bytes": 0, "removed": {}})
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
@@ -369,3 +404,10 @@ class Sources:
         return {
             source: of | {"removed": dict(sorted(of["removed"].items()))} for source, of in sorted(self._found.items())
         }
+
+
+def _add(of: dict[str, Any], sizes: Mapping[str, Any]) -> None:
+    of["n_documents"] += sizes["n_documents"]
+    of["n_bytes"] += sizes["n_bytes"]
+    for reason, n in sizes["removed"].items():
+        of["removed"][reason] = of["removed"].get(reason, 0) + n

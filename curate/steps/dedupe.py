@@ -27,16 +27,23 @@ from curate.steps.documents import Documents, documents, raw_batches
 
 @dataclass(frozen=True)
 class Member:
-    """A partition whose documents are compared: of raw, or, ``against``, of a corpus that stays as it is."""
+    """A partition whose documents are compared: of raw, or, ``against``, of a corpus that stays as it is.
+
+    ``own``: that is what was kept of raw before.
+    """
 
     job: CleanJob
     partition: Partition
     against: bool = False
+    own: bool = False
 
     @property
     def signatures(self) -> SignatureFile:
-        name = self.job.corpus.source(self.partition).name
-        return SignatureFile(self.job.signature(self.partition), name, self.against, self.partition.first_row)
+        """Files of other corpora are called by their paths: several may have files of the same names."""
+        source = self.job.corpus.source(self.partition)
+        name = source.path if self.against and not self.own else source.name
+        path = self.job.signature(self.partition)
+        return SignatureFile(path, name, self.against, self.partition.first_row, self.own)
 
     def alone(self) -> Member:
         """With no more than it takes to read it, to be sent elsewhere."""
@@ -128,11 +135,11 @@ class Dedup:
     each: Callable[[str, Callable[[Wanted], None], Sequence[Wanted]], None]
 
     def find(self, out: Path) -> Found:
-        """Write who is a duplicate of whom to ``out``; returns which rows of which member go."""
-        members = [member for member in self.members if member.signatures.path.exists()]
+        """Write who is a duplicate of whom to ``out``; returns which rows of which partition go."""
+        members = self.members
         if not members:
             write_table(out, SCHEMA, [])
-            return Found({}, {})
+            return Found(iter(()), {})
         spec = members[0].job.spec.dedup
         assert spec is not None
         files = [_at_hand(member.signatures, self.folder) for member in members]
@@ -145,10 +152,13 @@ class Dedup:
             of = self._write("embed", write_vectors, members, join.kept, "vectors")
             join.find_semantic(lambda part: _load_vectors(of[part]))
         summary = join.write(out)
-        removed = {
-            member.partition.index: join.removed(part) for part, member in enumerate(members) if not member.against
-        }
-        return Found({i: (of.rows, [REASONS[r] for r in of.reasons]) for i, of in removed.items()}, asdict(summary))
+        return Found(self._removed(join), asdict(summary))
+
+    def _removed(self, join: Join) -> Iterator[tuple[int, np.ndarray, list[str]]]:
+        for part, member in enumerate(self.members):
+            if not member.against:
+                found = join.removed(part)
+                yield member.partition.index, found.rows, [REASONS[reason] for reason in found.reasons]
 
     def _write(
         self,
@@ -192,7 +202,8 @@ def _at_hand(file: SignatureFile, folder: Path) -> SignatureFile:
 
 @dataclass(frozen=True)
 class Found:
-    """``removed``: by number of the partition, rows (int64[n], ascending) and reasons. ``summary``: counts."""
+    """``removed``: of each partition its number, rows (int64[n], ascending) and reasons, read one partition at a time
+    from the folder that `Dedup` was given. ``summary``: counts."""
 
-    removed: dict[int, tuple[np.ndarray, list[str]]]
+    removed: Iterator[tuple[int, np.ndarray, list[str]]]
     summary: dict[str, int]

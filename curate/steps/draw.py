@@ -60,10 +60,9 @@ def _runs(n_parts: int, workers: int) -> list[range]:
 def nothing_eligible(found: Statistics) -> str:
     """Why no document has a score."""
     why = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in sorted(found.reasons.items()))
-    return (
-        f"nothing selected: none of {found.n_documents:,} documents has a score ({why or 'there are none'}); "
-        "lower --set min_tokens, or check --text-column"
-    )
+    cleaned = set(found.reasons) - {"no_text", "too_short"}
+    way = "change what is cleaned by" if cleaned else "lower --set min_tokens, or check --text-column"
+    return f"nothing selected: none of {found.n_documents:,} documents has a score ({why or 'there are none'}); {way}"
 
 
 def one_score(table: ScoreTable, spec: DrawSpec) -> str:

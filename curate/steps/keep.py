@@ -197,7 +197,7 @@ def _cleaned_lines(table: pa.Table, found: pa.Table, column: str) -> pa.Table:
     lines = table[LINE].to_pylist()
     changed = pc.or_(pc.is_valid(found["edits"]), pc.is_valid(found["tags"])).to_numpy()
     for i in np.flatnonzero(changed):
-        row = json.loads(lines[i])
+        row = json.loads(lines[i], object_pairs_hook=_firsts)
         verdict = {name: found[name][int(i)].as_py() for name in found.column_names}
         if verdict["edits"]:
             row[column] = edited_text(row[column], verdict["edits"])
@@ -205,6 +205,14 @@ def _cleaned_lines(table: pa.Table, found: pa.Table, column: str) -> pa.Table:
             row[TAGS] = verdict["tags"]
         lines[i] = json.dumps(row, ensure_ascii=False).encode()
     return pa.table({LINE: pa.array(lines, pa.large_binary())})
+
+
+def _firsts(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object as it is when it is parsed for its text: of a key that is there twice the first counts."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        found.setdefault(key, value)
+    return found
 
 
 class _Wanted:
