@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from curate.dedup import Signer
 from curate.dedup.join import REASONS, SCHEMA, Join
 from curate.dedup.ranking import SignatureFile
 from curate.dedup.sets import StoredSets, write_shingles
-from curate.features.vectors import EncoderVectors, HashedVectors
+from curate.features.vectors import EncoderVectors, HashedVectors, Vectors
 from curate.io.corpus import Partition
 from curate.io.paths import atomic, is_remote, opened
 from curate.io.run import digest
@@ -84,19 +86,20 @@ def write_sets(wanted: Wanted) -> None:
     write_shingles(wanted.path, sets())
 
 
-def write_vectors(wanted: Wanted) -> None:
-    """Write the vectors of documents, and their rows beside them."""
-    spec = wanted.member.job.spec.dedup
-    assert spec is not None
-    vectors_of = EncoderVectors(spec.encoder) if spec.encoder else HashedVectors()
-    rows: list[np.ndarray] = [np.zeros(0, np.int64)]
+def write_vectors(vectors_of: Vectors, wanted: Wanted) -> None:
+    """Write the vectors of documents, and their rows beside them; ``vectors_of`` makes those that no column has."""
+    rows: list[np.ndarray] = []
     vectors: list[np.ndarray] = []
     for docs in texts_of(wanted):
         if len(docs):
             rows.append(docs.rows)
             vectors.append(docs.vectors if docs.vectors is not None else vectors_of(docs.texts))
-    for name, array in (("rows", np.concatenate(rows)), ("vectors", _stacked(vectors))):
-        with atomic(wanted.path.with_suffix(f".{name}.npy")) as part, open(part, "wb") as file:
+    _write_vectors(wanted.path, rows, vectors)
+
+
+def _write_vectors(path: Path, rows: list[np.ndarray], vectors: list[np.ndarray]) -> None:
+    for name, array in (("rows", np.concatenate([np.zeros(0, np.int64), *rows])), ("vectors", _stacked(vectors))):
+        with atomic(path.with_suffix(f".{name}.npy")) as part, open(part, "wb") as file:
             np.save(file, array, allow_pickle=False)
 
 
@@ -129,20 +132,23 @@ class Dedup:
 
     def find(self, out: Path) -> Found:
         """Write who is a duplicate of whom to ``out``; returns which rows of which member go."""
-        members = [member for member in self.members if member.signatures.path.exists()]
+        with ThreadPoolExecutor(self.workers) as threads:  # at a URL each takes its time
+            at_hand = list(threads.map(partial(_at_hand, folder=self.folder), self.members))
+        members = [member for member, file in zip(self.members, at_hand, strict=True) if file is not None]
         if not members:
             write_table(out, SCHEMA, [])
             return Found({}, {})
         spec = members[0].job.spec.dedup
         assert spec is not None
-        files = [_at_hand(member.signatures, self.folder) for member in members]
+        files = [file for file in at_hand if file is not None]
         join = Join(files, self.folder / "join", spec, self.memory_limit, self.workers)
         join.find()
         if spec.near:
             paths = self._write("compare", write_sets, members, join.candidates, "bin")
             join.verify(lambda part: StoredSets.open(paths[part]))
         if spec.semantic:
-            of = self._write("embed", write_vectors, members, join.kept, "vectors")
+            vectors_of: Vectors = EncoderVectors(spec.encoder) if spec.encoder else HashedVectors()
+            of = self._write("embed", partial(write_vectors, vectors_of), members, join.kept, "vectors")
             join.find_semantic(lambda part: _load_vectors(of[part]))
         summary = join.write(out)
         removed = {
@@ -164,23 +170,24 @@ class Dedup:
         for one in wanted:
             one.path.parent.mkdir(parents=True, exist_ok=True)
             if not len(one.rows):
-                work_on_nothing(work, one)
+                work_on_nothing(one)
         self.each(name, work, [one for one in wanted if len(one.rows)])
         return paths
 
 
-def work_on_nothing(work: Callable[[Wanted], None], wanted: Wanted) -> None:
+def work_on_nothing(wanted: Wanted) -> None:
     """The file of a member that nothing is wanted of."""
-    if work is write_sets:
+    if wanted.path.suffix == ".bin":
         write_shingles(wanted.path, [])
     else:
-        for name, array in (("rows", np.zeros(0, np.int64)), ("vectors", np.zeros((0, 1), np.float32))):
-            with atomic(wanted.path.with_suffix(f".{name}.npy")) as part, open(part, "wb") as file:
-                np.save(file, array, allow_pickle=False)
+        _write_vectors(wanted.path, [], [])
 
 
-def _at_hand(file: SignatureFile, folder: Path) -> SignatureFile:
-    """A signature file on this machine, where queries can read it: one at a URL is copied."""
+def _at_hand(member: Member, folder: Path) -> SignatureFile | None:
+    """A signature file on this machine, where queries can read it: one at a URL is copied. None: there is none."""
+    file = member.signatures
+    if not file.path.exists():
+        return None
     if not is_remote(file.path):
         return file
     here = folder / "signatures" / f"{digest([str(file.path)])[:16]}.parquet"
