@@ -43,7 +43,8 @@ _CURRICULUM = (
     "curriculum.parquet", "weights.json", "weights-stage-*.json", "groups.parquet", "state.parquet", "curriculum",
 )  # fmt: skip
 CLEANING = (CLEANED, SIGNED, DUPLICATES, CONTAMINATION)  # what cleaning leaves
-_SCORED = ("scores", "scorer", QUARANTINE, FITTED, *CLEANING, f"{WORK}/clean/found.json")  # the last tells of the others
+_FOUND = f"{WORK}/clean/found.json"  # that what cleaning leaves is there
+_SCORED = ("scores", "scorer", QUARANTINE, FITTED, *CLEANING, _FOUND)
 
 
 def digest(value: Any) -> str:

@@ -35,14 +35,13 @@ from curate.io.targets import listed_paths
 from curate.progress import Progress
 from curate.selection.asked import ScoringSpec
 from curate.steps.clean import FORMAT, SOURCE, CleanJob, CleanSpec, Sources, look_partition
-from curate.steps.dedupe import Dedup, Member, Wanted, write_kept
+from curate.steps.dedupe import GONE, Dedup, Member, Wanted, write_kept
 from curate.steps.write import shard_number
 
 MAX_REMOVED = 0.5
 MaxRemoved = float | Mapping[str, float]
 FEW = 10  # removals: a source of which fewer go is not guarded by itself
 SHOWN = 5  # sources in a message
-GONE = pa.schema([("row", pa.int64()), ("reason", pa.string())])
 Each = Callable[..., list[Any]]
 
 
@@ -134,7 +133,7 @@ class Cleaning:
         RemovalError : more than it may be.
         """
         grown = self._found(spec, corpus, _key_of(corpus), Place(self.work / "grown", since, former, found))
-        guard(grown, self._allowed(max_removed), str(self.folder.path))
+        guard(grown, self._allowed(max_removed), str(self.folder.path), f"{WORK}/clean/grown/")
         self._settle(corpus, corpus.partitions[since:])
         return grown
 
@@ -248,21 +247,20 @@ class Cleaning:
             members += self._existing(job, path, self.work / f"against-{i}")
         new = self.work / "duplicates.parquet"
         with self._local() as folder:
-            dedup = Dedup(members, folder, self.resources.memory_limit - BASE_BYTES, self.engine.here.workers, self._on)
-            found = dedup.find(new)
-        for index, (rows, reasons) in found.removed.items():
-            write_table(self._gone(index), GONE, [pa.table([rows, reasons], schema=GONE)])
+            memory, workers = self.resources.memory_limit - BASE_BYTES, self.engine.here.workers
+            summary = Dedup(members, folder, memory, workers, self._on).find(new, self._gone)
         for table in batches(new, ["source", "reason"]):
             for row in table.group_by(["source", "reason"]).aggregate([([], "count_all")]).to_pylist():
                 sources.count(row["source"], row["reason"], row["count_all"], new=False)
         files = [*place.before(DUPLICATES), new]
         write_table(place.folder / DUPLICATES, schema_of(new), (table for path in files for table in batches(path)))
-        return _counted(place.found.get("duplicates", {}), found.summary)
+        return _counted(place.found.get("duplicates", {}), summary)
 
     def _kept(self, job: CleanJob, since: int) -> list[Member]:
         """What was kept of the partitions before number ``since``, as a corpus that stays as it is."""
         folder = self.work / "kept"
-        settled, old = replace(job, signatures=self.there / SIGNED), replace(job, folder=folder, signatures=folder / SIGNED)
+        settled = replace(job, signatures=self.there / SIGNED)
+        old = replace(job, folder=folder, signatures=folder / SIGNED)
 
         def kept(partition: Partition) -> Member | None:
             if not settled.signature(partition).exists():
@@ -301,11 +299,11 @@ class Cleaning:
             return
         yield self.work
 
-    def _on(self, name: str, work: Callable[[Wanted], None], wanted: Sequence[Wanted]) -> None:
+    def _on(self, name: str, work: Callable[[Wanted], None], wanted: Iterable[Wanted], n_bytes: int) -> None:
         """Do work on documents of many partitions: elsewhere too, where others see the files that are made."""
         shared = not is_remote(self.work)
         engine: Engine = self.engine if shared else self.engine.here
-        with self.progress.stage(name, sum(one.member.partition.n_bytes for one in wanted)) as stage:
+        with self.progress.stage(name, n_bytes) as stage:
             for one, _ in engine.each(work, wanted, alone=lambda one: partial(work, one.alone())):
                 stage.advance(one.member.partition.n_bytes)
 
@@ -412,10 +410,11 @@ def checked_share(value: MaxRemoved) -> dict[str, float]:
     return shares
 
 
-def guard(found: Mapping[str, Any], max_removed: MaxRemoved, place: str) -> None:
+def guard(found: Mapping[str, Any], max_removed: MaxRemoved, place: str, below: str = "") -> None:
     """Refuse to remove more of the corpus, or of a source, than may be.
 
-    A source of which fewer than `FEW` documents go is not looked at by itself.
+    A source of which fewer than `FEW` documents go is not looked at by itself. ``place``: the folder of the run, and
+    ``below`` it what was found.
 
     Raises
     ------
@@ -436,7 +435,7 @@ def guard(found: Mapping[str, Any], max_removed: MaxRemoved, place: str) -> None
         way = f"--max-removed {shlex.quote(over[0])}=1 ({way}: whatever it is)"
     raise RemovalError(
         f"{place}: cleaning would remove more than {shares['']:.0%} of {'; of '.join(told[:SHOWN])}{more}. Nothing is "
-        f"removed yet; look at {_evidence(found)} there, then change what is cleaned by, or allow it with {way}"
+        f"removed yet; look at {_evidence(found, below)} there, then change what is cleaned by, or allow it with {way}"
     )
 
 
@@ -464,7 +463,7 @@ def _told(what: str, of: Mapping[str, Any]) -> str:
     return f"{what}: {sum(of['removed'].values()):,} of {of['n_documents']:,} documents, {_share(of):.1%} ({why})"
 
 
-def _evidence(found: Mapping[str, Any]) -> str:
+def _evidence(found: Mapping[str, Any], below: str) -> str:
     """The files that say what would be removed."""
     files = {"duplicates": DUPLICATES, "contamination": CONTAMINATION}
-    return " and ".join(file for name, file in files.items() if name in found) or f"{WORK}/clean/looked"
+    return " and ".join(below + file for name, file in files.items() if name in found) or f"{WORK}/clean/looked"

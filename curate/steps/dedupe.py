@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -18,13 +18,15 @@ from curate.dedup import Signer
 from curate.dedup.join import REASONS, SCHEMA, Join
 from curate.dedup.ranking import SignatureFile
 from curate.dedup.sets import StoredSets, write_shingles
-from curate.features.vectors import EncoderVectors, HashedVectors, Vectors
+from curate.features.vectors import EncoderVectors, HashedVectors
 from curate.io.corpus import Partition
 from curate.io.paths import atomic, is_remote, opened
 from curate.io.run import digest
 from curate.io.tables import batches, schema_of, write_table
 from curate.steps.clean import SIGNATURES, CleanJob
 from curate.steps.documents import Documents, documents, raw_batches
+
+GONE = pa.schema([("row", pa.int64()), ("reason", pa.string())])  # of a partition, ascending
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def write_sets(wanted: Wanted) -> None:
     write_shingles(wanted.path, sets())
 
 
-def write_vectors(vectors_of: Vectors, wanted: Wanted) -> None:
+def write_vectors(vectors_of: EncoderVectors | HashedVectors, wanted: Wanted) -> None:
     """Write the vectors of documents, and their rows beside them; ``vectors_of`` makes those that no column has."""
     rows: list[np.ndarray] = []
     vectors: list[np.ndarray] = []
@@ -122,22 +124,30 @@ def _load_vectors(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Dedup:
-    """Duplicates among members. ``folder``: local, for what is made on the way. ``each``: works on some `Wanted`."""
+    """Duplicates among members.
+
+    ``folder``: local, for what is made on the way. ``each``: works on some `Wanted`, as they come; it is also told what
+    that is called, and how many bytes there are in their partitions.
+    """
 
     members: Sequence[Member]
     folder: Path
     memory_limit: int
     workers: int
-    each: Callable[[str, Callable[[Wanted], None], Sequence[Wanted]], None]
+    each: Callable[[str, Callable[[Wanted], None], Iterable[Wanted], int], None]
 
-    def find(self, out: Path) -> Found:
-        """Write who is a duplicate of whom to ``out``; returns which rows of which member go."""
+    def find(self, out: Path, gone: Callable[[int], Path]) -> dict[str, int]:
+        """Write who is a duplicate of whom to ``out``; returns counts.
+
+        ``gone``: number of a partition to the file for its rows that go, in the columns of `GONE`; those of a corpus
+        that stays as it is have none.
+        """
         with ThreadPoolExecutor(self.workers) as threads:  # at a URL each takes its time
             at_hand = list(threads.map(partial(_at_hand, folder=self.folder), self.members))
         members = [member for member, file in zip(self.members, at_hand, strict=True) if file is not None]
         if not members:
             write_table(out, SCHEMA, [])
-            return Found({}, {})
+            return {}
         spec = members[0].job.spec.dedup
         assert spec is not None
         files = [file for file in at_hand if file is not None]
@@ -147,14 +157,16 @@ class Dedup:
             paths = self._write("compare", write_sets, members, join.candidates, "bin")
             join.verify(lambda part: StoredSets.open(paths[part]))
         if spec.semantic:
-            vectors_of: Vectors = EncoderVectors(spec.encoder) if spec.encoder else HashedVectors()
+            vectors_of = EncoderVectors(spec.encoder) if spec.encoder else HashedVectors()
             of = self._write("embed", partial(write_vectors, vectors_of), members, join.kept, "vectors")
             join.find_semantic(lambda part: _load_vectors(of[part]))
         summary = join.write(out)
-        removed = {
-            member.partition.index: join.removed(part) for part, member in enumerate(members) if not member.against
-        }
-        return Found({i: (of.rows, [REASONS[r] for r in of.reasons]) for i, of in removed.items()}, asdict(summary))
+        for part, member in enumerate(members):
+            if not member.against:
+                rows, reasons = join.removed(part)
+                table = pa.table([rows, pa.array(REASONS, pa.string()).take(pa.array(reasons))], schema=GONE)
+                write_table(gone(member.partition.index), GONE, [table])
+        return asdict(summary)
 
     def _write(
         self,
@@ -166,12 +178,17 @@ class Dedup:
     ) -> list[Path]:
         """Files of some documents of each member; one without any has one too, where nothing is read."""
         paths = [self.folder / ending / f"part-{i:05d}.{ending}" for i in range(len(members))]
-        wanted = [Wanted(member, rows_of(i), path) for i, (member, path) in enumerate(zip(members, paths, strict=True))]
-        for one in wanted:
-            one.path.parent.mkdir(parents=True, exist_ok=True)
-            if not len(one.rows):
-                work_on_nothing(one)
-        self.each(name, work, [one for one in wanted if len(one.rows)])
+        (self.folder / ending).mkdir(parents=True, exist_ok=True)
+
+        def wanted() -> Iterator[Wanted]:
+            for i, (member, path) in enumerate(zip(members, paths, strict=True)):
+                one = Wanted(member, rows_of(i), path)
+                if len(one.rows):
+                    yield one
+                else:
+                    work_on_nothing(one)
+
+        self.each(name, work, wanted(), sum(member.partition.n_bytes for member in members))
         return paths
 
 
@@ -195,11 +212,3 @@ def _at_hand(member: Member, folder: Path) -> SignatureFile | None:
     with atomic(here) as part, open(part, "wb") as out, opened(file.path) as stream:
         shutil.copyfileobj(stream, out)
     return replace(file, path=here)
-
-
-@dataclass(frozen=True)
-class Found:
-    """``removed``: by number of the partition, rows (int64[n], ascending) and reasons. ``summary``: counts."""
-
-    removed: dict[int, tuple[np.ndarray, list[str]]]
-    summary: dict[str, int]
