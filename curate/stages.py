@@ -20,7 +20,7 @@ from curate.progress import Progress
 from curate.sampling.budget import Budget, parse_bytes
 from curate.scorers import load_scorer, scorer
 from curate.selection.asked import Asked, ScoringSpec, draw_spec, draw_spec_of, resources_of, write_spec_of
-from curate.selection.cleaning import MAX_REMOVED, MaxRemoved
+from curate.selection.cleaning import MAX_REMOVED, MaxRemoved, checked_share
 from curate.selection.outcome import Selection
 from curate.selection.session import SCAN, opened_session, plan_of, ready_scorer
 from curate.steps.clean import Asking, CleanSpec
@@ -81,6 +81,7 @@ def prepare(
     cleaning = CleanSpec.of(filters, dedup, decontaminate)
     job = ScoringSpec.asked(raw, target, method, settings, columns, on_bad_row, per, holdout, domains, cleaning)
     model = ready_scorer(job, spec)
+    checked_share(max_removed)
     with opened_session(out, resources, Progress(progress), max_removed=max_removed) as session:
         scanned, recipe, finished = session.begin(Asked(job, spec, writing, name), model, overwrite=overwrite)
         if not finished:

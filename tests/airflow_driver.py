@@ -305,6 +305,10 @@ def nulls(recipe: Path) -> dict[str, Any]:
         "by_override": asked(overrides={**threshold, "draw.budget": ""}, **of_recipe),
         "by_argument": asked(overrides=["draw.budget="], draw="threshold", threshold="1", **of_recipe),
         "settings": asked(settings={"n": "1"}, **of_recipe)["settings"],
+        "cleaning": [
+            asked(dedup="True", filters="", max_removed={"web": "0.8"}, **plain),
+            asked(overrides=["dedup.threshold=0.8"], max_removed="0.8", dedup="None", **of_recipe),
+        ],
         "partitions": score.execute({})["n_partitions"],
         "logged": logged,
     }

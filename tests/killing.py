@@ -6,10 +6,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from corpora import rows, sharded, target_rows, write
+from corpora import Row, rows, sharded, target_rows, write
 
 
 def stride(n: int) -> int:
@@ -84,15 +85,21 @@ print(json.dumps(found))
 
 
 def killed_at_every_commit(
-    folder: Path, *, both: bool = False, first: int = 1, every: int = 1, **options: Any
+    folder: Path,
+    *,
+    of: Sequence[Row] = (),
+    both: bool = False,
+    first: int = 1,
+    every: int = 1,
+    **options: Any,
 ) -> list[dict[str, Any]]:
     """Kill `select` at each of its renames, resume it, and check that nothing shows; returns the kills.
 
-    ``both``: before and after each, else before one and after the next. ``first``, ``every``: which renames, see
-    `stride`. ``options`` are of `select`.
+    ``of``: the documents of raw. ``both``: before and after each, else before one and after the next. ``first``,
+    ``every``: which renames, see `stride`. ``options`` are of `select`.
     """
     how = [both, min(first, stride(every)), stride(every)]
-    sharded(folder / "raw", rows(60), 4, "parquet")
+    sharded(folder / "raw", of or rows(60), 4, "parquet")
     write(folder / "target.parquet", target_rows())
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(

@@ -91,6 +91,8 @@ def test_text_out_of_templates_is_what_it_is_meant_to_be() -> None:
     assert given(asked | {"per": "None", "name": "", "draw": None}) == {
         "seed": 3, "holdout": 0.2, "overwrite": False, "spill": True, "budget": "10", "raw": "a"
     }  # fmt: skip
+    shares = {"web": "0.8", "": 1}
+    assert given({"dedup": "True", "max_removed": shares}) == {"dedup": True, "max_removed": {"web": 0.8, "": 1}}
     with pytest.raises(UsageError, match="seed 'x': must be a number"):
         given({"seed": "x"})
     with pytest.raises(UsageError, match="overwrite 'maybe': must be true or false"):
@@ -201,6 +203,9 @@ def test_an_argument_beside_a_recipe_is_an_override_of_it(found: dict[str, Any])
     assert nulls["by_override"] == nulls["by_argument"]
     assert (nulls["by_argument"]["budget"], nulls["by_argument"]["threshold"]) == (None, 1.0)
     assert nulls["settings"] == {"n": 1}
+    of_arguments, of_overrides = nulls["cleaning"]
+    assert of_arguments == {"raw": "a", "out": "o", "dedup": True, "max_removed": {"web": 0.8}}
+    assert (of_overrides["dedup"], of_overrides["max_removed"]) == ({"threshold": 0.8}, 0.8)
 
 
 @needs_airflow

@@ -16,6 +16,7 @@ from curate.dedup import DedupSpec
 from curate.engines.resources import Resources
 from curate.errors import RemovalError, RunError, UsageError
 from curate.plan import estimate
+from curate.steps import clean
 from curate.steps.clean import Sources
 
 RNG = random.Random(5)
@@ -103,11 +104,22 @@ def test_cleaned_lines_keep_what_else_is_in_them(tmp_path):
     assert "<EMAIL>" in found["text"]
 
 
-def test_a_selection_that_cleans_is_that_of_a_corpus_that_was_cleaned(tmp_path, items):
-    raw = sharded(tmp_path / "raw", ROWS, 3)
-    curate.clean(raw, out=tmp_path / "clean", format="jsonl.zst", **items)
-    select(tmp_path / "clean" / "shards", tmp_path / "two", budget=20)
-    select(raw, tmp_path / "one", budget=20, **items)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"per": "source", "draw": "topk"},
+        {"method": "bytegrams", "draw": "cover"},
+        {"method": "dsir+primed", "settings": {"dsir.n_buckets": 500}},
+    ],
+    ids=["gumbel", "per", "cover", "fused"],
+)
+def test_a_selection_that_cleans_is_that_of_a_corpus_that_was_cleaned(tmp_path, items, options):
+    mirror = [{**ROWS[0], "id": f"mirror{i:02}", "source": "mirror"} for i in range(60)]
+    raw = sharded(tmp_path / "raw", [*ROWS, *mirror, *rows(6, seed=9, source="mirror")], 3)
+    curate.clean(raw, out=tmp_path / "clean", format="jsonl.zst", max_removed=1, **items)
+    select(tmp_path / "clean" / "shards", tmp_path / "two", budget=20, **options)
+    select(raw, tmp_path / "one", budget=20, max_removed=1, **items, **options)
     assert kept_ids(tmp_path / "one") == kept_ids(tmp_path / "two")
 
     def scored(out):
@@ -159,6 +171,52 @@ def test_a_source_that_would_nearly_all_go_is_refused_though_the_corpus_would_no
         curate.clean(tmp_path / "raw.jsonl", out=tmp_path / "out", max_removed={"mirror": 2}, **DEDUP)
 
 
+def test_after_a_refusal_nothing_is_read_again_but_what_came(tmp_path, monkeypatch, items):
+    looked: list[int] = []
+    look = clean._look
+    monkeypatch.setattr(clean, "_look", lambda job, partition: looked.append(partition.index) or look(job, partition))
+    raw, out = sharded(tmp_path / "raw", ROWS, 3), tmp_path / "out"
+    with pytest.raises(RemovalError):
+        curate.clean(raw, out=out, name="x", max_removed=0.01, **items)
+    assert sorted(looked) == [0, 1, 2]
+    with pytest.raises(RunError, match="written by recipe"):
+        curate.clean(raw, out=out, name="x", **DEDUP)
+    write(raw / "part-009.jsonl", [{**row, "id": f"late-{row['id']}"} for row in ROWS[5:8]])
+    with pytest.raises(RemovalError):
+        curate.clean(raw, out=out, name="x", max_removed=0.02, **items)
+    curate.clean(raw, out=out, name="x", **items)
+    assert looked[3:] == [3]
+    curate.clean(raw, out=tmp_path / "wanted", name="x", **items)
+    assert tree(out) == tree(tmp_path / "wanted")
+
+
+def test_nothing_is_left_of_a_file_that_is_another_one_after_a_refusal(tmp_path, items):
+    write(tmp_path / "raw" / "a.jsonl", ROWS[20:22])
+    raw = sharded(tmp_path / "raw", ROWS[22:50], 1)
+    with pytest.raises(RemovalError):
+        curate.clean(raw, out=tmp_path / "out", name="x", max_removed=0.01, **items)
+    write(raw / "a.jsonl", [{"id": "short", "text": "two words"}])
+    for out in ("out", "wanted"):
+        curate.clean(raw, out=tmp_path / out, name="x", **items)
+    assert tree(tmp_path / "out") == tree(tmp_path / "wanted")
+
+
+def test_an_update_that_would_remove_too_much_is_refused_and_then_allowed(tmp_path):
+    raw = sharded(tmp_path / "raw", ROWS[:20], 1)
+    curate.clean(raw, out=tmp_path / "out", max_removed=0.1, **DEDUP)
+    before = tree(tmp_path / "out" / "shards")
+    write(raw / "part-009.jsonl", [{**row, "id": f"late-{row['id']}"} for row in ROWS[:10]])
+    with pytest.raises(RemovalError, match=r"10 of 30 documents.*--max-removed 1"):
+        curate.update(tmp_path / "out")
+    assert tree(tmp_path / "out" / "shards") == before
+    command = ["select", "--update", str(tmp_path / "out"), "--max-removed", "40%", "--quiet"]
+    assert CliRunner().invoke(main, command).exit_code == 0
+    assert len(reasons(tmp_path / "out")) == 10
+    write(raw / "part-010.jsonl", [{**ROWS[15], "id": "one more"}])
+    curate.update(tmp_path / "out")  # what was allowed then is allowed now
+    assert len(reasons(tmp_path / "out")) == 11
+
+
 def test_short_texts_are_not_all_equal(tmp_path):
     poems = [
         "白日依山盡",
@@ -188,7 +246,7 @@ def test_an_empty_corpus_is_an_error_that_says_so(tmp_path, items):
 
 def test_killed_while_it_cleans_it_goes_on_to_the_same_bytes(tmp_path, items):
     forked = {name: items[name] for name in ("dedup", "decontaminate")}  # a fork has no threads of Polars, for filters
-    kills = killed_at_every_commit(tmp_path, first=3, every=stride(20), **forked)
+    kills = killed_at_every_commit(tmp_path, of=ROWS, first=3, every=stride(30), **forked)
     assert len(kills) >= 2
     assert all(kill["same"] for kill in kills)
     assert not any(kill["left"] for kill in kills)

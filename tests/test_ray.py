@@ -14,6 +14,7 @@ import pytest
 from corpora import rows, select, sharded, target_rows, tree, write
 
 import curate
+from curate import stages
 from curate.errors import BusyError, InputError, ResourceError, RunError, UsageError
 from curate.io.run import RunFolder, read_json, write_json
 
@@ -95,6 +96,27 @@ def both(corpus: Path, out: Path, **options) -> tuple[dict, dict]:
 def test_a_selection_on_two_nodes_has_the_bytes_of_the_local_engine(cluster, corpus, tmp_path, options):
     here, there = both(corpus, tmp_path, **options)
     assert here == there
+
+
+def test_cleaning_on_two_nodes_has_the_bytes_of_the_local_engine(cluster, tmp_path, monkeypatch):
+    """Paths are relative, to the folder of the driver."""
+    from test_cleaning import ALL, ITEMS, ROWS
+
+    monkeypatch.chdir(tmp_path)
+    sharded(Path("raw"), ROWS, 4)
+    for name, of in (("quiz.parquet", ITEMS), ("old.jsonl", ROWS[60:65]), ("target.jsonl", target_rows())):
+        write(Path(name), of)
+    asked = ALL | {"decontaminate": {"against": "quiz.parquet"}, "dedup": {"semantic": True, "against": ["old.jsonl"]}}
+    here, there = both(Path(), Path(), **asked)
+    assert here == there
+    assert {"duplicates.parquet", "contamination.parquet", "cleaned/part-00003.parquet"} <= set(here)
+    write(Path("raw/part-009.jsonl"), [{**row, "id": f"late-{row['id']}"} for row in ROWS[5:25]])
+    for engine in ("local", "ray"):
+        curate.update(engine, engine=engine)
+    named = ["manifest.json"]  # has the uuid of the run before
+    assert tree(Path("local"), without=named) == tree(Path("ray"), without=named)
+    prepared = stages.prepare("raw", out="staged", target="target.jsonl", engine="ray", **asked)
+    assert stages.fit("staged", plan=prepared["plan"], engine="ray")["n_documents"] < len(ROWS)
 
 
 def test_both_nodes_work_and_no_more_tasks_are_handed_out_than_they_can_take(cluster):

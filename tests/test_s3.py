@@ -652,6 +652,34 @@ def test_an_update_on_s3_has_the_bytes_of_one_on_disk(corpus, s3, bucket):
     assert there == tree(corpus / "here", without=["manifest.json"])
 
 
+def test_cleaning_on_s3_has_the_bytes_of_cleaning_on_disk(s3, bucket, tmp_path):
+    """Raw, evaluation items, another corpus and the run are all there or all here; then files come."""
+    from test_cleaning import ALL, ITEMS, ROWS
+
+    def put(name, of):
+        s3.upload_file(str(write(tmp_path / name, of)), bucket, name)
+
+    put("quiz.parquet", ITEMS)
+    put("old.jsonl", ROWS[60:65])
+    put("raw/a.jsonl", ROWS[:70])
+    put("raw/b.jsonl", ROWS[70:110])
+    for where in (f"s3://{bucket}", str(tmp_path)):
+        asked = ALL | {"decontaminate": {"against": {"quiz": [f"{where}/quiz.parquet"]}}}
+        asked["dedup"] = {"semantic": True, "against": [f"{where}/old.jsonl"]}
+        curate.clean(f"{where}/raw", out=f"{where}/out", name="x", **asked)
+    put("raw/c.jsonl", ROWS[110:])
+    for where in (f"s3://{bucket}", str(tmp_path)):
+        curate.update(f"{where}/out")
+        assert verify(f"{where}/out").ok
+        against = {"against": [f"{where}/out"]}
+        assert curate.clean(f"{where}/raw/a.jsonl", out=f"{where}/left", name="x", max_removed=1, dedup=against)
+    with_paths = ["manifest.json", "README.md", "scores/scores.json"]
+    for name in ("out", "left"):
+        there = tree(fetched(s3, bucket, name, tmp_path / f"{name} of s3"), without=with_paths)
+        assert there == tree(tmp_path / name, without=with_paths)
+        assert {"duplicates.parquet", "cleaned/part-00000.parquet"} <= set(there)
+
+
 def test_a_server_that_does_not_know_of_conditions_has_one_owner_too(s3, bucket, monkeypatch):
     import s3fs
 

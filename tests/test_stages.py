@@ -11,7 +11,7 @@ import pytest
 from corpora import rows, select, sharded, target_rows, tree, write
 
 from curate import stages
-from curate.errors import BusyError, InputError, RunError, UsageError
+from curate.errors import BusyError, InputError, RemovalError, RunError, UsageError
 from curate.io.run import RunFolder
 
 SETTINGS = {"n_buckets": 500}
@@ -43,14 +43,16 @@ def finish(out: Path, **more) -> None:
         {"draw": "pivotal", "weights": {"max_kl": 0.5}},
         {"method": "bytegrams+primed", "settings": {}, "format": "jsonl.zst", "shard_size": 2_000},
         {"per": "source", "draw": "topk", "on_bad_row": "quarantine", "holdout": 0.2},
+        {"dedup": True, "filters": {"where": {"short": "n_words < 27"}}},
     ],
-    ids=["gumbel", "cover", "pivotal", "fused", "per"],
+    ids=["gumbel", "cover", "pivotal", "fused", "per", "cleaned"],
 )
 def test_five_stages_leave_the_bytes_of_one_call(raw, tmp_path, options):
     out = tmp_path / "out"
     prepared = prepare(raw, out, **options)
     assert (prepared["n_files"], prepared["n_partitions"], prepared["finished"]) == (5, 5, False)
-    assert stages.fit(out)["n_documents"] == 90
+    left = stages.fit(out)["n_documents"]
+    assert left == 90 if "dedup" not in options else 15 < left < 90
     assert stages.score(out, [3, 1]) == {"out": str(out), "n_partitions": 2, "first": 1, "last": 3}
     stages.score(out, [0, 2, 4])
     drawn = stages.draw(out)
@@ -201,6 +203,26 @@ def test_a_selection_that_was_begun_in_stages_can_be_finished_in_one_call(raw, t
     select(raw, out, target=tmp_path / "target.jsonl", budget=15, name="x")
     assert (out / "scores" / "part-00002.parquet").stat().st_ino == inode
     assert not (out / "_work").exists()
+
+
+def test_what_would_remove_too_much_is_refused_by_the_fit_until_it_may(raw, tmp_path):
+    out, rules = tmp_path / "out", {"where": {"short": "n_words < 27"}}
+    with pytest.raises(UsageError, match="--max-removed 2"):
+        prepare(raw, out, filters=rules, max_removed=2)
+    prepare(raw, out, filters=rules, max_removed={"": 0.01, "maths": 1})
+    with pytest.raises(RemovalError, match="more than 1% of the corpus"):
+        stages.fit(out)
+    prepare(raw, out, filters=rules, max_removed=0.5)
+    finish(out)
+    assert 0 < json.loads((out / "manifest.json").read_text())["stats"]["reasons"]["short"] < 45
+
+
+def test_an_evaluation_file_that_changes_after_the_scan_is_told_of(raw, tmp_path):
+    quiz = write(tmp_path / "quiz.jsonl", rows(1, seed=8))
+    prepare(raw, tmp_path / "out", decontaminate={"against": str(quiz)})
+    write(quiz, rows(1, seed=9))
+    with pytest.raises(InputError, match=r"\(against\) have changed since it was scanned"):
+        stages.fit(tmp_path / "out")
 
 
 def test_nothing_selected_is_an_error_of_the_draw(raw, tmp_path):

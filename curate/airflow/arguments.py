@@ -17,6 +17,8 @@ KINDS: dict[str, type] = {
     "threshold": float,
     "holdout": float,
     "max_removed": float,
+    "filters": bool,
+    "dedup": bool,
     "spill": bool,
     "lineage": bool,
     "overwrite": bool,
@@ -40,11 +42,13 @@ def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
 def _typed(name: str, value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    kind = KINDS.get(name, str)
+    if isinstance(value, Mapping) and kind is float:
+        return {key: _typed(name, one) for key, one in value.items()}  # shares by source
     if not isinstance(value, str):
         return value
     if value.strip() in _NOTHING:
         return None
-    kind = KINDS.get(name, str)
     try:
         return _BOOLEANS[value.strip().lower()] if kind is bool else kind(value)
     except (KeyError, ValueError) as error:

@@ -240,7 +240,7 @@ class _StageOperator(CurateOperator):
 
 
 class CurateFitOperator(_StageOperator):
-    """Fit the scorer of a plan."""
+    """Clean raw, where the plan says so, and fit the scorer; fails without retries when too much would be removed."""
 
     def work(self, context: Context) -> dict[str, Any]:
         from curate.stages import fit
@@ -336,7 +336,7 @@ class CurateSelectOperator(_AskingOperator):
         if folder.manifest is None and not folder.updating:  # that of an update which was killed is kept aside
             return _told(self, select(**self.asked()))
         arguments = self.asked()
-        used = {name: arguments[name] for name in USED if name in arguments}
+        used = {name: arguments[name] for name in (*USED, "max_removed") if name in arguments}
         done = update(out, arguments["raw"], **used)
         return _told(self, done) | {"update": done.manifest["update"] if done.seconds else None}
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from curate import __version__
-from curate.cli.cleaning import cleaning, cleaning_of, decontaminate, dedup, filter
+from curate.cli.cleaning import cleaning, cleaning_of, decontaminate, dedup, filter, max_removed_of
 from curate.cli.curriculum import curriculum
 from curate.cli.options import (
     ExistingPath,
@@ -131,6 +131,7 @@ def select(
             return
         on = engine_of(rest)
         how = {name: rest[name] for name in ("workers", "memory_limit", "lineage")}
+        how["max_removed"] = max_removed_of(rest["max_removed"])
         result = updating.run(quiet, **how, **on)
         _show_selection(result, as_json)
         if not result.seconds:

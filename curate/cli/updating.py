@@ -11,7 +11,8 @@ from click.core import ParameterSource
 from curate.cli.options import bars, print_json
 from curate.errors import UsageError
 
-GO_WITH_IT = ("raw", "update", "rehash", "dry_run", "workers", "memory_limit", "lineage", "quiet", "as_json")
+GO_WITH_IT = ("raw", "update", "rehash", "dry_run", "workers", "memory_limit", "max_removed", "lineage", "quiet",
+              "as_json")  # fmt: skip
 
 
 def goes_with_update(name: str) -> bool:

@@ -23,7 +23,7 @@ from curate.io.targets import Paths, listed_paths
 from curate.progress import Progress
 from curate.sampling.solving import ExactSums
 from curate.steps.documents import Documents, documents, raw_batches
-from curate.steps.scoretable import MAX_GROUPS, add_sizes, sizes_by
+from curate.steps.scoretable import MAX_GROUPS, add_sizes, remaining, sizes_by
 from curate.survey.corpus import BATCH_BYTES
 
 LEDGER = "ledger.parquet"
@@ -57,7 +57,7 @@ class Sources:
 def sources_of_run(
     run: str | os.PathLike[str], column: str, *, selected: bool = False, scores: bool = False
 ) -> Sources:
-    """Of all documents that a run scored; no text is read.
+    """Of all documents that a run scored, and did not remove; no text is read.
 
     Raises
     ------
@@ -78,13 +78,13 @@ def sources_of_run(
     if selected and not ledger.is_file():
         raise RunError(f"{run}: nothing selected there; run curate draw first, or leave out --by selected")
     parts = [folder.scores / f"part-{i:05d}.parquet" for i in range(len(list(folder.scores.glob("part-*.parquet"))))]
-    columns = [column, "n_bytes", "n_tokens"]
+    columns = [column, "n_bytes", "n_tokens", "reason"]
     sizes: Sizes = {}
     kept: Sizes = {}
     masks = _Kept(ledger) if selected else None
     for part in parts:
         for rows in batches(part, columns):
-            _add(sizes, rows, column)
+            _add(sizes, remaining(rows), column)
             if masks is not None:
                 _add(kept, rows.filter(masks.take(rows.num_rows)), column)
     found = _sources(sizes, 0)

@@ -3,6 +3,6 @@
 from curate.decontamination.found import Found, Summary
 from curate.decontamination.index import Index
 from curate.decontamination.items import Items, read_items
-from curate.decontamination.spec import DecontaminationSpec
+from curate.decontamination.spec import DecontaminationSpec, benchmark_name
 
-__all__ = ["DecontaminationSpec", "Found", "Index", "Items", "Summary", "read_items"]
+__all__ = ["DecontaminationSpec", "Found", "Index", "Items", "Summary", "benchmark_name", "read_items"]

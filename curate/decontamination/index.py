@@ -19,7 +19,7 @@ from curate.decontamination.items import Items, read_items
 from curate.decontamination.memory import Rows, room, rows_for, work_for
 from curate.decontamination.spec import DecontaminationSpec
 from curate.errors import InputError
-from curate.io.paths import atomic
+from curate.io.paths import atomic, folder_path, whole
 from curate.kernels.calls import start_state
 from curate.kernels.native import Kernel
 from curate.kernels.text import string_buffers
@@ -134,7 +134,7 @@ class Index:
     def save(self, path: str | Path) -> None:
         """Write the index, arrays and JSON, to a ``.npz`` file; whole, or not at all."""
         about = np.frombuffer(json.dumps(self._about()).encode(), np.uint8)
-        with atomic(Path(path)) as part, open(part, "wb") as stream:
+        with atomic(folder_path(path)) as part, open(part, "wb") as stream:
             np.savez(stream, about=about, **self.arrays._asdict())
 
     @classmethod
@@ -146,7 +146,7 @@ class Index:
         InputError : it is not there, or not what was saved.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with whole(folder_path(path)) as stream, np.load(stream, allow_pickle=False) as stored:
                 about = json.loads(stored["about"].tobytes())
                 arrays = Arrays(*(np.ascontiguousarray(stored[name]) for name in Arrays._fields))
             if about["version"] != VERSION:

@@ -19,7 +19,7 @@ from curate.kernels.text import one_chunk
 from curate.sampling.cut import Cut, Ranked, descending, find_cuts
 from curate.sampling.noise import EVIDENCE, TIE, centred, keyed_hashes, mix
 from curate.steps.draw import split
-from curate.steps.scoretable import OTHER, ScoreTable, add_sizes, sizes_by
+from curate.steps.scoretable import OTHER, ScoreTable, add_sizes, remaining, sizes_by
 
 ARMS = {
     "selected": "a random sample of what was selected",
@@ -187,7 +187,7 @@ class Mix:
     n_documents: int = 0
     by_length: np.ndarray = field(default_factory=lambda: np.zeros(N_LENGTHS, np.int64))
     by_source: dict[str, dict[str, int]] = field(default_factory=dict)  # documents, bytes, tokens
-    every_source: dict[str, dict[str, int]] = field(default_factory=dict)  # the same of all documents
+    every_source: dict[str, dict[str, int]] = field(default_factory=dict)  # the same of all that cleaning leaves
 
     @property
     def can_be_stratified(self) -> bool:
@@ -205,7 +205,7 @@ def length_bins(n_bytes: np.ndarray) -> np.ndarray:
 def selected_mix(scored: Scored) -> Mix:
     """One pass over the documents, for what the controls are matched to."""
     mix, has_source = Mix(), "source" in scored.table.carry
-    columns = ["n_bytes", "n_tokens", *(["source"] if has_source else [])]
+    columns = ["n_bytes", "n_tokens", "reason", *(["source"] if has_source else [])]
     for _, rows, kept in scored.walk(columns):
         selected = rows.filter(pa.array(kept))
         n_bytes = numpy(selected["n_bytes"])
@@ -213,7 +213,7 @@ def selected_mix(scored: Scored) -> Mix:
         mix.n_bytes += int(n_bytes.sum())
         mix.by_length += np.bincount(length_bins(n_bytes), n_bytes, minlength=N_LENGTHS).astype(np.int64)
         if has_source:
-            for into, of in ((mix.by_source, selected), (mix.every_source, rows)):
+            for into, of in ((mix.by_source, selected), (mix.every_source, remaining(rows))):
                 for value, sizes in sizes_by(of, "source").items():
                     add_sizes(into, value, sizes)
     return mix

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from curate.io.paths import folder_path
+from curate.io.paths import folder_path, is_remote
 from curate.io.tables import batches
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ class Cleaned:
     @classmethod
     def in_run(cls, run: str | os.PathLike[str], key: str) -> Cleaned:
         """Those in the folder of a run."""
-        return cls(os.fspath(folder_path(run) / CLEANED), key)
+        there = folder_path(run) / CLEANED
+        return cls(str(there if is_remote(there) else there.absolute()), key)  # for processes that work elsewhere
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Cleaned, (self.folder, self.key)  # elsewhere they are read again

@@ -34,6 +34,7 @@ UPDATE = f"{WORK}/update.json"  # what an update that is under way has to know o
 FITTED = f"{WORK}/fitted.json"  # what is noted of the fit of a scorer that is in place
 LEDGER, QUARANTINE = "ledger.parquet", "quarantine.parquet"
 DUPLICATES, CONTAMINATION = "duplicates.parquet", "contamination.parquet"  # what was found, by document
+SIGNED = "signatures"  # of documents, for others that come
 _LOCK = ".curate.lock"  # of those who share a folder at a URL each has one whose name goes on
 _FOR_NOW = (errno.ENOLCK, errno.ESTALE, errno.EIO)  # of a server that is restarted: another try may help
 _REPORTS = ("report.html", "report.md", "report.json")
@@ -41,8 +42,9 @@ _DRAWN = ("manifest.json", "shards", LEDGER, "README.md", "croissant.json", EVID
 _CURRICULUM = (
     "curriculum.parquet", "weights.json", "weights-stage-*.json", "groups.parquet", "state.parquet", "curriculum",
 )  # fmt: skip
-CLEANING = (CLEANED, "signatures", DUPLICATES, CONTAMINATION)  # what cleaning leaves
-_SCORED = ("scores", "scorer", QUARANTINE, FITTED, *CLEANING)
+CLEANING = (CLEANED, SIGNED, DUPLICATES, CONTAMINATION)  # what cleaning leaves
+_FOUND = f"{WORK}/clean/found.json"  # that what cleaning leaves is there
+_SCORED = ("scores", "scorer", QUARANTINE, FITTED, *CLEANING, _FOUND)
 
 
 def digest(value: Any) -> str:

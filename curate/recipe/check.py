@@ -98,7 +98,8 @@ def _check_cleaning(spec: CleanSpec) -> None:
     if spec.filters is not None:
         Filters(spec.filters)
     for paths in [] if spec.decontaminate is None else spec.decontaminate.benchmarks().values():
-        find(paths)
+        for path in paths:
+            find([path])
 
 
 def _setting_at_fault(method: str, settings: Mapping[str, Any]) -> tuple[str, ...]:

@@ -186,6 +186,7 @@ def score(
     columns = (text_column, id_column, target_text_column)
     cleaning = CleanSpec.of(filters, dedup, decontaminate)
     job = ScoringSpec.asked(raw, target, method, settings, columns, on_bad_row, per, holdout, domains, cleaning)
+    checked_share(max_removed)
     with opened_session(out, resources, Progress(progress), max_removed=max_removed) as session:
         model = ready_scorer(job)
         scanned = session.scan(job, model)

@@ -19,29 +19,30 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.decontamination import Index, Summary, read_items
+from curate.decontamination import Index, Summary, benchmark_name, read_items
 from curate.engines import Engine
 from curate.engines.allocator import BASE_BYTES
 from curate.engines.resources import Resources
-from curate.errors import RemovalError, RunError, UsageError, unknown
+from curate.errors import InputError, RemovalError, RunError, UsageError, unknown
+from curate.features.vectors import EncoderVectors
 from curate.filters import Filters
 from curate.io.cleaned import CLEANED, VERDICTS, Cleaned, Verdicts
 from curate.io.corpus import Corpus, Partition, hash_file, scan
 from curate.io.paths import find, is_remote, linked, remove_tree
-from curate.io.run import CONTAMINATION, DUPLICATES, WORK, RunFolder, digest, of_run, read_json, write_json
+from curate.io.run import CONTAMINATION, DUPLICATES, SIGNED, WORK, RunFolder, digest, of_run, read_json, write_json
 from curate.io.scratch import scratch_folder
 from curate.io.tables import TableWriter, batches, schema_of, write_table
 from curate.io.targets import listed_paths
 from curate.progress import Progress
 from curate.selection.asked import ScoringSpec
 from curate.steps.clean import FORMAT, SOURCE, CleanJob, CleanSpec, Sources, look_partition
-from curate.steps.dedupe import Dedup, Member, Wanted, write_kept
+from curate.steps.dedupe import GONE, Dedup, Member, Wanted, write_kept
+from curate.steps.write import shard_number
 
 MAX_REMOVED = 0.5
 MaxRemoved = float | Mapping[str, float]
 FEW = 10  # removals: a source of which fewer go is not guarded by itself
 SHOWN = 5  # sources in a message
-GONE = pa.schema([("row", pa.int64()), ("reason", pa.string())])
 Each = Callable[..., list[Any]]
 
 
@@ -52,6 +53,7 @@ class Cleaning:
         self.folder, self.resources, self.engine, self.progress, self._each = folder, resources, engine, progress, each
         self.there = folder.scores.parent
         self.work = folder.work / "clean"
+        self._others: dict[str, Corpus] = {}  # that raw is compared with, by path
 
     # ---- what it is called
 
@@ -71,22 +73,26 @@ class Cleaning:
         for column in [*spec.columns, *([vectors] if vectors else [])]:
             if column not in columns:
                 raise unknown("column to clean by", column, columns)
-        carry = (SOURCE,) if SOURCE in columns else ()
-        key = digest([FORMAT, spec.identity(), self._contents(spec), carry])
+        key = self._key(spec, corpus, _carry(columns))
         return replace(corpus, cleaned=Cleaned(str(self.there / CLEANED), key))
 
-    def _contents(self, spec: CleanSpec) -> dict[str, Any]:
-        """What there is in the files that documents are compared with."""
+    def _key(self, spec: CleanSpec, corpus: Corpus, carry: tuple[str, ...]) -> str:
+        """What a corpus is cleaned by, with what is in the files that it is compared with."""
         found: dict[str, Any] = {}
         if spec.decontaminate is not None:
-            found["benchmarks"] = {name: self._hashes(paths) for name, paths in spec.decontaminate.benchmarks().items()}
+            items = spec.decontaminate.benchmarks().items()
+            sources = [(name, source) for name, paths in items for path in paths for source in find([path])[0]]
+            hashes = self.engine.map(hash_file, [source.path for _, source in sources])
+            found["items"] = [
+                [name or benchmark_name(source.path), source.name, sha256]
+                for (name, source), (_, sha256) in zip(sources, hashes, strict=True)
+            ]
         if spec.dedup is not None:
-            found["existing"] = [self._hashes(_files_of(path)) for path in spec.dedup.against]
-        return found
-
-    def _hashes(self, paths: Sequence[str]) -> list[str]:
-        files = self.engine.map(hash_file, [source.path for source in find(paths)[0]])
-        return [sha256 for _, sha256 in files]
+            others = (self._other(path, corpus) for path in spec.dedup.against)
+            found["others"] = [[other.identity(partition) for partition in other.partitions] for other in others]
+            if spec.dedup.encoder is not None:
+                found["encoder"] = EncoderVectors(spec.dedup.encoder).identity()
+        return digest([FORMAT, spec.identity(), found, carry])
 
     # ---- doing it
 
@@ -104,8 +110,17 @@ class Cleaning:
         if not done:
             self._settle(corpus, corpus.partitions)
             self._note(key, found, max_removed)
+        remove_tree(self.work, ignore_errors=True)
 
-    def clean_new(self, spec: CleanSpec, corpus: Corpus, since: int, former: Path, found: Mapping[str, Any]) -> Any:
+    def clean_new(
+        self,
+        spec: CleanSpec,
+        corpus: Corpus,
+        since: int,
+        former: Path,
+        found: Mapping[str, Any],
+        max_removed: MaxRemoved | None,
+    ) -> Any:
         """The same for partitions from number ``since`` on, which came to those that are cleaned.
 
         What is new is compared with what was kept of the others, which stays. It stands apart until `install`; returns
@@ -114,22 +129,34 @@ class Cleaning:
         Parameters
         ----------
         former : folder with what was found of the others, which is ``found`` in numbers.
+        max_removed : None: as much as might be removed of the others.
 
         Raises
         ------
-        RemovalError : more than might be removed of the others.
+        RemovalError : more than it may be.
         """
         grown = self._found(spec, corpus, _key_of(corpus), Place(self.work / "grown", since, former, found))
-        guard(grown, read_json(self._noted)["max_removed"], str(self.folder.path))
+        guard(grown, self._allowed(max_removed), str(self.folder.path), f"{WORK}/clean/grown/")
         self._settle(corpus, corpus.partitions[since:])
         return grown
 
-    def install(self, corpus: Corpus, found: Mapping[str, Any]) -> None:
+    def install(self, corpus: Corpus, found: Mapping[str, Any], max_removed: MaxRemoved | None) -> None:
         """Put what `clean_new` has found in its place."""
         for name in (DUPLICATES, CONTAMINATION):
             if (self.work / "grown" / name).exists():
                 linked(self.work / "grown" / name, self.there / name)
-        self._note(_key_of(corpus), found, read_json(self._noted)["max_removed"])
+        for name in (CLEANED, SIGNED):
+            for path in (self.there / name).glob("part-*.parquet"):
+                if shard_number(str(path)) >= len(corpus.partitions):  # of an update that took in more and did not end
+                    path.unlink()
+        self._note(_key_of(corpus), found, self._allowed(max_removed))
+
+    def _allowed(self, max_removed: MaxRemoved | None) -> MaxRemoved:
+        """What may be removed; None: as much as before."""
+        if max_removed is not None:
+            return max_removed
+        noted: MaxRemoved = read_json(self._noted)["max_removed"]
+        return noted
 
     def noted(self) -> dict[str, Any]:
         """What is noted of a corpus that is cleaned."""
@@ -142,15 +169,25 @@ class Cleaning:
 
     def _note(self, key: str, found: Mapping[str, Any], max_removed: MaxRemoved) -> None:
         write_json(self._noted, {"key": key, "found": found, "max_removed": max_removed})
-        remove_tree(self.work, ignore_errors=True)
 
     def _found(self, spec: CleanSpec, corpus: Corpus, key: str, place: Place) -> dict[str, Any]:
-        """What there is to remove, in numbers; what it is is in files then."""
+        """What there is to remove, in numbers; what it is is in files then.
+
+        Raises
+        ------
+        InputError : files that raw is compared with are not what they were.
+        """
         marker = self.work / "found.json"
         noted = read_json(marker)
         if noted is not None and noted["key"] == key:
             return dict(noted["found"])
         job, partitions = self._job(spec, corpus), corpus.partitions[place.since :]
+        if not place.since and self._key(spec, corpus, job.carry) != job.key:  # of an update that is seen before
+            raise InputError(
+                f"{self.folder.path}: files that raw is compared with (against) have changed since it was scanned; run "
+                "again, from the scan on"
+            )
+        remove_tree(self.work / "gone", ignore_errors=True)
         found: dict[str, Any] = {}
         index = None if spec.decontaminate is None else self._index(job)
         sources, masked = Sources(place.found.get("sources", {})), Counter(place.found.get("masked", {}))
@@ -174,17 +211,16 @@ class Cleaning:
         assert corpus.cleaned is not None
         from curate.io.columns import columns_of
 
-        carry = (SOURCE,) if SOURCE in columns_of(corpus) else ()
         inside = self.engine.inside
         return CleanJob(
             replace(corpus, cleaned=None),
             spec,
-            carry,
+            _carry(columns_of(corpus)),
             spec.columns,
             self.resources.batch_bytes(inside),
             inside,
             self.work,
-            self.there / "signatures",
+            self.work / SIGNED,
             self.work / "benchmarks.npz",
             corpus.cleaned.key,
         )
@@ -200,6 +236,7 @@ class Cleaning:
         """Gather the matches of all partitions into one file; returns what was found of each benchmark."""
         summary = Summary(index)
         new = map(job.matches, job.corpus.partitions[place.since :])
+        (place.folder / CONTAMINATION).unlink(missing_ok=True)  # of what was there before: without rows there is none
         with TableWriter(place.folder / CONTAMINATION) as writer:
             for path in [*place.before(CONTAMINATION), *new]:
                 for table in batches(path) if path.exists() else ():
@@ -216,44 +253,47 @@ class Cleaning:
             members += self._existing(job, path, self.work / f"against-{i}")
         new = self.work / "duplicates.parquet"
         with self._local() as folder:
-            dedup = Dedup(members, folder, self.resources.memory_limit - BASE_BYTES, self.engine.here.workers, self._on)
-            found = dedup.find(new)
-            for index, rows, reasons in found.removed:
-                write_table(self._gone(index), GONE, [pa.table([rows, reasons], schema=GONE)])
+            memory, workers = self.resources.memory_limit - BASE_BYTES, self.engine.here.workers
+            summary = Dedup(members, folder, memory, workers, self._on).find(new, self._gone)
         for table in batches(new, ["source", "reason"]):
             for row in table.group_by(["source", "reason"]).aggregate([([], "count_all")]).to_pylist():
                 sources.count(row["source"], row["reason"], row["count_all"], new=False)
         files = [*place.before(DUPLICATES), new]
         write_table(place.folder / DUPLICATES, schema_of(new), (table for path in files for table in batches(path)))
-        return _counted(place.found.get("duplicates", {}), found.summary)
+        return _counted(place.found.get("duplicates", {}), summary)
 
     def _kept(self, job: CleanJob, since: int) -> list[Member]:
         """What was kept of the partitions before number ``since``, as a corpus that stays as it is."""
         folder = self.work / "kept"
-        old = replace(job, folder=folder, signatures=folder / "signatures")
-        members = []
-        for partition in job.corpus.partitions[:since]:
-            if not job.signature(partition).exists():
+        settled = replace(job, signatures=self.there / SIGNED)
+        old = replace(job, folder=folder, signatures=folder / SIGNED)
+
+        def kept(partition: Partition) -> Member:
+            if not settled.signature(partition).exists():
                 raise RunError(
-                    f"{job.signature(partition)}: the signatures of what was kept are gone, without which what came "
-                    "cannot be compared with it; put them back, or select anew, with --overwrite"
+                    f"{settled.signature(partition)}: the signatures of what was kept are gone, without which what "
+                    "came cannot be compared with it; put them back, or select anew, with --overwrite"
                 )
             verdicts = self.there / CLEANED / f"part-{partition.index:05d}.parquet"
             linked(verdicts, old.path(partition))
-            write_kept(job.signature(partition), verdicts, old.signature(partition))
-            members.append(Member(old, partition, against=True, own=True))
-        return members
+            write_kept(settled.signature(partition), verdicts, old.signature(partition))
+            return Member(old, partition, against=True, own=True)
+
+        return self.engine.here.map(kept, job.corpus.partitions[:since])
 
     def _existing(self, job: CleanJob, path: str, folder: Path) -> list[Member]:
         """The partitions of a corpus that stays as it is, signed; of a run that is what it kept."""
         corpus, job = self._other(path, job.corpus), replace(job, spec=CleanSpec(dedup=job.spec.dedup), columns=())
-        other = replace(job, corpus=corpus, carry=(), folder=folder, signatures=folder / "signatures")
+        other = replace(job, corpus=corpus, carry=(), folder=folder, signatures=folder / SIGNED)
         self._each("sign", partial(look_partition, other), corpus.partitions, other.alone, taking=lambda _: None)
         return [Member(other, partition, against=True) for partition in corpus.partitions]
 
     def _other(self, path: str, raw: Corpus) -> Corpus:
         """A corpus that raw is compared with; text and ids are in columns of the same names."""
-        return scan(_files_of(path), text_column=raw.text_column, id_column=raw.id_column, over=self.engine.map)
+        if path not in self._others:
+            columns = {"text_column": raw.text_column, "id_column": raw.id_column}
+            self._others[path] = scan(_files_of(path), **columns, over=self.engine.map)
+        return self._others[path]
 
     def _gone(self, index: int) -> Path:
         """Of the rows of a partition that go as duplicates."""
@@ -268,11 +308,11 @@ class Cleaning:
             return
         yield self.work
 
-    def _on(self, name: str, work: Callable[[Wanted], None], wanted: Sequence[Wanted]) -> None:
+    def _on(self, name: str, work: Callable[[Wanted], None], wanted: Iterable[Wanted], n_bytes: int) -> None:
         """Do work on documents of many partitions: elsewhere too, where others see the files that are made."""
         shared = not is_remote(self.work)
         engine: Engine = self.engine if shared else self.engine.here
-        with self.progress.stage(name, sum(one.member.partition.n_bytes for one in wanted)) as stage:
+        with self.progress.stage(name, n_bytes) as stage:
             for one, _ in engine.each(work, wanted, alone=lambda one: partial(work, one.alone())):
                 stage.advance(one.member.partition.n_bytes)
 
@@ -281,11 +321,14 @@ class Cleaning:
         cleaned = corpus.cleaned
         assert cleaned is not None
 
-        def work(partition: Partition) -> None:
-            looked = self.work / "looked" / f"part-{partition.index:05d}.parquet"
-            settle(looked, self._gone(partition.index), cleaned.path(partition.index))
+        def settled(partition: Partition) -> None:
+            name = f"part-{partition.index:05d}.parquet"
+            settle(self.work / "looked" / name, self._gone(partition.index), cleaned.path(partition.index))
+            (self.there / SIGNED / name).unlink(missing_ok=True)
+            if (self.work / SIGNED / name).exists():
+                linked(self.work / SIGNED / name, self.there / SIGNED / name)
 
-        self.engine.here.map(work, partitions)
+        self.engine.here.map(settled, partitions)
 
 
 @dataclass(frozen=True)
@@ -338,6 +381,11 @@ def settle(looked: Path, gone: Path, out: Path) -> None:
     write_table(out, VERDICTS, [pa.table(columns, schema=VERDICTS)])
 
 
+def _carry(columns: Sequence[str]) -> tuple[str, ...]:
+    """Of the columns of raw the one that removals are counted by, where it is there."""
+    return (SOURCE,) if SOURCE in columns else ()
+
+
 def _added(several: Iterable[Mapping[str, int]]) -> dict[str, int]:
     total: dict[str, int] = {}
     for counts in several:
@@ -363,10 +411,11 @@ def checked_share(value: MaxRemoved) -> dict[str, float]:
     return shares
 
 
-def guard(found: Mapping[str, Any], max_removed: MaxRemoved, place: str) -> None:
+def guard(found: Mapping[str, Any], max_removed: MaxRemoved, place: str, below: str = "") -> None:
     """Refuse to remove more of the corpus, or of a source, than may be.
 
-    A source of which fewer than `FEW` documents go is not looked at by itself.
+    A source of which fewer than `FEW` documents go is not looked at by itself. ``place``: the folder of the run, and
+    ``below`` it what was found.
 
     Raises
     ------
@@ -390,7 +439,7 @@ def guard(found: Mapping[str, Any], max_removed: MaxRemoved, place: str) -> None
         way = f"--max-removed {shlex.quote(over[0])}=1 ({way}: whatever it is)"
     raise RemovalError(
         f"{place}: cleaning would remove more than {'; more than '.join(told[:SHOWN])}{more}. Nothing is "
-        f"removed yet; look at {_evidence(found)} there, then change what is cleaned by, or allow it with {way}"
+        f"removed yet; look at {_evidence(found, below)} there, then change what is cleaned by, or allow it with {way}"
     )
 
 
@@ -419,7 +468,7 @@ def _told(what: str, of: Mapping[str, Any], share: float) -> str:
     return f"{share:.0%} of {what}: {n}, {_share(of):.1%} ({why})"
 
 
-def _evidence(found: Mapping[str, Any]) -> str:
+def _evidence(found: Mapping[str, Any], below: str) -> str:
     """The files that say what would be removed."""
     files = {"duplicates": DUPLICATES, "contamination": CONTAMINATION}
-    return " and ".join(file for name, file in files.items() if name in found) or f"{WORK}/clean/looked"
+    return " and ".join(below + file for name, file in files.items() if name in found) or f"{WORK}/clean/looked"

@@ -97,14 +97,10 @@ class Session:
     ) -> None:
         self.folder, self.resources, self.engine, self.progress = folder, resources, engine, progress
         self.max_removed = max_removed
+        self.cleaning = Cleaning(folder, resources, engine, progress, self._each)  # of raw, before anything is fitted
         if resources.memory_limit < LITTLE_MEMORY:
             save_memory()
         self.seconds: dict[str, float] = {}
-
-    @property
-    def cleaning(self) -> Cleaning:
-        """What is done to raw before anything is fitted."""
-        return Cleaning(self.folder, self.resources, self.engine, self.progress, self._each)
 
     # ---- scan
 

@@ -22,6 +22,7 @@ from curate.logs import event
 from curate.progress import Progress
 from curate.scorers import Fusion, Scorer, load_scorer
 from curate.selection.asked import ScoringSpec, draw_spec_of, resources_of, write_spec_of
+from curate.selection.cleaning import MaxRemoved, checked_share
 from curate.selection.growth import Former, Growth, find_growth, parents_of
 from curate.selection.lineage import lineage as telling
 from curate.selection.outcome import Selection, log_end
@@ -44,6 +45,7 @@ def update(
     memory_limit: str | int = "2GB",
     engine: str = "local",
     engine_options: Mapping[str, Any] | None = None,
+    max_removed: MaxRemoved | None = None,
     lineage: bool = False,
     progress: bool | None = False,
 ) -> Selection:
@@ -58,6 +60,7 @@ def update(
     raw : more files, folders, globs or URLs; from now on they belong to its raw.
     rehash : read the old files too, to see whether they are what they were; without, their paths and sizes are looked
         at.
+    max_removed : of a run that cleans: what may be removed of all; None: as much as before.
     workers, memory_limit, engine, engine_options, lineage, progress : as of `curate.select`.
 
     Returns
@@ -68,7 +71,10 @@ def update(
     Raises
     ------
     RunError : there is no finished run; an old file is gone, or not what it was; what scores depend on is not.
+    RemovalError : cleaning would remove more than it may.
     """
+    if max_removed is not None:
+        checked_share(max_removed)
     resources = resources_of(workers, memory_limit, False, engine, engine_options)
     folder, shown = RunFolder(out), Progress(progress)
     Former.of(folder)  # or nothing is made there
@@ -85,7 +91,7 @@ def update(
         recipe = former.manifest["recipe"] | {"raw": list(grown.raw)}
         event("run.begin", out=str(out), method=recipe["method"], engine=engine, n_new_files=len(grown.new))
         with telling(lineage, ScoringSpec.of(recipe), recipe["name"], out) as ended:
-            manifest = _Update(session, former, grown).run()
+            manifest = _Update(session, former, grown, max_removed).run()
             ended(manifest)
         done = Selection.of(folder, manifest, session.seconds)
         log_end(done)
@@ -113,6 +119,7 @@ class _Update:
     session: Session
     former: Former
     grown: Growth
+    max_removed: MaxRemoved | None
 
     def run(self) -> dict[str, Any]:
         """All of it; returns the manifest."""
@@ -140,7 +147,8 @@ class _Update:
             return None
         found = self.former.commit["cleaning"]
         job, cleaning = scanned.job.cleaning, self.session.cleaning
-        grown: dict[str, Any] = cleaning.clean_new(job, scanned.corpus, self.since, self.former.root, found)
+        root, most = self.former.root, self.max_removed
+        grown: dict[str, Any] = cleaning.clean_new(job, scanned.corpus, self.since, root, found, most)
         return grown
 
     def _scored(self, scanned: Scanned, model: Scorer | Fusion, cleaning: dict[str, Any] | None) -> Scored:
@@ -241,7 +249,7 @@ class _Update:
                 path.unlink()
         write_quarantine(folder.path / QUARANTINE, self._bad(scanned), former.quarantine)
         if "cleaning" in scored.commit:
-            self.session.cleaning.install(scanned.corpus, scored.commit["cleaning"])
+            self.session.cleaning.install(scanned.corpus, scored.commit["cleaning"], self.max_removed)
 
 
 def _partitions(shards: Redrawn) -> list[int]:

@@ -38,6 +38,7 @@ SOURCE = "source"  # the column by which removals are counted, and guarded
 OTHER = "(others)"
 SIGNATURES = (*UNIQUE, "digest", *(f"band_{i:02d}" for i in range(MAX_PERM)))  # columns whose values hardly repeat
 MAX_SOURCES = 1_000  # that are told apart
+FILES = ("against", "encoder")  # settings that say where files are
 Asking = Mapping[str, Any] | bool | None  # how filters, dedup and decontamination are asked for
 
 
@@ -85,9 +86,11 @@ class CleanSpec:
         return {name: spec.as_dict() for name, spec in self.steps.items()}
 
     def identity(self) -> dict[str, Any]:
-        """What the result depends on beside files."""
-        found = self.as_dict() | {"unicode": unicodedata.unidata_version}
-        return found | {name: spec.identity() for name, spec in self.steps.items() if name != "decontaminate"}
+        """What the result depends on beside files, wherever those are."""
+        settings = self.as_dict()
+        settings |= {name: spec.identity() for name, spec in self.steps.items() if name != "decontaminate"}
+        steps = {name: {k: v for k, v in of.items() if k not in FILES} for name, of in settings.items()}
+        return steps | {"unicode": unicodedata.unidata_version}
 
     def changed(self) -> dict[str, dict[str, Any]]:
         """The settings that are not as they are by default, by step."""
@@ -253,6 +256,8 @@ def _look(job: CleanJob, partition: Partition) -> dict[str, Any]:
     index = _index(job.index, job.key) if job.spec.decontaminate is not None else None
     looking, source = Looking.of(job.spec, index), job.corpus.source(partition)
     counts, masked = Sources(), Counter[str]()
+    for path in (job.matches(partition), job.signature(partition)):
+        path.unlink(missing_ok=True)  # of what was in its place before: without rows there is none
 
     def work(raw: Any) -> tuple[Documents, Looked]:
         docs = documents(job.corpus, partition, raw, job.carry, typed=job.columns)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from curate.io.run import digest
 from curate.io.tables import batches, schema_of, write_table
 from curate.steps.clean import SIGNATURES, CleanJob
 from curate.steps.documents import Documents, documents, raw_batches
+
+GONE = pa.schema([("row", pa.int64()), ("reason", pa.string())])  # of a partition, ascending
 
 
 @dataclass(frozen=True)
@@ -91,19 +95,20 @@ def write_sets(wanted: Wanted) -> None:
     write_shingles(wanted.path, sets())
 
 
-def write_vectors(wanted: Wanted) -> None:
-    """Write the vectors of documents, and their rows beside them."""
-    spec = wanted.member.job.spec.dedup
-    assert spec is not None
-    vectors_of = EncoderVectors(spec.encoder) if spec.encoder else HashedVectors()
-    rows: list[np.ndarray] = [np.zeros(0, np.int64)]
+def write_vectors(vectors_of: EncoderVectors | HashedVectors, wanted: Wanted) -> None:
+    """Write the vectors of documents, and their rows beside them; ``vectors_of`` makes those that no column has."""
+    rows: list[np.ndarray] = []
     vectors: list[np.ndarray] = []
     for docs in texts_of(wanted):
         if len(docs):
             rows.append(docs.rows)
             vectors.append(docs.vectors if docs.vectors is not None else vectors_of(docs.texts))
-    for name, array in (("rows", np.concatenate(rows)), ("vectors", _stacked(vectors))):
-        with atomic(wanted.path.with_suffix(f".{name}.npy")) as part, open(part, "wb") as file:
+    _write_vectors(wanted.path, rows, vectors)
+
+
+def _write_vectors(path: Path, rows: list[np.ndarray], vectors: list[np.ndarray]) -> None:
+    for name, array in (("rows", np.concatenate([np.zeros(0, np.int64), *rows])), ("vectors", _stacked(vectors))):
+        with atomic(path.with_suffix(f".{name}.npy")) as part, open(part, "wb") as file:
             np.save(file, array, allow_pickle=False)
 
 
@@ -126,39 +131,49 @@ def _load_vectors(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Dedup:
-    """Duplicates among members. ``folder``: local, for what is made on the way. ``each``: works on some `Wanted`."""
+    """Duplicates among members.
+
+    ``folder``: local, for what is made on the way. ``each``: works on some `Wanted`, as they come; it is also told what
+    that is called, and how many bytes there are in their partitions.
+    """
 
     members: Sequence[Member]
     folder: Path
     memory_limit: int
     workers: int
-    each: Callable[[str, Callable[[Wanted], None], Sequence[Wanted]], None]
+    each: Callable[[str, Callable[[Wanted], None], Iterable[Wanted], int], None]
 
-    def find(self, out: Path) -> Found:
-        """Write who is a duplicate of whom to ``out``; returns which rows of which partition go."""
-        members = self.members
+    def find(self, out: Path, gone: Callable[[int], Path]) -> dict[str, int]:
+        """Write who is a duplicate of whom to ``out``; returns counts.
+
+        ``gone``: number of a partition to the file for its rows that go, in the columns of `GONE`; those of a corpus
+        that stays as it is have none.
+        """
+        with ThreadPoolExecutor(self.workers) as threads:  # at a URL each takes its time
+            at_hand = list(threads.map(partial(_at_hand, folder=self.folder), self.members))
+        members = [member for member, file in zip(self.members, at_hand, strict=True) if file is not None]
         if not members:
             write_table(out, SCHEMA, [])
-            return Found(iter(()), {})
+            return {}
         spec = members[0].job.spec.dedup
         assert spec is not None
-        files = [_at_hand(member.signatures, self.folder) for member in members]
+        files = [file for file in at_hand if file is not None]
         join = Join(files, self.folder / "join", spec, self.memory_limit, self.workers)
         join.find()
         if spec.near:
             paths = self._write("compare", write_sets, members, join.candidates, "bin")
             join.verify(lambda part: StoredSets.open(paths[part]))
         if spec.semantic:
-            of = self._write("embed", write_vectors, members, join.kept, "vectors")
+            vectors_of = EncoderVectors(spec.encoder) if spec.encoder else HashedVectors()
+            of = self._write("embed", partial(write_vectors, vectors_of), members, join.kept, "vectors")
             join.find_semantic(lambda part: _load_vectors(of[part]))
         summary = join.write(out)
-        return Found(self._removed(join), asdict(summary))
-
-    def _removed(self, join: Join) -> Iterator[tuple[int, np.ndarray, list[str]]]:
-        for part, member in enumerate(self.members):
+        for part, member in enumerate(members):
             if not member.against:
-                found = join.removed(part)
-                yield member.partition.index, found.rows, [REASONS[reason] for reason in found.reasons]
+                rows, reasons = join.removed(part)
+                table = pa.table([rows, pa.array(REASONS, pa.string()).take(pa.array(reasons))], schema=GONE)
+                write_table(gone(member.partition.index), GONE, [table])
+        return asdict(summary)
 
     def _write(
         self,
@@ -170,27 +185,33 @@ class Dedup:
     ) -> list[Path]:
         """Files of some documents of each member; one without any has one too, where nothing is read."""
         paths = [self.folder / ending / f"part-{i:05d}.{ending}" for i in range(len(members))]
-        wanted = [Wanted(member, rows_of(i), path) for i, (member, path) in enumerate(zip(members, paths, strict=True))]
-        for one in wanted:
-            one.path.parent.mkdir(parents=True, exist_ok=True)
-            if not len(one.rows):
-                work_on_nothing(work, one)
-        self.each(name, work, [one for one in wanted if len(one.rows)])
+        (self.folder / ending).mkdir(parents=True, exist_ok=True)
+
+        def wanted() -> Iterator[Wanted]:
+            for i, (member, path) in enumerate(zip(members, paths, strict=True)):
+                one = Wanted(member, rows_of(i), path)
+                if len(one.rows):
+                    yield one
+                else:
+                    work_on_nothing(one)
+
+        self.each(name, work, wanted(), sum(member.partition.n_bytes for member in members))
         return paths
 
 
-def work_on_nothing(work: Callable[[Wanted], None], wanted: Wanted) -> None:
+def work_on_nothing(wanted: Wanted) -> None:
     """The file of a member that nothing is wanted of."""
-    if work is write_sets:
+    if wanted.path.suffix == ".bin":
         write_shingles(wanted.path, [])
     else:
-        for name, array in (("rows", np.zeros(0, np.int64)), ("vectors", np.zeros((0, 1), np.float32))):
-            with atomic(wanted.path.with_suffix(f".{name}.npy")) as part, open(part, "wb") as file:
-                np.save(file, array, allow_pickle=False)
+        _write_vectors(wanted.path, [], [])
 
 
-def _at_hand(file: SignatureFile, folder: Path) -> SignatureFile:
-    """A signature file on this machine, where queries can read it: one at a URL is copied."""
+def _at_hand(member: Member, folder: Path) -> SignatureFile | None:
+    """A signature file on this machine, where queries can read it: one at a URL is copied. None: there is none."""
+    file = member.signatures
+    if not file.path.exists():
+        return None
     if not is_remote(file.path):
         return file
     here = folder / "signatures" / f"{digest([str(file.path)])[:16]}.parquet"
@@ -198,12 +219,3 @@ def _at_hand(file: SignatureFile, folder: Path) -> SignatureFile:
     with atomic(here) as part, open(part, "wb") as out, opened(file.path) as stream:
         shutil.copyfileobj(stream, out)
     return replace(file, path=here)
-
-
-@dataclass(frozen=True)
-class Found:
-    """``removed``: of each partition its number, rows (int64[n], ascending) and reasons, read one partition at a time
-    from the folder that `Dedup` was given. ``summary``: counts."""
-
-    removed: Iterator[tuple[int, np.ndarray, list[str]]]
-    summary: dict[str, int]

@@ -127,12 +127,14 @@ def _shared(spec: DrawSpec, found: Statistics, proportions: Sequence[float]) -> 
 
 def split(total: int, shares: Sequence[float]) -> list[int]:
     """Whole numbers in proportion to ``shares`` that add up to ``total``."""
+    if not any(shares):
+        return [0] * len(shares)
     ends = np.cumsum(np.array(shares, float)) / sum(shares) * total
     return np.diff(np.floor(ends + 1e-6), prepend=0).astype(np.int64).tolist()
 
 
 def _budgets(spec: DrawSpec, found: Statistics, groups: Sequence[str], total: int) -> dict[int, int]:
-    """The budget of each group for one target: in proportion, by default to the groups' sizes in raw."""
+    """The budget of each group for one target: in proportion, by default to what is left of each of raw."""
     if spec.budget is None or not spec.per:
         return dict.fromkeys(range(len(groups)), total)
     unit = {"n_bytes": "bytes", "n_tokens": "tokens"}.get(spec.budget.size_column or "", "documents")

@@ -25,6 +25,7 @@ from curate.steps.count import NgramCounts
 from curate.steps.documents import documents, raw_batches, score_schema
 from curate.steps.early import EarlyFile, Guess, early_path, rows_at
 from curate.steps.fit import Reading, listed
+from curate.steps.scoretable import NO_TEXT, TOO_SHORT
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def _table(
 ) -> pa.Table:
     """The score table of some documents; a document without a score has a reason, the first that there is."""
     missing = np.isnan(scores).all(axis=1)
-    reason = pa.array(np.where(has_text, "too_short", "no_text"), pa.string(), mask=~missing)
+    reason = pa.array(np.where(has_text, TOO_SHORT, NO_TEXT), pa.string(), mask=~missing)
     reason = reason if removed is None else pc.coalesce(removed, reason)
     names = pa.array([job.reading.corpus.source(partition).name], pa.large_string())
     path = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(missing), np.int32)), names)

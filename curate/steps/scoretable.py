@@ -22,6 +22,7 @@ from curate.sampling.noise import TIE, keyed_hashes
 FORMAT = 1  # of the score table and what names it
 MAX_GROUPS = 1_000
 OTHER = "(other)"
+NO_TEXT, TOO_SHORT = "no_text", "too_short"  # why a document has no score; all other reasons are of cleaning
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class Statistics:
     n_bytes: int = 0
     n_tokens: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
-    groups: dict[str, dict[str, int]] = field(default_factory=dict)  # documents, bytes, tokens by value of `per`
+    groups: dict[str, dict[str, int]] = field(default_factory=dict)  # what is left, by value of `per`; as `sizes_by`
     sources: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
@@ -156,6 +157,12 @@ def sizes_by(table: pa.Table, column: str) -> dict[str, dict[str, int]]:
     return {v: {"documents": d, "bytes": b, "tokens": t} for v, d, b, t in values}
 
 
+def remaining(rows: pa.Table) -> pa.Table:
+    """Those rows of a score table whose documents cleaning does not remove; the column ``reason`` must be there."""
+    own = pc.is_in(rows["reason"], pa.array([NO_TEXT, TOO_SHORT], pa.string()))
+    return rows.filter(pc.or_(pc.is_null(rows["reason"]), own))
+
+
 def statistics(table: ScoreTable, engine: Engine, per: str | None) -> Statistics:
     """Moments, lengths, reasons and sizes of the whole score table.
 
@@ -190,10 +197,12 @@ def _statistics(rows: pa.Table, score_columns: Sequence[str], per: str | None, s
     found.n_bytes, found.n_tokens = int(numpy(rows["n_bytes"]).sum()), int(lengths.sum())
     reasons = rows["reason"].drop_null().value_counts()
     found.reasons = {item["values"].as_py(): item["counts"].as_py() for item in reasons}
-    if per:
-        found.groups = sizes_by(rows, per)
     if source:
-        found.sources = found.groups if per == source else sizes_by(rows, source)
+        found.sources = sizes_by(rows, source)
+    if per:
+        nothing = {"documents": 0, "bytes": 0, "tokens": 0}
+        everywhere = dict.fromkeys(pc.fill_null(rows[per].cast(pa.large_string()), "").unique().to_pylist(), nothing)
+        found.groups = everywhere | sizes_by(remaining(rows), per)
     return found
 
 
@@ -202,14 +211,18 @@ _PASSES = 50  # over the table: beyond a billion documents, copies of an id are 
 
 
 def duplicate_ids(table: ScoreTable, total: int, engine: Engine) -> int:
-    """How many of ``total`` documents have an id that an earlier one has too; an estimate beyond a billion."""
+    """How many of ``total`` documents have an id that an earlier one has too; an estimate beyond a billion.
+
+    Those that cleaning removes do not count.
+    """
     slices = max(1, -(-total // _IDS_AT_ONCE))
     passes = slices if slices <= _PASSES else 1
     copies = 0
     for i in range(passes):
 
         def hashes(part: Path, i: int = i) -> np.ndarray:
-            found = [keyed_hashes(rows["doc_id"], 0, TIE) for rows in batches(part, ["doc_id"])]
+            left = map(remaining, batches(part, ["doc_id", "reason"]))
+            found = [keyed_hashes(rows["doc_id"], 0, TIE) for rows in left]
             mine = [h[(h >> np.uint64(32)) % np.uint64(slices) == i] if slices > 1 else h for h in found]
             return np.concatenate([np.zeros(0, np.uint64), *mine])
 
