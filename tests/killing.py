@@ -114,6 +114,8 @@ def killed_at_every_commit(
         assert kill["left"] == [], kill
         assert kill["looked_again"] == [], kill
         assert kill["scored_again"] == [], kill
-    assert max(kill["n_done"] for kill in found) == 4
-    assert max(kill["n_scored"] for kill in found) == 4
+    assert len(found) >= 2
+    if how[2] <= 3:  # then some are killed between the steps
+        assert max(kill["n_done"] for kill in found) == 4
+        assert max(kill["n_scored"] for kill in found) == 4
     return found
