@@ -157,6 +157,8 @@ def test_a_corpus_that_would_nearly_all_go_is_refused_and_then_allowed(tmp_path)
     assert not (tmp_path / "out" / "manifest.json").exists()
     assert pq.read_table(tmp_path / "out" / "duplicates.parquet").num_rows == 99
     done = curate.clean(tmp_path / "raw.jsonl", out=tmp_path / "out", max_removed=1, **DEDUP)
+    assert "--max-removed 1" in done.manifest["command"]
+    assert curate.Recipe.of_manifest(done.manifest, out=tmp_path / "again").run().selection.n_selected == 1
     assert done.n_selected == 1
     assert kept_ids(tmp_path / "out") == ["000"]
 

@@ -241,7 +241,7 @@ def filter(raw: tuple[str, ...], out: str | None, as_list: bool, **rest: Any) ->
     type=click.Choice(["remove", "cut", "tag"]),
     help="Remove documents, cut out what they hold of an item, or name the benchmarks in a column.  [default: remove]",
 )
-@click.option("--ngram", type=click.IntRange(min=1), help="Words of an item in a row that settle it.  [default: 13]")
+@click.option("--ngram", type=click.IntRange(8, 64), help="Words of an item in a row that settle it.  [default: 13]")
 @with_settings
 @with_max_removed
 @reading

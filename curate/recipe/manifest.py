@@ -27,7 +27,9 @@ def sections_of(manifest: Mapping[str, Any], file: str) -> dict[str, Any]:
             raise InputError(
                 f"{file}: made with {', '.join(strange)}, which this curate does not know; take a newer one"
             )
-        return _sections(recipe) | manifest.get("steps", {})
+        allowed = manifest["stats"].get("cleaning", {}).get("max_removed") if "stats" in manifest else None
+        how = {} if allowed is None else {"run": {"max_removed": allowed}}
+        return _sections(recipe) | how | manifest.get("steps", {})
     except (KeyError, TypeError, AttributeError, UsageError) as error:
         raise InputError(f"{file}: not the manifest of a run ({error!r}); name one that curate select wrote") from error
 

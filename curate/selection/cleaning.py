@@ -159,9 +159,10 @@ class Cleaning:
         return noted
 
     def noted(self) -> dict[str, Any]:
-        """What is noted of a corpus that is cleaned."""
-        found: dict[str, Any] = read_json(self._noted)["found"]
-        return found
+        """What is noted of a corpus that is cleaned; with what could be removed, where that is not as by default."""
+        noted = read_json(self._noted)
+        allowed = noted["max_removed"]
+        return dict(noted["found"]) | ({} if allowed == MAX_REMOVED else {"max_removed": allowed})
 
     @property
     def _noted(self) -> Path:

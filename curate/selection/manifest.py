@@ -18,7 +18,7 @@ from curate.metrics.spending import Spent
 from curate.scorers import scorer
 from curate.selection.asked import CLEANING
 from curate.selection.scored import Scored
-from curate.steps.clean import DUPLICATES, CleanSpec, dedup_settings
+from curate.steps.clean import DUPLICATE_KINDS, CleanSpec, dedup_settings
 from curate.steps.scoretable import Statistics, generations_of
 
 
@@ -107,13 +107,16 @@ def _command(scored: Scored, recipe: Mapping[str, Any]) -> str:
     """How to make it again; of a run that was updated only its next update, as selecting anew would fit anew."""
     first, *more = generations_of(scored.commit)
     if not more:
-        return reproduction_command(recipe)
+        return reproduction_command(recipe, scored.commit.get("cleaning", {}).get("max_removed"))
     n = f"{first:,} of {first + sum(more):,}"
     return f"curate select --update OUT  # the scorer is fitted to the first {n} input files"
 
 
-def reproduction_command(recipe: Mapping[str, Any]) -> str:
-    """The command line of a recipe, in its shortest form, ready for a shell."""
+def reproduction_command(recipe: Mapping[str, Any], max_removed: float | Mapping[str, float] | None = None) -> str:
+    """The command line of a recipe, in its shortest form, ready for a shell.
+
+    ``max_removed``: what cleaning could remove, where that is not as by default.
+    """
     words = ["curate", "select", *recipe["raw"]]
     for name, paths in recipe["target"].items():
         for path in paths:
@@ -147,6 +150,8 @@ def reproduction_command(recipe: Mapping[str, Any]) -> str:
     for key, value in (drawing["proportions"] or {}).items():
         words += ["--proportion", f"{key}={value}"]
     words += _cleaning_words(recipe)
+    for source, share in () if max_removed is None else _named(max_removed):
+        words += ["--max-removed", f"{source}={share:g}" if source else f"{share:g}"]
     if compat:
         words += ["--set", "compat=true"]
     for key, value in recipe["settings"].items():
@@ -168,9 +173,9 @@ def _cleaning_words(recipe: Mapping[str, Any]) -> list[str]:
     words: list[str] = []
     for step, given in CleanSpec.of(*(recipe.get(name) for name in CLEANING)).changed().items():
         if step == "dedup":
-            kind = [kind for kind in DUPLICATES if recipe[step][kind]][-1]
+            kind = [kind for kind in DUPLICATE_KINDS if recipe[step][kind]][-1]
             words += ["--dedup", kind]
-            given = {name: value for name, value in given.items() if name not in DUPLICATES}
+            given = {name: value for name, value in given.items() if name not in DUPLICATE_KINDS}
             given |= {n: recipe[step][n] for n, usual in dedup_settings(kind).items() if recipe[step][n] != usual}
         for key, value in given.items():
             option = OPTIONS[step].get(key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from curate.engines import Engine
@@ -79,6 +79,7 @@ def _data_warnings(
     if short > found.n_documents // 2 and "cleaning" not in scored.commit:
         why = ", ".join(f"{n:,} {reason}" for reason, n in sorted(found.reasons.items()))
         texts.append(f"{short:,} of {found.n_documents:,} documents have no score ({why}); see --set min_tokens")
+    texts += _mistyped(scored.commit.get("cleaning", {}))
     twice = duplicate_ids(scored.table, found.n_documents, engine)
     if twice:
         texts.append(
@@ -100,6 +101,16 @@ def _data_warnings(
             )
             return texts
     return texts + _much_less(found, spec, kept)
+
+
+def _mistyped(cleaning: Mapping[str, Any]) -> list[str]:
+    """Say so when a share is allowed for a source that there is not."""
+    allowed = cleaning.get("max_removed", {})
+    there = cleaning.get("sources", {})
+    strange = [name for name in allowed if name and name not in there] if isinstance(allowed, Mapping) else []
+    return (
+        [f"--max-removed names {', '.join(map(repr, strange))}, and no document is of such a source"] if strange else []
+    )
 
 
 def _much_less(found: Statistics, spec: DrawSpec, kept: Sequence[dict[str, Any]]) -> list[str]:

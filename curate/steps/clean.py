@@ -102,12 +102,12 @@ class CleanSpec:
         return found
 
 
-DUPLICATES = ("exact", "near", "semantic")
+DUPLICATE_KINDS = ("exact", "near", "semantic")
 
 
 def dedup_settings(kind: str) -> dict[str, bool]:
     """The settings of `DedupSpec` that a kind of duplicates stands for: it, and those that are easier to find."""
-    return {name: i <= DUPLICATES.index(kind) for i, name in enumerate(DUPLICATES)}
+    return {name: i <= DUPLICATE_KINDS.index(kind) for i, name in enumerate(DUPLICATE_KINDS)}
 
 
 def _spec(kind: Any, name: str, asked: Asking) -> Any:
@@ -232,7 +232,7 @@ class Looking:
         lists = merged(edits).lists(n)
         if self.signer is not None:
             stays = pc.is_null(reasons).to_numpy(zero_copy_only=False)
-            left = replace(docs, texts=edited(docs.texts, lists)).where(stays)
+            left = replace(docs, texts=edited(docs.texts, lists)).where(stays & docs.has_text)
             signatures = signed(left, self.signer, path)
         return Looked(reasons, lists, tags, matches, signatures, masked)
 
