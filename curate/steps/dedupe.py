@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.dedup import Signer
-from curate.dedup.join import REASONS, SCHEMA, Join
+from curate.dedup.join import REASONS, SCHEMA, Join, Summary
 from curate.dedup.ranking import SignatureFile
 from curate.dedup.sets import StoredSets, write_shingles
 from curate.features.vectors import EncoderVectors, HashedVectors
@@ -154,7 +154,7 @@ class Dedup:
         members = [member for member, file in zip(self.members, at_hand, strict=True) if file is not None]
         if not members:
             write_table(out, SCHEMA, [])
-            return {}
+            return asdict(Summary())
         spec = members[0].job.spec.dedup
         assert spec is not None
         files = [file for file in at_hand if file is not None]
