@@ -248,7 +248,7 @@ def test_an_empty_corpus_is_an_error_that_says_so(tmp_path, items):
 
 def test_killed_while_it_cleans_it_goes_on_to_the_same_bytes(tmp_path, items):
     forked = {name: items[name] for name in ("dedup", "decontaminate")}  # a fork has no threads of Polars, for filters
-    kills = killed_at_every_commit(tmp_path, of=ROWS, first=3, every=stride(30), **forked)
+    kills = killed_at_every_commit(tmp_path, of=ROWS, first=5, every=stride(25), **forked)
     assert len(kills) >= 2
     assert all(kill["same"] for kill in kills)
     assert not any(kill["left"] for kill in kills)
