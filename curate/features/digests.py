@@ -40,11 +40,11 @@ def content_digests(texts: Any, normal: str = "whitespace", seed: int = 1) -> pa
     if normal not in FORMS:
         raise unknown("normal form", normal, FORMS)
     tables = tables_with_marks() if normal == "letters" else unicode_tables()
-    data, offsets = string_buffers(texts)
-    out = np.empty((len(offsets) - 1, 2), np.uint64)
+    out = np.empty((len(texts), 2), np.uint64)
     states = start_state(2 * seed), start_state(2 * seed + 1)
     done, scratch = 0, np.empty(0, np.uint8)
-    for part, at in text_chunks(data, offsets):
+    chunks = texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]  # to join them would copy all texts
+    for part, at in (piece for chunk in chunks for piece in text_chunks(*string_buffers(chunk))):
         room = int(_longest(at)) * 3 // 2 + 136
         if len(scratch) < room:
             scratch = np.empty(room, np.uint8)
