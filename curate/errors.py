@@ -58,6 +58,19 @@ class MissingExtraError(CurateError, ImportError):
     """An optional package that is not installed."""
 
 
+def refuse_unknown(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
+    """Raise for the first of some names that is not in a registry.
+
+    Raises
+    ------
+    UsageError : with the nearest one that is.
+    """
+    there = list(known)
+    for name in names:
+        if name not in there:
+            raise unknown(kind, name, there)
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for a name that is not in a registry, with the nearest one."""
     names = sorted(known)

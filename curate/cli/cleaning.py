@@ -17,6 +17,7 @@ from curate.cli.options import (
     settings_of,
     targets_of,
     with_engine,
+    writing,
 )
 from curate.errors import UsageError
 
@@ -65,17 +66,6 @@ cleaning = options(
         help="Remove documents that hold items of these evaluation files; repeat for several.",
     ),
     with_max_removed,
-)
-writing = options(
-    click.option(
-        "--format",
-        type=click.Choice(["parquet", "jsonl.zst"]),
-        default="parquet",
-        show_default=True,
-        help="Of the shards.",
-    ),
-    click.option("--shard-size", default="128MB", show_default=True, help="Bytes of text in a shard."),
-    click.option("--name", help="Of the dataset."),
 )
 
 
@@ -152,6 +142,7 @@ def _clean(raw: tuple[str, ...], given: dict[str, Any], step: str, settings: dic
 with_settings = click.option(
     "--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help="Any other setting; repeat for several."
 )
+of_a_step = options(with_settings, with_max_removed, reading, writing, with_engine, running)
 
 
 @click.command()
@@ -167,12 +158,7 @@ with_settings = click.option(
     help="Documents of fewer words than a shingle has: removed only when exactly equal, or never.  [default: exact]",
 )
 @click.option("--against", multiple=True, metavar="PATH", help="Remove what is in this corpus, or run, already.")
-@with_settings
-@with_max_removed
-@reading
-@writing
-@with_engine
-@running
+@of_a_step
 def dedup(
     raw: tuple[str, ...], kind: str, threshold: float | None, prefer: str | None, short: str | None,
     against: tuple[str, ...], **rest: Any,
@@ -199,12 +185,7 @@ def dedup(
 @click.option("--out", "-o", type=click.Path(file_okay=False), help="Folder for what is left.  [required]")
 @click.option("--list", "as_list", is_flag=True, help="Explain all rules, with their thresholds, and stop.")
 @filtering
-@with_settings
-@with_max_removed
-@reading
-@writing
-@with_engine
-@running
+@of_a_step
 def filter(raw: tuple[str, ...], out: str | None, as_list: bool, **rest: Any) -> None:
     """Remove documents of RAW that fail rules, such as those published with Gopher, C4 and FineWeb.
 
@@ -242,12 +223,7 @@ def filter(raw: tuple[str, ...], out: str | None, as_list: bool, **rest: Any) ->
     help="Remove documents, cut out what they hold of an item, or name the benchmarks in a column.  [default: remove]",
 )
 @click.option("--ngram", type=click.IntRange(8, 64), help="Words of an item in a row that settle it.  [default: 13]")
-@with_settings
-@with_max_removed
-@reading
-@writing
-@with_engine
-@running
+@of_a_step
 def decontaminate(
     raw: tuple[str, ...], against: tuple[str, ...], mode: str | None, ngram: int | None, **rest: Any
 ) -> None:

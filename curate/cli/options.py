@@ -93,6 +93,17 @@ scoring = options(
     ),
     click.option("--per", metavar="COLUMN", help="Draw within each value of a column (such as source)."),
 )
+writing = options(
+    click.option(
+        "--format",
+        type=click.Choice(["parquet", "jsonl.zst"]),
+        default="parquet",
+        show_default=True,
+        help="Of the shards.",
+    ),
+    click.option("--shard-size", default="128MB", show_default=True, help="Bytes of text in a shard."),
+    click.option("--name", help="Of the dataset; by default TARGET-METHOD, or what was cleaned by."),
+)
 drawing = options(
     click.option(
         "--budget", "-b", default=None, help="How much: 10000 (documents), 10%, 500MB, 2B-tokens.  [default: 10%]"
@@ -131,15 +142,7 @@ drawing = options(
         metavar="VALUE=SHARE",
         help="Share of the budget for a value of --per; by default as in raw.",
     ),
-    click.option(
-        "--format",
-        type=click.Choice(["parquet", "jsonl.zst"]),
-        default="parquet",
-        show_default=True,
-        help="Of the shards.",
-    ),
-    click.option("--shard-size", default="128MB", show_default=True, help="Bytes of text in a shard."),
-    click.option("--name", help="Of the dataset; by default TARGET-METHOD."),
+    writing,
 )
 of_a_selection = options(
     click.option("--raw", "-r", multiple=True, help="What the selection was made from; of a run that is known."),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from curate.errors import UsageError, unknown
+from curate.errors import UsageError, refuse_unknown, unknown
 from curate.io.targets import GENERIC, Targets, listed_paths
 
 MODES = ("remove", "cut", "tag")
@@ -85,10 +85,7 @@ class DecontaminationSpec:
         ------
         UsageError : there is no setting of that name, or a value makes no sense.
         """
-        known = [field.name for field in fields(cls)]
-        for name in settings:
-            if name not in known:
-                raise unknown("setting of decontamination", name, known)
+        refuse_unknown("setting of decontamination", settings, (field.name for field in fields(cls)))
         if "against" not in settings:
             raise UsageError("decontamination against what? pass against with files of evaluation items")
         return cls(**settings)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from curate.errors import UsageError, unknown
+from curate.errors import UsageError, refuse_unknown, unknown
 from curate.features.digests import FORMS
 from curate.features.minhash import MAX_PERM, bands_and_rows
 from curate.features.shingles import MAX_NGRAM
@@ -138,10 +138,7 @@ class DedupSpec:
         ------
         UsageError : there is no setting of that name, or a value makes no sense.
         """
-        known = [field.name for field in fields(cls)]
-        for name in settings:
-            if name not in known:
-                raise unknown("setting of dedup", name, known)
+        refuse_unknown("setting of dedup", settings, (field.name for field in fields(cls)))
         return cls(**settings)
 
     @property

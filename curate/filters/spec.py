@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from curate.errors import UsageError, unknown
+from curate.errors import UsageError, refuse_unknown
 from curate.filters.expressions import expression
 from curate.filters.language import BEGINNING
 from curate.filters.pii import check_masks
@@ -123,10 +123,8 @@ class FilterSpec:
         ------
         UsageError : a name or value that makes no sense.
         """
-        names = [f.name for f in fields(cls)]
+        refuse_unknown("setting of filters", settings, (f.name for f in fields(cls)))
         for name, value in settings.items():
-            if name not in names:
-                raise unknown("setting of filters", name, names)
             if name in ("settings", "where") and not isinstance(value, Mapping):
                 raise UsageError(f"{name} is {value!r}; give names with values")
             if name in ("rules", "languages", "mask") and not _is_names(value):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from curate._optional import check_installed
-from curate.errors import InputError, UsageError, unknown
+from curate.errors import InputError, UsageError, refuse_unknown
 from curate.features.ngrams import NgramFeatures, string_array
 
 if TYPE_CHECKING:
@@ -69,9 +69,7 @@ class Scorer(ABC):
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
         """From ``key: value`` pairs, with the near name for an unknown key."""
-        for key in settings:
-            if key not in cls.setting_names():
-                raise unknown(f"setting of {cls.method}", key, cls.setting_names())
+        refuse_unknown(f"setting of {cls.method}", settings, cls.setting_names())
         return cls(**settings)
 
     def settings(self) -> dict[str, Any]:
