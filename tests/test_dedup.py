@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from pathlib import Path
 
 import numpy as np
@@ -232,11 +231,9 @@ def test_of_a_corpus_of_one_text_one_document_stays(tmp_path):
 def test_a_template_of_many_documents_takes_about_as_many_comparisons(tmp_path):
     n = 20_000
     docs = [doc(i, [*range(30), 1000 + i]) for i in range(n)]
-    started = time.perf_counter()
     found, summary = joined(tmp_path, docs)
     assert found.keys() == set(range(1, n))
     assert summary.candidate_pairs < 2 * n
-    assert time.perf_counter() - started < 20
 
 
 def test_a_large_bucket_of_unlike_documents_is_left_when_the_rounds_are_over_and_counted(tmp_path):

