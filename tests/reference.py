@@ -905,7 +905,11 @@ def normal_form(text, name):
 
 def digest(text, name, seed):
     data = normal_form(text, name).encode()
-    return b"".join(hash_bytes(data, 2 * seed + i).to_bytes(8, "little") for i in range(2))
+    a, b = (seed_state(2 * seed + i) ^ len(data) for i in range(2))
+    for i in range(0, len(data), 16):
+        low, high = (int.from_bytes(data[j : j + 8], "little") for j in (i, i + 8))
+        a, b = fold_product(a ^ low, high ^ K1), fold_product(b ^ high, low ^ K4)
+    return b"".join(fold_product(h ^ K4, K2).to_bytes(8, "little") for h in (a, b))
 
 
 def signature(hashes, factors, terms):

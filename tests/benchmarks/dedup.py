@@ -215,7 +215,7 @@ CURATE = """
 import pyarrow.parquet as pq, polars as pl
 from curate.features.digests import content_digests
 def unique():
-    texts = pq.ParquetFile(source, pre_buffer=False).read(["text"], use_threads=False)["text"]
+    texts = pq.ParquetFile(source, memory_map=True, pre_buffer=False).read(["text"], use_threads=False)["text"]
     return pl.from_arrow(content_digests(texts, "{normal}")).unique().len()
 """
 EXACT |= {f"curate, {normal}": CURATE.format(normal=normal) for normal in ("whitespace", "none", "letters")}
