@@ -1,8 +1,8 @@
 """128-bit digests of what texts come to when white space, or all but letters and digits, makes no difference.
 
-A digest is two hashes of two seeds, made in one go over the normal form, which is written to scratch; each takes 16 bytes
-a step, as wyhash does, with half of the multiplications of `hash_bytes`. ``tests/reference.py`` has it in plain Python; it
-never changes.
+A digest is two hashes of two seeds, made in one go over the normal form, which is written to scratch. Each takes 16
+bytes a step, as wyhash does, with half of the multiplications of `hash_bytes`. ``tests/reference.py`` has it in plain
+Python; it never changes.
 """
 
 from __future__ import annotations
