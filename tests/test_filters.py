@@ -259,6 +259,28 @@ def test_a_spec_tells_all_that_its_result_depends_on() -> None:
 # ---- rules of users
 
 
+@pytest.mark.parametrize(
+    ("condition", "goes"),
+    [
+        ("digit_fraction > 0.25", [False, True]),
+        ("digit_fraction <> .25 AND n_words*1.5 > 2", [True, True]),
+        ("digit_fraction BETWEEN 0.1 AND 0.9", [False, True]),
+        ("POWER(digit_fraction, 0.5) > 0.5 AND n_words % 2 = 0", [False, True]),
+        ("ROUND(digit_fraction, 1) = 0.0 OR text = '0.5'", [True, False]),
+        ("CASE WHEN digit_fraction > 0.25 THEN n_words ELSE 0.5 END > 1", [False, True]),
+    ],
+)
+def test_numbers_with_a_point_are_numbers_in_sql(condition, goes) -> None:
+    found = Filters(FilterSpec(where={"mine": condition})).look(array("one two three", "12 34"))
+    assert [reason == "mine" for reason in found.reason.to_pylist()] == goes
+
+
+@pytest.mark.parametrize("condition", ["AVG(n_words * 0.5) > 1", "POWER(MAX(n_words), 2) > 1", "SUM(n_words) > 0.5"])
+def test_numbers_with_a_point_hide_no_look_at_other_documents(condition) -> None:
+    with pytest.raises(UsageError, match="more than one document"):
+        FilterSpec(where={"mine": condition})
+
+
 CONDITIONS = [
     "n_words < 3 OR source = 'spam'",
     'pl.col("n_words").lt(3) | (pl.col("source") == "spam")',

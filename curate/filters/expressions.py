@@ -39,6 +39,11 @@ _OPERATORS: dict[type, Callable[..., Any]] = {
     ast.BitAnd: operator.and_, ast.BitOr: operator.or_, ast.BitXor: operator.xor, ast.Invert: operator.invert,
     ast.USub: operator.neg, ast.UAdd: operator.pos,
 }  # fmt: skip
+_NAMES_OF_ONE_ROW = """
+not abs cast strict_cast coalesce is_null is_not_null pow sqrt cbrt exp log round floor ceil sign clip fill_null
+"""
+_OF_ONE_ROW = frozenset(_NAMES_OF_ONE_ROW.split())
+_DECIMAL = re.compile(r"('(?:[^']|'')*'|\"(?:[^\"]|\"\")*\")|(?<![\w.])(\d+\.\d*|\.\d+)(?![\w.])")
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
 _MAX_CHARACTERS, _MAX_DEPTH = 20_000, 100
 
@@ -79,9 +84,24 @@ def _of_one_document(found: pl.Expr) -> bool:
         if not parts:
             return found.meta.is_column() or found.meta.is_literal()
         alone = found.meta.is_row_separable() and (found.meta.is_length_preserving() or not found.meta.root_names())
+    except pl.exceptions.ColumnNotFoundError:  # what is of SQL alone asks the columns' types before it tells
+        alone = _by_its_name(str(found))
     except pl.exceptions.PolarsError:  # of subqueries and functions in Python
         return False
     return alone and all(map(_of_one_document, parts))
+
+
+def _by_its_name(shown: str) -> bool:
+    """Whether the outermost part of an expression, as Polars shows it, is one that looks at one row at a time."""
+    if shown.startswith(("[", ".when(")):  # two values and what is between them; CASE
+        return True
+    depth = 0
+    for at in range(len(shown) - 1, -1, -1):
+        depth += {")": 1, "(": -1}.get(shown[at], 0)
+        if depth == 0:
+            name = re.search(r"\.(\w+)$", shown[:at])
+            return name is not None and (name[1].startswith("sql_") or name[1] in _OF_ONE_ROW)
+    return False
 
 
 def columns_of(found: pl.Expr) -> list[str]:
@@ -146,7 +166,7 @@ def _sql(rule: str, text: str) -> pl.Expr:
     if re.search(r"(?i)\b(select|from)\b", _QUOTED.sub("''", text)):
         raise UsageError(f"filter rule {rule!r}: {_shown(text)} has a subquery; give one condition on columns")
     try:
-        return pl.sql_expr(text)
+        return pl.sql_expr(_DECIMAL.sub(lambda found: found[1] or f"{found[2]}e0", text))  # floats, no decimals
     except pl.exceptions.PolarsError as error:
         raise UsageError(f"filter rule {rule!r}: {_shown(text)} is no condition in SQL: {error}") from error
 

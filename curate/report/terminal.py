@@ -13,6 +13,7 @@ from curate.io.corpus import Corpus
 from curate.io.curriculum import Curriculum
 from curate.metrics.reduction import KLReduction
 from curate.metrics.spending import spent_text
+from curate.report.cleaning import only_cleans
 from curate.report.safe import label
 from curate.survey.comparison import Comparison
 
@@ -155,6 +156,8 @@ def upgrade_text(found: Any) -> str:
 def selection_text(result: Any) -> str:
     """What was selected, and what a reader should look at first."""
     stats, first = result.manifest["stats"], result.diagnostics[0]
+    if "cleaning" in stats and only_cleans(result.manifest["recipe"]):
+        return cleaned_text(result)
     lines = [
         f"{result.n_selected:,} of {result.n_documents:,} documents, {size(result.n_bytes_selected)} of "
         f"{size(stats['n_bytes'])} of text, {result.n_tokens_selected:,} tokens",
