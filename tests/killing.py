@@ -60,6 +60,7 @@ while killed:
         folder = out / f"{k}{after}"
         child = os.fork()
         if not child:
+            signal.alarm(60)  # a fork may stand still, as it has no other threads: then it is killed there
             state.update(left=k, after=after)
             select(raw, folder, target=target, **options)
             os._exit(0)
