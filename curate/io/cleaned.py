@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from curate.io.paths import folder_path, is_remote
+from curate.io.run import CLEANED
 from curate.io.tables import batches
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ EDIT = pa.struct([("start", pa.int64()), ("stop", pa.int64()), ("text", pa.large
 VERDICTS = pa.schema(
     [("row", pa.int64()), ("reason", pa.string()), ("edits", pa.large_list(EDIT)), ("tags", pa.list_(pa.string()))]
 )
-CLEANED = "cleaned"  # in the folder of a run
 _HELD = 4 + 2 * (os.cpu_count() or 1)  # partitions whose verdicts are held: more than are worked on at a time
 
 

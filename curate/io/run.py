@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from curate.errors import BusyError, RunError, UnreachableError, UsageError
-from curate.io.cleaned import CLEANED
 from curate.io.guard import holding
 from curate.io.paths import (
     atomic,
@@ -34,6 +33,7 @@ UPDATE = f"{WORK}/update.json"  # what an update that is under way has to know o
 FITTED = f"{WORK}/fitted.json"  # what is noted of the fit of a scorer that is in place
 LEDGER, QUARANTINE = "ledger.parquet", "quarantine.parquet"
 DUPLICATES, CONTAMINATION = "duplicates.parquet", "contamination.parquet"  # what was found, by document
+CLEANED = "cleaned"  # folder of what is done with which row
 SIGNED = "signatures"  # of documents, for others that come
 _LOCK = ".curate.lock"  # of those who share a folder at a URL each has one whose name goes on
 _FOR_NOW = (errno.ENOLCK, errno.ESTALE, errno.EIO)  # of a server that is restarted: another try may help
@@ -42,9 +42,9 @@ _DRAWN = ("manifest.json", "shards", LEDGER, "README.md", "croissant.json", EVID
 _CURRICULUM = (
     "curriculum.parquet", "weights.json", "weights-stage-*.json", "groups.parquet", "state.parquet", "curriculum",
 )  # fmt: skip
-CLEANING = (CLEANED, SIGNED, DUPLICATES, CONTAMINATION)  # what cleaning leaves
+LEFT_BY_CLEANING = (CLEANED, SIGNED, DUPLICATES, CONTAMINATION)  # what cleaning leaves
 _FOUND = f"{WORK}/clean/found.json"  # that what cleaning leaves is there
-_SCORED = ("scores", "scorer", QUARANTINE, FITTED, *CLEANING, _FOUND)
+_SCORED = ("scores", "scorer", QUARANTINE, FITTED, *LEFT_BY_CLEANING, _FOUND)
 
 
 def digest(value: Any) -> str:

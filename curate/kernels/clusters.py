@@ -6,6 +6,7 @@ import numpy as np
 
 from curate.kernels.compiled import kernel
 from curate.kernels.hashing import K1
+from curate.kernels.shingles import in_common
 
 ONE, THREE, SIX, SIXTY_THREE = np.uint64(1), np.uint64(3), np.uint64(6), np.uint64(63)
 BIT, SEVEN = np.uint8(1), np.uint64(7)
@@ -48,12 +49,7 @@ def jaccard_between(offsets_a, hashes_a, offsets_b, hashes_b, pairs, threshold, 
         out[p] = 0.0
         if min(n_a, n_b) == 0 or min(n_a, n_b) / max(n_a, n_b) < threshold:
             continue
-        shared = 0
-        while i < i_stop and j < j_stop:
-            a, b = hashes_a[i], hashes_b[j]
-            shared += a == b
-            i += a <= b
-            j += b <= a
+        shared = in_common(hashes_a, i, i_stop, hashes_b, j, j_stop)
         out[p] = shared / (n_a + n_b - shared)
 
 

@@ -155,11 +155,11 @@ def longest(offsets):
 
 
 @kernel
-def in_common(hashes, i, i_stop, j, j_stop):
+def in_common(hashes_a, i, i_stop, hashes_b, j, j_stop):
     """How many hashes two sorted sets share. Without branches: which comes next cannot be foretold."""
     shared = 0
     while i < i_stop and j < j_stop:
-        a, b = hashes[i], hashes[j]
+        a, b = hashes_a[i], hashes_b[j]
         shared += a == b
         i += a <= b
         j += b <= a
@@ -172,6 +172,6 @@ def jaccard(offsets, hashes, pairs, out):
     for p in range(len(out)):
         a, b = pairs[p, 0], pairs[p, 1]
         i, i_stop, j, j_stop = offsets[a], offsets[a + 1], offsets[b], offsets[b + 1]
-        shared = in_common(hashes, i, i_stop, j, j_stop)
+        shared = in_common(hashes, i, i_stop, hashes, j, j_stop)
         union = (i_stop - i) + (j_stop - j) - shared
         out[p] = shared / union if union else 0.0

@@ -26,10 +26,21 @@ from curate.engines.resources import Resources
 from curate.errors import InputError, RemovalError, RunError, UsageError, unknown
 from curate.features.vectors import EncoderVectors
 from curate.filters import Filters
-from curate.io.cleaned import CLEANED, VERDICTS, Cleaned, Verdicts
+from curate.io.cleaned import VERDICTS, Cleaned, Verdicts
 from curate.io.corpus import Corpus, Partition, hash_file, scan
 from curate.io.paths import find, is_remote, linked, remove_tree
-from curate.io.run import CONTAMINATION, DUPLICATES, SIGNED, WORK, RunFolder, digest, of_run, read_json, write_json
+from curate.io.run import (
+    CLEANED,
+    CONTAMINATION,
+    DUPLICATES,
+    SIGNED,
+    WORK,
+    RunFolder,
+    digest,
+    of_run,
+    read_json,
+    write_json,
+)
 from curate.io.scratch import scratch_folder
 from curate.io.tables import TableWriter, batches, schema_of, write_table
 from curate.io.targets import listed_paths

@@ -10,7 +10,16 @@ from curate.errors import RunError
 from curate.features.domains import Domains
 from curate.io.corpus import PARTITION_BYTES, Corpus
 from curate.io.paths import linked
-from curate.io.run import CLEANING, CONTAMINATION, DUPLICATES, QUARANTINE, SCORES_COMMIT, RunFolder, digest, write_json
+from curate.io.run import (
+    CONTAMINATION,
+    DUPLICATES,
+    LEFT_BY_CLEANING,
+    QUARANTINE,
+    SCORES_COMMIT,
+    RunFolder,
+    digest,
+    write_json,
+)
 from curate.scorers import Fusion, Scorer
 from curate.selection.asked import ScoringSpec
 from curate.steps.scoretable import FORMAT, ScoreTable, keys_grown
@@ -80,7 +89,7 @@ def adopt_scores(source: RunFolder, folder: RunFolder, key: str) -> None:
         why = "has no scores" if scored is None else "was scored with other files, target or settings"
         raise RunError(f"{source.path}: {why}; leave out --scores-from, or make them the same")
     fitted = (path for path in source.scorer.rglob("*") if path.is_file())
-    cleaned = (path for name in CLEANING for path in (source.scores.parent / name).glob("*") if path.is_file())
+    cleaned = (path for name in LEFT_BY_CLEANING for path in (source.scores.parent / name).glob("*") if path.is_file())
     for path in sorted([*source.scores.glob("part-*.parquet"), *fitted, *cleaned]):
         linked(path, folder.path / str(path.relative_to(source.scores.parent)))
     for name in (QUARANTINE, DUPLICATES, CONTAMINATION):
